@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Commands of the program that are not roles. */
+#ifndef COMMAND_H
+#define COMMAND_H
+
+#include <drafter/common.h>
+
+/* Reads and checks a configuration without starting anything; all its faults go to standard output. */
+int command_check(const char *config_path, bool json, struct drafter_error *err);
+
+/* Lists the plugins, or describes the one of this name or absolute path. */
+int command_plugins(const char *name, bool json, struct drafter_error *err);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "command.h"
+#include "options.h"
+#include "role/role.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the program returns; drafter(8) promises these. */
+enum exit_code {
+    EXIT_OK = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_NOT_FOUND = 3,
+    EXIT_PERMISSION = 4,
+    EXIT_CONFLICT = 5,
+    EXIT_PEER = 6,
+    EXIT_CANCELLED = 7,
+    EXIT_PARTIAL = 8,
+};
+
+struct command {
+    const char *name, *summary;
+    int (*run)(const struct options *options, struct drafter_error *err);
+};
+
+static int run_check(const struct options *options, struct drafter_error *err)
+{
+    if (!options->config)
+        return drafter_error_set(err, EINVAL, "check needs --config FILE");
+    if (options->rest_count)
+        return drafter_error_set(err, EINVAL, "check takes no argument \"%s\"", options->rest[0]);
+    return command_check(options->config, options->json, err);
+}
+
+static int run_plugins(const struct options *options, struct drafter_error *err)
+{
+    if (options->rest_count > 1)
+        return drafter_error_set(err, EINVAL, "plugins takes one name");
+    return command_plugins(options->rest[0], options->json, err);
+}
+
+static const struct command commands[] = {
+    {"check", "check a configuration file without starting anything", run_check},
+    {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
+};
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_help(void)
+{
+    printf("Usage: drafter --config FILE            run the role that the file names\n"
+           "       drafter ROLE [FLAGS]             run a role; also as drafter-ROLE\n"
+           "       drafter COMMAND [ARGUMENTS]\n\nCommands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        printf("  %-14s %s\n", commands[i].name, commands[i].summary);
+    printf("\nRoles:\n ");
+    for (const char *const *role = role_names; *role; role++)
+        printf(" %s", *role);
+    printf("\n\nOptions:\n"
+           "  --config FILE           the configuration, see drafter.conf(5)\n"
+           "  --json                  commands print JSON\n"
+           "  --log-format FORMAT     auto (default), human or json\n"
+           "  --log-level LEVEL       error, warning, info (default) or debug\n"
+           "  -q, --quiet             the same as --log-level error\n"
+           "  -h, --help              print this\n"
+           "  --version               print the version\n\n"
+           "Exit status: 0 ok, 1 failed, 2 usage or configuration, 3 not found, 4 no permission,\n"
+           "5 conflict, 6 peer or network, 7 cancelled and the VM is safe at its source, 8 partial.\n");
+}
+
+static enum exit_code exit_code(int result)
+{
+    switch (-result) {
+    case 0:
+        return EXIT_OK;
+    case EINVAL:
+        return EXIT_USAGE;
+    case ENOENT:
+        return EXIT_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+        return EXIT_PERMISSION;
+    case EEXIST:
+    case EBUSY:
+    case EADDRINUSE:
+        return EXIT_CONFLICT;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case ECONNABORTED:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EPIPE:
+    case EPROTO:
+    case ETIMEDOUT:
+        return EXIT_PEER;
+    case ECANCELED:
+        return EXIT_CANCELLED;
+    case EINPROGRESS:
+        return EXIT_PARTIAL;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+static int dispatch(const struct options *options, struct drafter_error *err)
+{
+    for (size_t i = 0; options->command && i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, options->command) == 0)
+            return commands[i].run(options, err);
+    }
+    if (!options->command && !options->config)
+        return drafter_error_set(err, EINVAL, "nothing to do: no --config FILE and no command");
+    return role_run(options->command, options, err);
+}
+
+int main(int argc, char **argv)
+{
+    const char *names[COMMAND_COUNT + 1] = {NULL};
+    struct drafter_error err = {0};
+    struct options options = {.log_level = DRAFTER_LOG_INFO};
+    int result;
+
+    signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an errno, not the end */
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        names[i] = commands[i].name;
+    result = options_parse(argc, argv, names, role_names, &options, &err);
+    log_setup(options.log_format, options.log_level);
+    if (result == 0 && options.help)
+        print_help();
+    else if (result == 0 && options.version)
+        printf("drafter %s\n", PACKAGE_VERSION);
+    else if (result == 0)
+        result = dispatch(&options, &err);
+    if (result == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        result = drafter_error_errno(&err, errno, "standard output");
+    if (result < 0)
+        log_error("drafter", "%s", err.code ? err.message : strerror(-result));
+    options_release(&options);
+    return exit_code(result);
+}
+
+/* Until core/config and core/plugin bring theirs. */
+__attribute__((weak)) int command_check(const char *path, bool json, struct drafter_error *err)
+{
+    (void)json;
+    return drafter_error_set(err, ENOSYS, "%s", path);
+}
+
+__attribute__((weak)) int command_plugins(const char *name, bool json, struct drafter_error *err)
+{
+    (void)json;
+    return drafter_error_set(err, ENOSYS, "%s", name);
+}

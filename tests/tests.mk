@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# What the Makefile.am of every test directory begins with.
+#
+#   TESTS       needs no root, no network, no KVM; part of `make check`
+#   ROOT_TESTS  needs root; run by `make check-root` (and by `make check` never)
+#   SOAK_TESTS  takes long; run by `make soak`
+#   BENCHES     prints figures; run by `make bench`
+#
+# A test is a program or a script *.sh.  Exit status 77 is a skip; the reason is its last line of
+# output.  Tests find the tree through the variables below.
+AM_TESTS_ENVIRONMENT = \
+	DRAFTER_PLUGIN_PATH='$(abs_top_builddir)/plugins/loadable'; export DRAFTER_PLUGIN_PATH; \
+	DRAFTER='$(abs_top_builddir)/core/drafter'; export DRAFTER; \
+	abs_top_srcdir='$(abs_top_srcdir)'; export abs_top_srcdir; \
+	abs_top_builddir='$(abs_top_builddir)'; export abs_top_builddir; \
+	CC='$(CC)'; export CC; SANITIZERS='$(SANITIZERS)'; export SANITIZERS; \
+	UBSAN_OPTIONS=print_stacktrace=1; export UBSAN_OPTIONS;
+TEST_EXTENSIONS = .sh
+
+ROOT_TESTS =
+SOAK_TESTS =
+BENCHES =
+
+# Runs the programs of TESTS again under valgrind (scripts start other programs: of no use there).
+VALGRIND_LOG_COMPILER = $(VALGRIND) --quiet --error-exitcode=99 --leak-check=full \
+	--show-leak-kinds=definite --errors-for-leak-kinds=definite \
+	--trace-children=no --suppressions=$(top_srcdir)/tests/valgrind.supp
+
+check-root: all
+	@test -z '$(ROOT_TESTS)' || $(MAKE) check TESTS='$(ROOT_TESTS)'
+soak: all
+	@test -z '$(SOAK_TESTS)' || $(MAKE) check TESTS='$(SOAK_TESTS)'
+bench: all
+	@test -z '$(BENCHES)' || VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)'
+check-valgrind: all
+	@programs=`for t in $(TESTS); do case $$t in *.sh) ;; *) echo $$t;; esac; done`; \
+	test -z "$$programs" || CK_FORK=no CK_DEFAULT_TIMEOUT=120 \
+	    $(MAKE) check TESTS="$$programs" LOG_COMPILER='$(VALGRIND_LOG_COMPILER)'
+
+.PHONY: check-root soak bench check-valgrind
