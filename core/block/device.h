@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device: the storage that holds its bytes, the block map that knows which of them are here, and
+ * the exposure through which a VMM uses them.
+ *
+ *     VMM -> exposure -> block_device_{read,write,flush,trim} -> storage
+ *     migration -> block_device_store* -> storage              (at a destination)
+ *     migration <- block_device_fetch  <- storage or exposure  (at a source)
+ *
+ * All calls may come from any thread.  No lock is held across storage I/O.
+ */
+#ifndef BLOCK_DEVICE_H
+#define BLOCK_DEVICE_H
+
+#include "block/map.h"
+#include "plugin/device.h"
+#include "plugin/storage.h"
+
+struct block_device;
+
+/* Asks the source for missing pages; must not block on them. */
+typedef void block_need_fn(void *opaque, struct block_device *device, uint64_t first, uint64_t count);
+
+struct block_device {
+    char name[DRAFTER_NAME_MAX + 1];
+    uint64_t size;       /* bytes */
+    uint32_t block_size; /* bytes that travel together, a multiple of the page size */
+    struct instance *storage;
+    struct exposure *exposure; /* NULL while nothing shows it */
+    struct block_map map;
+    bool fresh; /* storage held only zeros before the arrival began */
+
+    /* Set before the map becomes remote, constant while it is. */
+    block_need_fn *need;
+    void *need_opaque;
+
+    bool authority; /* atomic: the VMM here may write; false from begin_remote to the hand-over */
+    bool frozen;    /* atomic: the VMM is paused and its cached pages count: fetch reads the exposure */
+    int io_error;   /* atomic: first errno that storage gave to the VMM, 0 */
+};
+
+/* `storage` is open; `block_size` is rounded up to whole pages and bounded.  Owns neither. */
+int block_device_init(struct block_device *device, const char *name, struct instance *storage,
+                      uint32_t block_size, struct drafter_error *err);
+void block_device_release(struct block_device *device);
+
+static inline uint64_t block_device_pages(const struct block_device *device)
+{
+    return device->map.pages;
+}
+
+/* Shows the device to a VMM. */
+int block_device_expose(struct block_device *device, struct instance *exposer, unsigned flags,
+                        struct drafter_error *err);
+void block_device_withdraw(struct block_device *device);
+
+/* What the exposure calls: 0 or a negative errno. */
+int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset);
+int block_device_write(struct block_device *device, const void *buffer, size_t length,
+                       uint64_t offset);
+int block_device_flush(struct block_device *device);
+int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset);
+
+/* Arrival: every page is missing and the VMM may not write until block_device_take_authority. */
+int block_device_begin_remote(struct block_device *device, block_need_fn *need, void *opaque);
+void block_device_take_authority(struct block_device *device);
+void block_device_end_remote(struct block_device *device);
+
+/*
+ * Stores content of `generation` that came from the source: `count` (at most BLOCK_RUN_MAX) pages from
+ * `first`, `length` bytes (the last page of a device may be short).  Older copies are dropped without
+ * an error.
+ */
+int block_device_store(struct block_device *device, uint64_t first, unsigned count,
+                       uint32_t generation, const void *data, size_t length);
+int block_device_store_zero(struct block_device *device, uint64_t first, uint64_t count,
+                            uint32_t generation);
+
+/* The pages are already here with the content of `generation` (a shared base). */
+int block_device_store_have(struct block_device *device, uint64_t first, uint64_t count,
+                            uint32_t generation);
+
+/*
+ * Stores pages that are given as differences to what this side holds of generation `base`.  `apply`
+ * turns one old page into the new one in place.  -ESTALE when this side does not hold that base.
+ */
+int block_device_store_delta(struct block_device *device, uint64_t page, uint32_t generation,
+                             uint32_t base, int (*apply)(void *opaque, void *page), void *opaque);
+
+/* Reads for sending: what storage holds, or, when frozen, what the VMM saw last. */
+int block_device_fetch(struct block_device *device, void *buffer, size_t length, uint64_t offset);
+
+/* Bytes of the page range, less than whole pages only at the end of the device. */
+size_t block_device_run_length(const struct block_device *device, uint64_t first, uint64_t count);
+
+/* XXH3-64 of one page as it counts for comparing both sides: short pages are padded with zeros. */
+uint64_t block_page_hash(const void *page, size_t length);
+uint64_t block_zero_page_hash(void);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The arrival of a device: content that a source sent is stored unless something newer is here.
+ */
+#include "block/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+uint64_t block_zero_page_hash(void)
+{
+    static const char zeros[1 << DRAFTER_PAGE_SHIFT];
+
+    return XXH3_64bits(zeros, sizeof(zeros));
+}
+
+uint64_t block_page_hash(const void *page, size_t length)
+{
+    char padded[1 << DRAFTER_PAGE_SHIFT];
+
+    if (length >= sizeof(padded))
+        return XXH3_64bits(page, sizeof(padded));
+    memcpy(padded, page, length);
+    memset(padded + length, 0, sizeof(padded) - length);
+    return XXH3_64bits(padded, sizeof(padded));
+}
+
+int block_device_begin_remote(struct block_device *device, block_need_fn *need, void *opaque)
+{
+    device->need = need;
+    device->need_opaque = opaque;
+    __atomic_store_n(&device->authority, false, __ATOMIC_RELEASE);
+    return block_map_begin_remote(&device->map);
+}
+
+void block_device_take_authority(struct block_device *device)
+{
+    __atomic_store_n(&device->authority, true, __ATOMIC_RELEASE);
+}
+
+void block_device_end_remote(struct block_device *device)
+{
+    block_map_end_remote(&device->map);
+    if (device->exposure)
+        exposure_hint(device->exposure, DRAFTER_DEVICE_COMPLETE);
+}
+
+/* Calls `write` for each run of set bits of the mask: (device, first page, pages, opaque). */
+typedef int run_fn(struct block_device *device, uint64_t first, unsigned count, void *opaque);
+
+static int for_each_run(struct block_device *device, uint64_t first, unsigned count,
+                        const uint64_t *mask, run_fn *visit, void *opaque)
+{
+    uint64_t begin = bitmap_next_set(mask, 0, count);
+
+    while (begin < count) {
+        uint64_t end = bitmap_next_clear(mask, begin, count);
+        int rc = visit(device, first + begin, (unsigned)(end - begin), opaque);
+
+        if (rc)
+            return rc;
+        begin = bitmap_next_set(mask, end, count);
+    }
+    return 0;
+}
+
+struct run_data {
+    const char *data; /* of the page `first` */
+    uint64_t first;
+};
+
+static int write_run(struct block_device *device, uint64_t first, unsigned count, void *opaque)
+{
+    const struct run_data *run = opaque;
+
+    return storage_write(device->storage,
+                         run->data + ((first - run->first) << DRAFTER_PAGE_SHIFT),
+                         block_device_run_length(device, first, count),
+                         first << DRAFTER_PAGE_SHIFT);
+}
+
+static void hash_run(uint64_t *hashes, const char *data, size_t length)
+{
+    for (size_t offset = 0; offset < length; offset += DRAFTER_PAGE_SIZE)
+        hashes[offset >> DRAFTER_PAGE_SHIFT] = block_page_hash(data + offset, length - offset);
+}
+
+int block_device_store(struct block_device *device, uint64_t first, unsigned count,
+                       uint32_t generation, const void *data, size_t length)
+{
+    uint64_t mask[BLOCK_MASK_WORDS], hashes[BLOCK_RUN_MAX];
+    struct run_data run = {data, first};
+    int rc;
+
+    if (!count || count > BLOCK_RUN_MAX || first >= device->map.pages ||
+        count > device->map.pages - first || length != block_device_run_length(device, first, count))
+        return -EINVAL;
+    if (!block_map_claim(&device->map, first, count, generation, mask))
+        return 0;
+    hash_run(hashes, data, length);
+    rc = for_each_run(device, first, count, mask, write_run, &run);
+    block_map_claim_end(&device->map, first, count, generation, mask, hashes, rc == 0);
+    return rc;
+}
+
+static int zero_run(struct block_device *device, uint64_t first, unsigned count, void *opaque)
+{
+    uint64_t page = first, end = first + count;
+
+    (void)opaque;
+    if (device->fresh) /* pages that nobody stored yet read as zeros already */
+        while (page < end && !device->map.held[page])
+            page++;
+    if (page == end)
+        return 0;
+    return storage_zero(device->storage, block_device_run_length(device, page, end - page),
+                        page << DRAFTER_PAGE_SHIFT);
+}
+
+static int keep_run(struct block_device *device, uint64_t first, unsigned count, void *opaque)
+{
+    (void)device;
+    (void)first;
+    (void)count;
+    (void)opaque;
+    return 0;
+}
+
+/* Any number of pages whose content needs no bytes: `visit` makes it so, `hash` computes its hashes. */
+static int store_known(struct block_device *device, uint64_t first, uint64_t count,
+                       uint32_t generation, run_fn *visit,
+                       int (*hash)(struct block_device *, uint64_t first, unsigned count,
+                                   uint64_t *hashes))
+{
+    uint64_t mask[BLOCK_MASK_WORDS], hashes[BLOCK_RUN_MAX];
+
+    if (first > device->map.pages || count > device->map.pages - first)
+        return -EINVAL;
+    while (count) {
+        unsigned part = count < BLOCK_RUN_MAX ? (unsigned)count : BLOCK_RUN_MAX;
+
+        if (block_map_claim(&device->map, first, part, generation, mask)) {
+            int rc = for_each_run(device, first, part, mask, visit, NULL);
+
+            if (!rc)
+                rc = hash(device, first, part, hashes);
+            block_map_claim_end(&device->map, first, part, generation, mask, hashes, rc == 0);
+            if (rc)
+                return rc;
+        }
+        first += part;
+        count -= part;
+    }
+    return 0;
+}
+
+static int hash_zeros(struct block_device *device, uint64_t first, unsigned count, uint64_t *hashes)
+{
+    uint64_t zero = block_zero_page_hash();
+
+    (void)device;
+    (void)first;
+    for (unsigned i = 0; i < count; i++)
+        hashes[i] = zero;
+    return 0;
+}
+
+int block_device_store_zero(struct block_device *device, uint64_t first, uint64_t count,
+                            uint32_t generation)
+{
+    return store_known(device, first, count, generation, zero_run, hash_zeros);
+}
+
+static int hash_stored(struct block_device *device, uint64_t first, unsigned count, uint64_t *hashes)
+{
+    size_t length = block_device_run_length(device, first, count);
+    char *data = malloc(length);
+    int rc = data ? storage_read(device->storage, data, length, first << DRAFTER_PAGE_SHIFT)
+                  : -ENOMEM;
+
+    if (!rc)
+        hash_run(hashes, data, length);
+    free(data);
+    return rc;
+}
+
+int block_device_store_have(struct block_device *device, uint64_t first, uint64_t count,
+                            uint32_t generation)
+{
+    return store_known(device, first, count, generation, keep_run, hash_stored);
+}
+
+/* Reads what this side holds of a claimed page, changes it, writes it back. */
+static int change_page(struct block_device *device, uint64_t page,
+                       int (*apply)(void *opaque, void *page), void *opaque, uint64_t *ret_hash)
+{
+    char buffer[1 << DRAFTER_PAGE_SHIFT];
+    size_t length = block_device_run_length(device, page, 1);
+    int rc;
+
+    memset(buffer, 0, sizeof(buffer));
+    rc = storage_read(device->storage, buffer, length, page << DRAFTER_PAGE_SHIFT);
+    if (!rc)
+        rc = apply(opaque, buffer);
+    if (!rc)
+        rc = storage_write(device->storage, buffer, length, page << DRAFTER_PAGE_SHIFT);
+    *ret_hash = block_page_hash(buffer, length);
+    return rc;
+}
+
+int block_device_store_delta(struct block_device *device, uint64_t page, uint32_t generation,
+                             uint32_t base, int (*apply)(void *opaque, void *page), void *opaque)
+{
+    uint64_t mask[BLOCK_MASK_WORDS], hash = 0;
+    int rc;
+
+    if (page >= device->map.pages)
+        return -EINVAL;
+    if (!block_map_claim(&device->map, page, 1, generation, mask))
+        return 0;
+    if (device->map.held[page] != base) { /* ours to read while it is claimed */
+        block_map_claim_cancel(&device->map, page, 1, mask);
+        return -ESTALE;
+    }
+    rc = change_page(device, page, apply, opaque, &hash);
+    block_map_claim_end(&device->map, page, 1, generation, mask, &hash, rc == 0);
+    return rc;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "migrate/ledger.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <xxhash.h>
+
+#define LEDGER_MAGIC "DRFTLDG1"
+
+/* On disk, little-endian; the checksum covers all before it. */
+struct slot {
+    char magic[8];
+    uint64_t sequence;
+    uint32_t state;
+    uint32_t reserved;
+    uint64_t epoch;
+    uint64_t time;
+    char vm[DRAFTER_NAME_MAX + 1];
+    char peer[128];
+    uint8_t session[16];
+    uint8_t padding[LEDGER_SLOT_SIZE - 8 * 5 - (DRAFTER_NAME_MAX + 1) - 128 - 16 - 8];
+    uint64_t checksum;
+};
+_Static_assert(sizeof(struct slot) == LEDGER_SLOT_SIZE, "a slot is one sector");
+
+void ledger_encode(const struct ledger_record *record, uint64_t sequence,
+                   uint8_t ret_slot[LEDGER_SLOT_SIZE])
+{
+    struct slot slot = {
+        .magic = LEDGER_MAGIC,
+        .sequence = htole64(sequence),
+        .state = htole32(record->state),
+        .epoch = htole64(record->epoch),
+        .time = htole64(record->time),
+    };
+
+    memcpy(slot.vm, record->vm, sizeof(slot.vm));
+    memcpy(slot.peer, record->peer, sizeof(slot.peer));
+    memcpy(slot.session, record->session, sizeof(slot.session));
+    slot.checksum = htole64(XXH3_64bits(&slot, offsetof(struct slot, checksum)));
+    memcpy(ret_slot, &slot, sizeof(slot));
+}
+
+int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *ret_record,
+                  uint64_t *ret_sequence)
+{
+    struct ledger_record record = {0};
+    struct slot slot;
+
+    memcpy(&slot, bytes, sizeof(slot));
+    if (memcmp(slot.magic, LEDGER_MAGIC, sizeof(slot.magic)) ||
+        le64toh(slot.checksum) != XXH3_64bits(&slot, offsetof(struct slot, checksum)) ||
+        le32toh(slot.state) > LEDGER_REFUSED || slot.vm[DRAFTER_NAME_MAX] ||
+        slot.peer[sizeof(slot.peer) - 1])
+        return -EBADMSG;
+    record.state = le32toh(slot.state);
+    record.epoch = le64toh(slot.epoch);
+    record.time = le64toh(slot.time);
+    memcpy(record.vm, slot.vm, sizeof(record.vm));
+    memcpy(record.peer, slot.peer, sizeof(record.peer));
+    memcpy(record.session, slot.session, sizeof(record.session));
+    *ret_record = record;
+    *ret_sequence = le64toh(slot.sequence);
+    return 0;
+}
+
+/* The slots lie in different 4 KiB sectors, so that one torn sector spares the other. */
+static uint64_t slot_offset(uint64_t sequence)
+{
+    return sequence % 2 ? LEDGER_FILE_SIZE / 2 : 0;
+}
+
+static bool is_blank(const uint8_t slot[LEDGER_SLOT_SIZE])
+{
+    return io_is_zero(slot, LEDGER_SLOT_SIZE);
+}
+
+static int read_slots(struct ledger *ledger, struct drafter_error *err)
+{
+    uint8_t slots[2][LEDGER_SLOT_SIZE];
+    unsigned valid = 0, blank = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct ledger_record record;
+        uint64_t sequence;
+        int rc = io_pread_full(ledger->fd, slots[i], LEDGER_SLOT_SIZE, slot_offset(i));
+
+        if (rc)
+            return drafter_error_errno(err, -rc, "%s: cannot read", ledger->path);
+        blank += is_blank(slots[i]);
+        if (ledger_decode(slots[i], &record, &sequence) || sequence % 2 != i)
+            continue;
+        if (valid++ && sequence < ledger->sequence)
+            continue;
+        ledger->sequence = sequence;
+        ledger->record = record;
+    }
+    if (!valid && blank < 1)
+        return drafter_error_set(err, EBADMSG,
+                                 "%s: both records are damaged; find out which node runs the VM, "
+                                 "then remove the file",
+                                 ledger->path);
+    return 0;
+}
+
+static int allocate(struct ledger *ledger, struct drafter_error *err)
+{
+    static const char zeros[LEDGER_FILE_SIZE];
+    struct stat status;
+    int rc;
+
+    if (fstat(ledger->fd, &status))
+        return drafter_error_errno(err, errno, "%s: cannot look at it", ledger->path);
+    if (status.st_size >= LEDGER_FILE_SIZE)
+        return 0;
+    rc = io_pwrite_full(ledger->fd, zeros, sizeof(zeros), 0);
+    if (!rc && fsync(ledger->fd))
+        rc = -errno;
+    if (!rc)
+        rc = io_sync_parent(ledger->path);
+    return rc ? drafter_error_errno(err, -rc, "%s: cannot set up the ledger", ledger->path) : 0;
+}
+
+int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
+                struct drafter_error *err)
+{
+    int rc;
+
+    memset(ledger, 0, sizeof(*ledger));
+    ledger->fd = -1;
+    if (strlen(vm) > DRAFTER_NAME_MAX || strchr(vm, '/') || !*vm || *vm == '.')
+        return drafter_error_set(err, EINVAL, "\"%s\" is no name for a VM", vm);
+    rc = io_make_directories(directory, 0700, err);
+    if (rc)
+        return rc;
+    if (asprintf(&ledger->path, "%s/%s.ledger", directory, vm) < 0) {
+        ledger->path = NULL;
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    ledger->fd = open(ledger->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (ledger->fd < 0)
+        rc = drafter_error_errno(err, errno, "%s: cannot open", ledger->path);
+    else if (flock(ledger->fd, LOCK_EX | LOCK_NB))
+        rc = drafter_error_set(err, EBUSY, "%s: another drafter on this node has VM %s",
+                               ledger->path, vm);
+    else
+        rc = allocate(ledger, err);
+    if (!rc)
+        rc = read_slots(ledger, err);
+    if (!rc && ledger->record.state == LEDGER_NONE)
+        memcpy(ledger->record.vm, vm, strlen(vm) + 1);
+    if (rc)
+        ledger_close(ledger);
+    return rc;
+}
+
+void ledger_close(struct ledger *ledger)
+{
+    if (ledger->fd >= 0)
+        close(ledger->fd);
+    free(ledger->path);
+    memset(ledger, 0, sizeof(*ledger));
+    ledger->fd = -1;
+}
+
+int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                 const uint8_t session[16], struct drafter_error *err)
+{
+    struct ledger_record record = ledger->record;
+    uint8_t slot[LEDGER_SLOT_SIZE];
+    uint64_t sequence = ledger->sequence + 1;
+    int rc;
+
+    record.state = state;
+    record.epoch = epoch;
+    record.time = (uint64_t)time(NULL);
+    snprintf(record.peer, sizeof(record.peer), "%s", peer ? peer : "");
+    if (session)
+        memcpy(record.session, session, sizeof(record.session));
+    ledger_encode(&record, sequence, slot);
+    rc = io_pwrite_full(ledger->fd, slot, sizeof(slot), slot_offset(sequence));
+    if (!rc && fdatasync(ledger->fd))
+        rc = -errno;
+    if (rc)
+        return drafter_error_errno(err, -rc, "%s: cannot record %s epoch %llu", ledger->path,
+                                   ledger_state_name(state), (unsigned long long)epoch);
+    ledger->sequence = sequence;
+    ledger->record = record;
+    return 0;
+}
+
+const char *ledger_state_name(enum ledger_state state)
+{
+    static const char *const names[] = {"none", "owned", "relinquished", "refused"};
+
+    return state <= LEDGER_REFUSED ? names[state] : "unknown";
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "migrate/stream.h"
+
+#include "util/cleanup.h"
+
+#include <string.h>
+
+int stream_new(struct transport_connection *connection, struct stream **ret_stream)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream) {
+        transport_close(connection);
+        return -ENOMEM;
+    }
+    stream->connection = connection;
+    pthread_mutex_init(&stream->send_lock, NULL);
+    stream->last_received = drafter_now_ns();
+    if (transport_peer_name(connection, stream->peer, sizeof(stream->peer)))
+        memcpy(stream->peer, "unknown peer", sizeof("unknown peer"));
+    *ret_stream = stream;
+    return 0;
+}
+
+void stream_free(struct stream *stream)
+{
+    if (!stream)
+        return;
+    transport_close(stream->connection);
+    pthread_mutex_destroy(&stream->send_lock);
+    free(stream);
+}
+
+void stream_shutdown(struct stream *stream)
+{
+    if (stream)
+        transport_shutdown(stream->connection);
+}
+
+int stream_send(struct stream *stream, struct wire_header header, const void *payload)
+{
+    char bytes[WIRE_HEADER_SIZE];
+    struct iovec vector[2] = {{bytes, sizeof(bytes)}, {(void *)payload, header.length}};
+    int rc;
+
+    lock_scope(&stream->send_lock);
+    header.sequence = stream->send_sequence;
+    wire_encode(&header, stream->seed, payload, bytes);
+    rc = transport_writev_full(stream->connection, vector, header.length ? 2 : 1);
+    if (rc)
+        return rc;
+    stream->send_sequence++;
+    __atomic_fetch_add(&stream->bytes_sent, sizeof(bytes) + header.length, __ATOMIC_RELAXED);
+    return 0;
+}
+
+int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument)
+{
+    const struct wire_header header = {.type = (uint16_t)type, .argument = argument};
+
+    return stream_send(stream, header, NULL);
+}
+
+int stream_receive(struct stream *stream, struct wire_header *ret_header, void *payload,
+                   size_t capacity)
+{
+    char bytes[WIRE_HEADER_SIZE];
+    struct wire_header header;
+    int rc = transport_read_full(stream->connection, bytes, sizeof(bytes));
+
+    if (!rc)
+        rc = wire_decode(bytes, &header);
+    if (!rc && header.length > capacity)
+        rc = -EPROTO;
+    if (!rc && header.length)
+        rc = transport_read_full(stream->connection, payload, header.length);
+    if (!rc)
+        rc = wire_verify(bytes, &header, stream->seed, payload, stream->receive_sequence);
+    if (rc)
+        return rc;
+    stream->receive_sequence++;
+    __atomic_fetch_add(&stream->bytes_received, sizeof(bytes) + header.length, __ATOMIC_RELAXED);
+    __atomic_store_n(&stream->last_received, drafter_now_ns(), __ATOMIC_RELAXED);
+    *ret_header = header;
+    return 0;
+}
+
+const char *stream_error_text(int rc)
+{
+    switch (-rc) {
+    case ECONNRESET:
+    case EPIPE:
+        return "the peer closed the connection";
+    case EBADMSG:
+        return "a frame arrived damaged (checksum or order)";
+    case EPROTO:
+        return "the peer sent a frame that makes no sense; is it another version of drafter?";
+    case ETIMEDOUT:
+        return "nothing was heard of the peer for too long";
+    case ECANCELED:
+        return "the connection was shut down";
+    default:
+        return strerror(-rc);
+    }
+}
