@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A copy-on-write layer: reads come from the base until a page was written, writes go to a sparse
+ * overlay file at the same offsets, a map of one bit per page says which.
+ *
+ *   cow.c         the plugin: options, life, descriptor
+ *   cow-open.c    making and opening the pair of overlay and state file
+ *   cow-data.c    read, write, zero, trim, extent, layer
+ *   cow-commit.c  flush: data, then map, one commit for all who wait
+ *   cow-check.c   fsck
+ *   cow-map.c     the map in memory;  cow-format.c  on disk;  cow-io.c  on real files
+ *
+ * Locks, in this order; neither is held while the other is taken:
+ *   merge[]       a region of the device.  Exclusive: a page gets its first content by merging part of
+ *                 it with the base.  Shared: pages get their first content whole.  This is the one
+ *                 lock that is held across I/O: two first writes of one page must not undo each other.
+ *   commit.lock   who flushes; never held across I/O.
+ */
+#ifndef COW_H
+#define COW_H
+
+#include "cow-io.h"
+#include "cow-map.h"
+
+#include <drafter/storage.h>
+#include <pthread.h>
+
+#define COW_REGION_PAGES 256
+#define COW_STRIPES 64
+
+struct cow_config {
+    const char *overlay, *state;
+    const char *import;
+    uint64_t import_block_size;
+};
+
+struct cow_commit {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool running;      /* lock */
+    uint64_t started;  /* lock; commits begun */
+    uint64_t finished; /* lock; commits ended */
+    int failed;        /* lock; negative errno of the first failure, for ever */
+};
+
+struct cow {
+    const struct cow_config *config;
+    const struct cow_io *io;
+    void *io_host;
+    const struct drafter_storage_ops *base;
+    void *base_instance;
+
+    /* From here to `map`: set by open, constant afterwards. */
+    bool opened, readonly;
+    void *overlay, *state;
+    struct cow_geometry geometry;
+    struct cow_map map; /* atomics, see cow-map.h; staged, staging and copies: the running commit */
+
+    pthread_rwlock_t merge[COW_STRIPES];
+    struct cow_commit commit;
+    _Atomic uint64_t base_copies; /* pages read from the base in order to merge a partial write */
+};
+
+/* As the plugin's create, on any cow_io. */
+int cow_new(const struct drafter_context *context, const struct cow_config *config,
+            const struct cow_io *io, void *io_host, struct cow **ret_cow, struct drafter_error *err);
+void cow_free(struct cow *cow);
+
+int cow_open(void *instance, uint64_t size, unsigned flags, struct drafter_error *err);
+void cow_close(struct cow *cow); /* lets go of the files without writing anything */
+
+/* Reads the header of an open state file: the first valid copy.  Errors as cow_header_decode. */
+int cow_read_header(struct cow *cow, struct cow_geometry *ret_geometry);
+
+/* Reads map sectors [first, first + count) of both slots; buffers of count * COW_SECTOR bytes. */
+int cow_read_sectors(struct cow *cow, uint32_t first, uint32_t count, uint8_t *a, uint8_t *b);
+
+uint64_t cow_size(void *instance);
+int cow_pread(void *instance, void *buffer, size_t length, uint64_t offset);
+int cow_pwrite(void *instance, const void *buffer, size_t length, uint64_t offset);
+int cow_zero(void *instance, uint64_t length, uint64_t offset);
+int cow_trim(void *instance, uint64_t length, uint64_t offset);
+int cow_extent(void *instance, uint64_t offset, uint64_t length, enum drafter_extent_kind *ret_kind,
+               uint64_t *ret_length);
+int cow_layer(void *instance, uint64_t offset, uint64_t length, bool *ret_own, uint64_t *ret_length);
+
+int cow_flush(void *instance);
+int cow_check(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
+              struct drafter_error *err);
+
+/* The operations table, for the descriptor and the tests. */
+extern const struct drafter_storage_ops cow_ops;
+
+#endif
