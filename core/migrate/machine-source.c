@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "migrate/machine.h"
+
+void source_machine_init(struct source_machine *machine, bool live)
+{
+    *machine = (struct source_machine){.state = SOURCE_OFFERED, .live = live, .linked = true};
+}
+
+static bool before_commit(const struct source_machine *machine)
+{
+    return machine->state < SOURCE_COMMITTED;
+}
+
+/* Nothing was committed: the VM goes on here. */
+static unsigned abandon(struct source_machine *machine)
+{
+    unsigned tell = machine->linked ? ACTION_SEND_ABORT : 0;
+
+    if (machine->live && (machine->suspended || machine->state == SOURCE_SUSPENDING)) {
+        machine->state = SOURCE_TAKING_BACK;
+        return tell | ACTION_TAKE_BACK;
+    }
+    machine->state = SOURCE_FAILED;
+    return tell | ACTION_END;
+}
+
+static unsigned after_drain(struct source_machine *machine)
+{
+    if (machine->live)
+        return ACTION_JUDGE;
+    /* A registry hands out everything at once; COMMIT only waits for the peer to be ready. */
+    machine->state = SOURCE_SERVING;
+    return 0;
+}
+
+static unsigned on_failure(struct source_machine *machine)
+{
+    if (before_commit(machine))
+        return abandon(machine);
+    if (machine->state == SOURCE_SERVING && !machine->live) {
+        machine->state = SOURCE_FAILED;
+        return ACTION_END;
+    }
+    /* After COMMIT only the peer may decide; its data is still needed there. */
+    return 0;
+}
+
+static unsigned on_link_lost(struct source_machine *machine)
+{
+    machine->linked = false;
+    if (before_commit(machine))
+        return abandon(machine);
+    if (machine->state != SOURCE_COMMITTED && machine->state != SOURCE_SERVING)
+        return 0;
+    if (machine->complete || !machine->live) {
+        machine->state = machine->complete ? SOURCE_DONE : SOURCE_FAILED;
+        return ACTION_END;
+    }
+    return ACTION_WAIT_LINK;
+}
+
+static unsigned on_complete(struct source_machine *machine)
+{
+    if (machine->state != SOURCE_SERVING)
+        return 0;
+    machine->complete = true;
+    machine->state = SOURCE_DONE;
+    return ACTION_SEND_DONE | ACTION_END;
+}
+
+static unsigned on_refused(struct source_machine *machine)
+{
+    if (machine->state != SOURCE_COMMITTED)
+        return before_commit(machine) ? abandon(machine) : 0;
+    machine->state = SOURCE_TAKING_BACK;
+    return ACTION_TAKE_BACK;
+}
+
+static unsigned on_progress(struct source_machine *machine, enum machine_event event)
+{
+    switch (machine->state) {
+    case SOURCE_OFFERED:
+        if (event != EVENT_ACCEPT)
+            return 0;
+        machine->state = SOURCE_COPYING;
+        return ACTION_BEGIN_PASS;
+    case SOURCE_COPYING:
+        if (event != EVENT_PASS_SENT)
+            return 0;
+        machine->state = SOURCE_DRAINING;
+        return ACTION_DRAIN;
+    case SOURCE_DRAINING:
+        if (event == EVENT_ACK)
+            return after_drain(machine);
+        if (event == EVENT_NOT_CONVERGED || (event == EVENT_CONVERGED && !machine->ready)) {
+            machine->state = SOURCE_COPYING;
+            return ACTION_BEGIN_PASS;
+        }
+        if (event != EVENT_CONVERGED)
+            return 0;
+        machine->state = SOURCE_SUSPENDING;
+        return ACTION_SUSPEND;
+    case SOURCE_SUSPENDING:
+        if (event != EVENT_SUSPENDED)
+            return 0;
+        machine->suspended = true;
+        machine->state = SOURCE_RELINQUISHING;
+        return ACTION_JOURNAL;
+    case SOURCE_RELINQUISHING:
+        if (event != EVENT_JOURNALED)
+            return 0;
+        machine->journaled = true;
+        machine->state = SOURCE_COMMITTED;
+        return ACTION_COMMIT;
+    case SOURCE_COMMITTED:
+        if (event == EVENT_RESUMED)
+            machine->state = SOURCE_SERVING;
+        return 0;
+    case SOURCE_TAKING_BACK:
+        if (event != EVENT_TAKEN_BACK)
+            return 0;
+        machine->state = SOURCE_FAILED;
+        return ACTION_END;
+    default:
+        return 0;
+    }
+}
+
+static unsigned on_ready(struct source_machine *machine)
+{
+    if (machine->ready)
+        return 0;
+    machine->ready = true;
+    if (machine->live || machine->state == SOURCE_OFFERED)
+        return 0;
+    return ACTION_COMMIT; /* a registry keeps nothing: no ledger, no doubt */
+}
+
+unsigned source_step(struct source_machine *machine, enum machine_event event)
+{
+    if (machine->state == SOURCE_DONE || machine->state == SOURCE_FAILED)
+        return 0;
+    switch (event) {
+    case EVENT_READY:
+        return on_ready(machine);
+    case EVENT_FAILED:
+        return on_failure(machine);
+    case EVENT_LINK_LOST:
+        return on_link_lost(machine);
+    case EVENT_LINK_BACK:
+        machine->linked = true;
+        return machine->state == SOURCE_COMMITTED ? ACTION_COMMIT : 0;
+    case EVENT_REFUSED:
+        return on_refused(machine);
+    case EVENT_COMPLETE:
+        return on_complete(machine);
+    case EVENT_SENT:
+        machine->sent = true;
+        return 0;
+    default:
+        return on_progress(machine, event);
+    }
+}
+
+const char *source_state_name(enum source_state state)
+{
+    static const char *const names[] = {
+        "offered",   "copying", "draining",    "suspending", "relinquishing",
+        "committed", "serving", "taking back", "done",       "failed",
+    };
+
+    return state <= SOURCE_FAILED ? names[state] : "unknown";
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The two sides of a hand-over as pure state machines: an event goes in, what to do comes out.  No
+ * I/O, no clock, no threads, so that every interleaving of events, crashes and lost messages can be
+ * played through.  Threads around them (source.c, destination.c) do what is asked and report back.
+ *
+ *   source       OFFERED -> COPYING <-> DRAINING -> SUSPENDING -> RELINQUISHING -> COMMITTED
+ *                        -> SERVING -> DONE
+ *                any state before COMMITTED, on any failure -> TAKING_BACK -> FAILED (the VM runs here)
+ *                COMMITTED, on REFUSED                       -> TAKING_BACK -> FAILED
+ *
+ *   destination  GREETING -> ARRIVING -> OWNING -> RESUMING -> COMPLETING -> DONE
+ *                any state before COMMIT, on any failure     -> FAILED (nothing is left here)
+ *                OWNING, on failure   -> REFUSING -> FAILED   (durably said, then sent)
+ */
+#ifndef MIGRATE_MACHINE_H
+#define MIGRATE_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What happened; each side knows its own. */
+enum machine_event {
+    EVENT_ACCEPT,       /* source: the peer accepted the offer and its streams are there */
+    EVENT_READY,        /* source: the peer's VMM waits for state; destination: ours does */
+    EVENT_PASS_SENT,    /* source: everything of this pass was written to the streams */
+    EVENT_ACK,          /* source: everything of this pass arrived */
+    EVENT_CONVERGED,    /* source: the judgement after an ACK is to suspend */
+    EVENT_NOT_CONVERGED,
+    EVENT_SUSPENDED,    /* source: paused, state saved, dirty pages listed */
+    EVENT_JOURNALED,    /* the ledger record that was asked for is durable */
+    EVENT_RESUMED,      /* source: the peer runs the VM; destination: ours runs */
+    EVENT_REFUSED,      /* source: the peer has durably refused */
+    EVENT_SENT,         /* source: everything was sent at least once and its hashes too */
+    EVENT_COMPLETE,     /* source: the peer holds everything; destination: we do, durably */
+    EVENT_OFFER,        /* destination: the offer fits and devices are ready */
+    EVENT_COMMIT,       /* destination: the VM is handed over */
+    EVENT_LOADED,       /* destination: CPU and device state are in the VMM */
+    EVENT_DONE,         /* destination: the source needs nothing more */
+    EVENT_TAKEN_BACK,   /* source: the VM runs here again */
+    EVENT_FAILED,       /* what was asked for failed, the peer aborted, or we were cancelled */
+    EVENT_LINK_LOST,
+    EVENT_LINK_BACK,    /* argument: see machine_step */
+};
+
+/* What to do, in this order when several bits are set. */
+enum machine_action {
+    ACTION_BEGIN_PASS = 1u << 0,     /* source: announce what is dirty, send it */
+    ACTION_DRAIN = 1u << 1,          /* source: mark the streams, wait for the ACK */
+    ACTION_JUDGE = 1u << 2,          /* source: converged or not? */
+    ACTION_SUSPEND = 1u << 3,        /* source: hook, pause, save, list dirty pages, send state */
+    ACTION_JOURNAL = 1u << 4,        /* source: RELINQUISHED; destination: OWNED */
+    ACTION_COMMIT = 1u << 5,         /* source: send COMMIT */
+    ACTION_TAKE_BACK = 1u << 6,      /* source: OWNED again where needed, then let the VM run */
+    ACTION_START = 1u << 7,          /* destination: get the VMM ready */
+    ACTION_SEND_READY = 1u << 8,
+    ACTION_LOAD = 1u << 9,           /* destination: state into the VMM */
+    ACTION_RESUME = 1u << 10,        /* destination: let the guest run */
+    ACTION_SEND_RESUMED = 1u << 11,
+    ACTION_JOURNAL_REFUSAL = 1u << 12, /* destination: REFUSED */
+    ACTION_SEND_REFUSED = 1u << 13,
+    ACTION_SEND_COMPLETE = 1u << 14,
+    ACTION_SEND_DONE = 1u << 15,
+    ACTION_SEND_ABORT = 1u << 16,
+    ACTION_DISCARD = 1u << 17,       /* destination: remove everything that was made */
+    ACTION_WAIT_LINK = 1u << 18,     /* the link is gone, the session is not */
+    ACTION_END = 1u << 19,
+};
+
+enum source_state {
+    SOURCE_OFFERED,
+    SOURCE_COPYING,
+    SOURCE_DRAINING,
+    SOURCE_SUSPENDING,
+    SOURCE_RELINQUISHING,
+    SOURCE_COMMITTED, /* in doubt: the peer owns the VM unless it refuses */
+    SOURCE_SERVING,   /* the peer runs it */
+    SOURCE_TAKING_BACK,
+    SOURCE_DONE,
+    SOURCE_FAILED, /* the VM is (still, or again) ours */
+};
+
+struct source_machine {
+    enum source_state state;
+    bool live;       /* there is a VM; false: a registry, which hands out copies */
+    bool ready;      /* the peer's VMM waits */
+    bool suspended;  /* our VM was paused by us */
+    bool journaled;  /* RELINQUISHED is in the ledger */
+    bool linked;
+    bool sent, complete;
+};
+
+enum destination_state {
+    DESTINATION_GREETING,
+    DESTINATION_ARRIVING,
+    DESTINATION_OWNING,
+    DESTINATION_RESUMING,
+    DESTINATION_COMPLETING,
+    DESTINATION_REFUSING,
+    DESTINATION_DONE,
+    DESTINATION_FAILED,
+};
+
+struct destination_machine {
+    enum destination_state state;
+    bool wait_for_all; /* no post-copy: load only when every page is here */
+    bool committed, journaled, loaded, complete, linked;
+};
+
+void source_machine_init(struct source_machine *machine, bool live);
+void destination_machine_init(struct destination_machine *machine, bool wait_for_all);
+
+/*
+ * Feeds one event; returns the actions.  Events that make no sense in a state (duplicates, late
+ * answers, replays) change nothing and return 0.
+ */
+unsigned source_step(struct source_machine *machine, enum machine_event event);
+unsigned destination_step(struct destination_machine *machine, enum machine_event event);
+
+const char *source_state_name(enum source_state state);
+const char *destination_state_name(enum destination_state state);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "migrate/session.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+#include <time.h>
+
+int session_init(struct session *session)
+{
+    pthread_condattr_t attributes;
+
+    memset(session, 0, sizeof(*session));
+    pthread_mutex_init(&session->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&session->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return 0;
+}
+
+void session_release(struct session *session)
+{
+    stream_free(session->control);
+    stream_free(session->demand);
+    for (unsigned i = 0; i < session->bulk_count; i++)
+        stream_free(session->bulk[i]);
+    pthread_cond_destroy(&session->changed);
+    pthread_mutex_destroy(&session->lock);
+}
+
+static void post(struct session *session, const struct session_event *event)
+{
+    unsigned slot;
+
+    if (session->event_count == SESSION_EVENTS_MAX)
+        return; /* the machine ignores repeated events; so many at once are a peer's noise */
+    slot = (session->event_head + session->event_count++) % SESSION_EVENTS_MAX;
+    session->events[slot] = *event;
+    pthread_cond_broadcast(&session->changed);
+}
+
+void session_post(struct session *session, enum machine_event event, uint64_t argument)
+{
+    const struct session_event record = {.event = event, .argument = argument};
+
+    lock_scope(&session->lock);
+    post(session, &record);
+}
+
+void session_post_error(struct session *session, enum machine_event event,
+                        const struct drafter_error *error)
+{
+    const struct session_event record = {.event = event, .error = *error};
+
+    lock_scope(&session->lock);
+    post(session, &record);
+}
+
+static void shutdown_streams(struct session *session)
+{
+    stream_shutdown(session->control);
+    stream_shutdown(session->demand);
+    for (unsigned i = 0; i < session->bulk_count; i++)
+        stream_shutdown(session->bulk[i]);
+}
+
+void session_link_lost(struct session *session, const struct stream *stream, int rc)
+{
+    struct session_event record = {.event = EVENT_LINK_LOST};
+
+    lock_scope(&session->lock);
+    if (session->stopping || session->link_failed)
+        return;
+    session->link_failed = true;
+    drafter_error_set(&record.error, -rc, "%s: %s", stream->peer, stream_error_text(rc));
+    post(session, &record);
+    shutdown_streams(session);
+}
+
+static struct timespec deadline_after(uint64_t delay_ns)
+{
+    uint64_t at = drafter_now_ns() + delay_ns;
+
+    return (struct timespec){.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
+}
+
+bool session_wait(struct session *session, unsigned timeout_ms, struct session_event *ret_event)
+{
+    struct timespec deadline = deadline_after((uint64_t)timeout_ms * 1000000);
+
+    lock_scope(&session->lock);
+    while (!session->event_count)
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT)
+            return false;
+    *ret_event = session->events[session->event_head];
+    session->event_head = (session->event_head + 1) % SESSION_EVENTS_MAX;
+    session->event_count--;
+    return true;
+}
+
+/* One beat later: false when the session ends. */
+static bool sleep_one_beat(struct session *session)
+{
+    struct timespec deadline = deadline_after(SESSION_HEARTBEAT_NS);
+
+    lock_scope(&session->lock);
+    while (!session->stopping)
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT)
+            return !session->stopping;
+    return false;
+}
+
+static void *heartbeat_main(void *opaque)
+{
+    struct session *session = opaque;
+
+    while (sleep_one_beat(session)) {
+        uint64_t heard = __atomic_load_n(&session->control->last_received, __ATOMIC_RELAXED);
+        int rc = drafter_now_ns() - heard > SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS
+                     ? -ETIMEDOUT
+                     : stream_send_signal(session->control, WIRE_PING, drafter_now_ns());
+
+        if (rc) {
+            session_link_lost(session, session->control, rc);
+            break;
+        }
+    }
+    return NULL;
+}
+
+int session_start_heartbeat(struct session *session)
+{
+    int rc;
+
+    __atomic_store_n(&session->control->last_received, drafter_now_ns(), __ATOMIC_RELAXED);
+    rc = pthread_create(&session->heartbeat, NULL, heartbeat_main, session);
+    session->heartbeat_running = rc == 0;
+    return -rc;
+}
+
+void session_stop(struct session *session)
+{
+    pthread_mutex_lock(&session->lock);
+    session->stopping = true;
+    shutdown_streams(session);
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+    if (session->heartbeat_running)
+        pthread_join(session->heartbeat, NULL);
+    session->heartbeat_running = false;
+}
+
+bool session_is_stopping(struct session *session)
+{
+    lock_scope(&session->lock);
+    return session->stopping;
+}
+
+uint64_t session_seed(const uint8_t token[WIRE_TOKEN_SIZE])
+{
+    uint64_t seed = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        seed |= (uint64_t)token[i] << (8 * i);
+    return seed;
+}
+
+int session_send_text(struct stream *stream, unsigned type, uint64_t argument, char *text)
+{
+    struct wire_header header = {.type = (uint16_t)type, .argument = argument};
+    int rc;
+
+    if (!text)
+        return -ENOMEM;
+    header.length = (uint32_t)strlen(text);
+    rc = stream_send(stream, header, text);
+    free(text);
+    return rc;
+}
+
+void session_send_refusal(struct stream *stream, unsigned type, uint64_t argument, const char *step,
+                          const struct drafter_error *error)
+{
+    struct refusal refusal = {.code = error->code ? error->code : EIO};
+
+    snprintf(refusal.step, sizeof(refusal.step), "%s", step);
+    snprintf(refusal.text, sizeof(refusal.text), "%s", error->message);
+    session_send_text(stream, type, argument, refusal_encode(&refusal));
+}

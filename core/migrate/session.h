@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What both sides of a migration have in common: the streams, the queue of events for the one thread
+ * that decides, and the heartbeat.
+ *
+ * Threads: the deciding thread (the caller of source_run or destination_run) waits for events and does
+ * what the state machine asks.  A reader per stream and the heartbeat only post events.
+ * Lock order: session.lock, then a device's map lock, then a stream's send lock.
+ */
+#ifndef MIGRATE_SESSION_H
+#define MIGRATE_SESSION_H
+
+#include "migrate/hello.h"
+#include "migrate/machine.h"
+#include "migrate/stream.h"
+
+#define SESSION_HEARTBEAT_NS (UINT64_C(1000000000))
+#define SESSION_MISSED_BEATS 3
+#define SESSION_EVENTS_MAX 64
+
+/* An event and, for failures, what went wrong. */
+struct session_event {
+    enum machine_event event;
+    uint64_t argument;
+    struct drafter_error error;
+};
+
+struct session {
+    uint8_t token[WIRE_TOKEN_SIZE];
+    struct stream *control, *demand;
+    struct stream *bulk[WIRE_STREAMS_MAX];
+    unsigned bulk_count;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Under `lock`: */
+    struct session_event events[SESSION_EVENTS_MAX];
+    unsigned event_head, event_count;
+    bool stopping;    /* threads shall end */
+    bool link_failed; /* the first failure of a stream was posted */
+
+    pthread_t heartbeat;
+    bool heartbeat_running;
+};
+
+int session_init(struct session *session);
+
+/* Closes the streams; all threads that use them have ended. */
+void session_release(struct session *session);
+
+void session_post(struct session *session, enum machine_event event, uint64_t argument);
+void session_post_error(struct session *session, enum machine_event event,
+                        const struct drafter_error *error);
+
+/* A stream failed: posts EVENT_LINK_LOST once and ends all streams. */
+void session_link_lost(struct session *session, const struct stream *stream, int rc);
+
+/* Waits for the next event; false when none came within timeout_ms. */
+bool session_wait(struct session *session, unsigned timeout_ms, struct session_event *ret_event);
+
+/* PING each heartbeat; EVENT_LINK_LOST after SESSION_MISSED_BEATS of silence on the control stream. */
+int session_start_heartbeat(struct session *session);
+
+/* Ends heartbeat and streams; readers see -ECANCELED.  Join them afterwards. */
+void session_stop(struct session *session);
+
+bool session_is_stopping(struct session *session);
+
+/* The seed of all checksums once the token is known. */
+uint64_t session_seed(const uint8_t token[WIRE_TOKEN_SIZE]);
+
+int session_send_text(struct stream *stream, unsigned type, uint64_t argument, char *text);
+void session_send_refusal(struct stream *stream, unsigned type, uint64_t argument, const char *step,
+                          const struct drafter_error *error);
+
+#endif
