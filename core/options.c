@@ -5,6 +5,7 @@
  * everything unknown after a role is left to it.
  */
 #include "options.h"
+#include "config/suggest.h"
 #include "util/cleanup.h"
 #include <stdlib.h>
 #include <string.h>
@@ -21,51 +22,6 @@ static const bool option_has_value[OPTION_COUNT] = {true, true, true};
 static const char *const format_names[] = {"auto", "human", "json", NULL};
 static const char *const level_names[] = {"error", "warning", "info", "debug", NULL};
 
-enum { WORD_MAX = 32 };
-
-/* Edits (insert, delete, replace) that turn `a` into `b`; both at most WORD_MAX long. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[WORD_MAX + 1], length = strlen(b);
-
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= length; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[length];
-}
-
-const char *options_nearest(const char *word, const char *const *words)
-{
-    const char *nearest = NULL;
-    size_t best = 0;
-
-    if (strlen(word) > WORD_MAX)
-        return NULL;
-    for (; *words; words++) {
-        size_t edits = strlen(*words) > WORD_MAX ? WORD_MAX : distance(word, *words);
-
-        if (!nearest || edits < best) {
-            nearest = *words;
-            best = edits;
-        }
-    }
-    return nearest && best <= strlen(word) / 3 + 1 ? nearest : NULL;
-}
-
 /* Position in a list of names, or -1. */
 static int find(const char *word, size_t length, const char *const *words)
 {
@@ -79,8 +35,12 @@ static int find(const char *word, size_t length, const char *const *words)
 static int refuse(const char *what, const char *word, const char *const *words,
                   struct drafter_error *err)
 {
-    const char *nearest = options_nearest(word, words);
+    const char *nearest;
+    unsigned count = 0;
 
+    while (words[count])
+        count++;
+    nearest = suggest_nearest(word, words, count);
     if (nearest)
         return drafter_error_set(err, EINVAL, "%s \"%s\" is not known, did you mean \"%s\"?", what,
                                  word, nearest);

@@ -25,7 +25,4 @@ int options_parse(int argc, char **argv, const char *const *commands, const char
                   struct options *ret_options, struct drafter_error *err);
 void options_release(struct options *options);
 
-/* The member of `words` that was most likely meant, or NULL when none is near. */
-const char *options_nearest(const char *word, const char *const *words);
-
 #endif

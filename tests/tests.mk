@@ -7,7 +7,8 @@
 #   BENCHES     prints figures; run by `make bench`
 #
 # A test is a program or a script *.sh.  Exit status 77 is a skip; the reason is its last line of
-# output.  Tests find the tree through the variables below.
+# output.  Tests find the tree through the variables below.  A test program that loads plugins links
+# with $(HOST_LDFLAGS) and $(top_builddir)/core/libcore.la.
 AM_TESTS_ENVIRONMENT = \
 	DRAFTER_PLUGIN_PATH='$(abs_top_builddir)/plugins/loadable'; export DRAFTER_PLUGIN_PATH; \
 	DRAFTER='$(abs_top_builddir)/core/drafter'; export DRAFTER; \

@@ -14,9 +14,10 @@
 #include <unistd.h>
 
 enum {
-    RECORD_MAX = 8192, /* one record with all escapes */
-    TEXT_MAX = 4096,   /* one message before escaping */
-    TAIL_MAX = 16,     /* kept free for what closes a record */
+    RECORD_MAX = 8192,            /* one record with all escapes */
+    TEXT_MAX = 4096,              /* one message before escaping */
+    TEXT_END = RECORD_MAX - 16,   /* room for dots, closing quote and brace, newline */
+    SUBJECT_END = 512,            /* the subject ends here at the latest */
 };
 
 /* Written by log_setup() before other threads exist, read only afterwards. */
@@ -33,10 +34,10 @@ struct record {
     char text[RECORD_MAX];
 };
 
-/* Appends bytes, all or nothing. */
-static bool put(struct record *record, const char *bytes, size_t length, size_t reserve)
+/* Appends bytes, all or nothing, up to `end` in the record. */
+static bool put(struct record *record, const char *bytes, size_t length, size_t end)
 {
-    if (length > RECORD_MAX - reserve - record->length)
+    if (record->length > end || length > end - record->length)
         return false;
     memcpy(record->text + record->length, bytes, length);
     record->length += length;
@@ -45,7 +46,7 @@ static bool put(struct record *record, const char *bytes, size_t length, size_t 
 
 static void put_string(struct record *record, const char *string)
 {
-    put(record, string, strlen(string), 0);
+    put(record, string, strlen(string), RECORD_MAX);
 }
 
 /* Length of the printable UTF-8 character at `s`, 0 when there is none. */
@@ -90,7 +91,8 @@ static size_t escape(const unsigned char *s, bool json, char out[8], size_t *ret
     return 1;
 }
 
-static void put_text(struct record *record, const char *text)
+/* Appends `text` escaped; what goes beyond `end` becomes three dots there. */
+static void put_text(struct record *record, const char *text, size_t end)
 {
     const unsigned char *s = (const unsigned char *)text;
 
@@ -98,8 +100,8 @@ static void put_text(struct record *record, const char *text)
         char out[8];
         size_t length, bytes = escape(s, setup.json, out, &length);
 
-        if (!put(record, out, length, TAIL_MAX)) {
-            put(record, "...", 3, TAIL_MAX - 3);
+        if (!put(record, out, length, end)) {
+            put_string(record, "...");
             return;
         }
         s += bytes;
@@ -148,7 +150,7 @@ static void send_record(struct record *record)
 {
     ssize_t written;
 
-    put(record, "\n", 1, 0);
+    put(record, "\n", 1, RECORD_MAX);
     do
         written = write(STDERR_FILENO, record->text, record->length);
     while (written < 0 && errno == EINTR);
@@ -182,9 +184,9 @@ void drafter_log(enum drafter_log_level level, const char *subject, const char *
     put_head(&record, level);
     if (setup.json)
         put_string(&record, "\"subject\":\"");
-    put_text(&record, subject ? subject : "");
+    put_text(&record, subject ? subject : "", SUBJECT_END);
     put_string(&record, setup.json ? "\",\"message\":\"" : ": ");
-    put_text(&record, message);
+    put_text(&record, message, TEXT_END);
     if (setup.json)
         put_string(&record, "\"}");
     send_record(&record);
@@ -213,7 +215,7 @@ void log_event(const char *name, const char *format, ...)
     record.length = 0;
     put_head(&record, DRAFTER_LOG_INFO);
     put_string(&record, setup.json ? "\"event\":\"" : "");
-    put_text(&record, name);
+    put_text(&record, name, SUBJECT_END);
     put_string(&record, setup.json ? "\"" : ": ");
     if (setup.json && fields[0])
         put_string(&record, ",");
