@@ -13,7 +13,8 @@ struct config;
 struct config_entry {
     char *key, *value;
     unsigned line; /* 0 for a value that did not come from the file */
-    bool used;     /* an option table knew it */
+    bool used;     /* an option table knew it, or config_value asked for it */
+    bool secret;   /* an option table said so: never printed */
 };
 
 struct config_section {
@@ -21,9 +22,20 @@ struct config_section {
     char *kind; /* "device" of [device:memory] */
     char *id;   /* "memory", or "" */
     unsigned line;
+    bool used; /* a table was applied to it or a value asked for */
     struct config_entry *entries;
     size_t entry_count;
 };
+
+/* All faults of a configuration, where the first is not enough.  Begins as {0}. */
+struct config_report {
+    char **messages;
+    size_t count;
+};
+
+/* Adds a fault; a report that is NULL takes none. */
+void config_report_add(struct config_report *report, const struct drafter_error *err);
+void config_report_free(struct config_report *report);
 
 /*
  * Reads an INI file with inih.  Refuses duplicate sections and keys, with file:line; keys are looked
@@ -34,6 +46,14 @@ int config_load(const char *path, struct config **ret_config, struct drafter_err
 /* As config_load, from memory; `origin` stands for the file name in messages. */
 int config_parse(const char *text, size_t length, const char *origin, struct config **ret_config,
                  struct drafter_error *err);
+
+/*
+ * As config_load, and goes on after a fault: `report` receives every one, `err` the first.  The
+ * configuration is given even when faults were found (then with a negative return), but for a file
+ * that cannot be read, where it is NULL.
+ */
+int config_load_all(const char *path, struct config **ret_config, struct config_report *report,
+                    struct drafter_error *err);
 
 /* An empty configuration to be filled by config_set (command lines). */
 struct config *config_new(const char *origin);
@@ -50,7 +70,10 @@ struct config_section *config_section(const struct config *config, const char *k
 struct config_section *config_next(const struct config *config, const char *kind,
                                    const struct config_section *previous);
 
-/* A value or NULL. */
+/* The file, or what stands for it in messages. */
+const char *config_origin(const struct config *config);
+
+/* A value or NULL; the key then counts as known to every option table. */
 const char *config_value(const struct config_section *section, const char *key);
 
 /*
@@ -62,14 +85,31 @@ const char *config_value(const struct config_section *section, const char *key);
 int config_apply(const struct config_section *section, const struct drafter_option *table,
                  const char *const *also, void *target, size_t size, struct drafter_error *err);
 
+/* As config_apply, and goes on after a fault: `report` receives every one, `err` the first. */
+int config_apply_all(const struct config_section *section, const struct drafter_option *table,
+                     const char *const *also, void *target, size_t size,
+                     struct config_report *report, struct drafter_error *err);
+
 /* Refuses sections whose kind is not in `kinds` (NULL-terminated), with the nearest valid one. */
 int config_check_kinds(const struct config *config, const char *const *kinds,
                        struct drafter_error *err);
+int config_check_kinds_all(const struct config *config, const char *const *kinds,
+                           struct config_report *report, struct drafter_error *err);
 
-/* Prints the effective configuration as INI; values of secret options as "(secret)". */
+/* Refuses sections and keys that nothing used; for the end, when everything was applied. */
+int config_check_used(const struct config *config, struct config_report *report,
+                      struct drafter_error *err);
+
+/*
+ * Prints the effective configuration as INI to a FILE; values of secret options as "(secret)", of
+ * keys that no table has known yet as "(not used)", for they may be secret too.
+ */
 void config_print(const struct config *config, void *stream);
 
-/* "file:line" of a section or of a key in it, for messages; thread-local storage. */
+/*
+ * "file:line" of a section or of a key in it, for messages.  In thread-local storage, which the fourth
+ * call after this one overwrites.
+ */
 const char *config_where(const struct config_section *section, const char *key);
 
 #endif

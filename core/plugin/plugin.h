@@ -37,14 +37,19 @@ int plugin_foreach(int (*visit)(void *opaque, const char *path, const struct plu
 const char *plugin_kind_name(enum drafter_kind kind);              /* "transport" */
 int plugin_kind_parse(const char *name, enum drafter_kind *ret_kind);
 
+/* Writes where plugins of this kind and name are looked for: a colon list of directories. */
+const char *plugin_search_path(void);
+
 /* A plugin in use.  Layers hold the instance below in `next` (not owned by them). */
 struct instance {
     struct plugin *plugin;
     void *data;   /* the plugin's */
     void *config; /* its config struct */
+    struct config *settings; /* owns the strings in `config` */
     char *id;
     pthread_mutex_t lock; /* held around each call when the plugin serializes */
     struct instance *next;
+    _Atomic int flush_error; /* storage: the first failed flush, which every later one repeats */
 };
 
 /*

@@ -25,7 +25,13 @@ int transport_accept(struct transport_listener *listener,
                      struct transport_connection **ret_connection, struct drafter_error *err);
 int transport_listener_address(struct transport_listener *listener, char *buffer, size_t size);
 void transport_listener_shutdown(struct transport_listener *listener);
-void transport_listener_close(struct transport_listener *listener);
+void transport_listener_close(struct transport_listener *listener); /* NULL is allowed */
+
+/* At least one byte, 0 at the orderly end of the stream, or a negative errno. */
+ssize_t transport_readv(struct transport_connection *connection, const struct iovec *vector,
+                        int count);
+ssize_t transport_writev(struct transport_connection *connection, const struct iovec *vector,
+                         int count);
 
 /* Everything or a negative errno; -ECONNRESET when the stream ends first. */
 int transport_read_full(struct transport_connection *connection, void *buffer, size_t length);
