@@ -26,6 +26,17 @@ static bool parse_beat(const char *line, struct beat *ret)
     return *at == 0;
 }
 
+/* A straggler is no switch: a beat that was overtaken on its way from a host that has beaten just now. */
+static bool is_switch(const struct record *record, const struct beat *beat)
+{
+    const struct beat *last = record->count ? &record->beats[record->count - 1] : NULL;
+    const struct source *source = &record->sources[beat->source];
+
+    if (!last || last->source == beat->source)
+        return false;
+    return beat->seq > last->seq || source->beats == 0 || beat->time - source->last_beat > SPLIT_NS;
+}
+
 static void note_switch(struct record *record, const struct beat *before, const struct beat *beat)
 {
     record->switches++;
@@ -35,14 +46,16 @@ static void note_switch(struct record *record, const struct beat *before, const 
                 record->sources[beat->source].name, (double)(beat->time - before->time) / NS_PER_MS);
 }
 
-static void add_beat(struct record *record, const struct beat *beat)
+static void add_beat(struct record *record, struct beat *beat)
 {
     const struct beat *last = record->count ? &record->beats[record->count - 1] : NULL;
     struct source *source = &record->sources[beat->source];
 
+    beat->switched = is_switch(record, beat);
     if (source->beats++ == 0 && record->events)
         fprintf(record->events, "beat %s %llu\n", source->name, (unsigned long long)beat->seq);
-    if (last && last->source != beat->source && beat->seq > last->seq)
+    source->last_beat = beat->time;
+    if (beat->switched)
         note_switch(record, last, beat);
     if (record->log)
         fprintf(record->log, "%lld %s %llu %llu %llu\n", (long long)beat->time, source->name,

@@ -15,11 +15,13 @@
 #define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
 #define SOURCES_MAX 16
+#define SPLIT_NS (25 * NS_PER_MS) /* two beats of one host are closer than that, if it runs */
 
 struct beat {
     int64_t time; /* CLOCK_MONOTONIC, ns */
     uint64_t seq, sweeps, tsc;
     unsigned source;
+    bool switched; /* the guest came from another host; seq may be behind if it came with old memory */
 };
 
 struct source {
@@ -30,6 +32,7 @@ struct source {
     bool regular;     /* poll says nothing about regular files: they are looked at every half millisecond */
     bool reopened;    /* the next data are from another VM */
     uint64_t beats;
+    int64_t last_beat;
     size_t size; /* of the unfinished line */
     char line[256];
 };

@@ -9,7 +9,7 @@
 #define RECOVERED (200 * NS_PER_MS) /* at full speed: over so long */
 
 struct sequence {
-    uint64_t missing, repeated, repeated_across, late, sweeps_back, tsc_back;
+    uint64_t missing, repeated, rewound, late, sweeps_back, tsc_back, split_beats;
     int64_t split_first, split_last;
 };
 
@@ -34,13 +34,35 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The same beat from two hosts: both ran. */
-static void note_split(struct sequence *sequence, const struct beat *beat)
+/* A host beats, another does, the first goes on without a pause: both run. A straggler is from before the other. */
+static void count_split(const struct record *record, struct sequence *ret)
 {
-    if (sequence->repeated_across++ == 0 || beat->time < sequence->split_first)
-        sequence->split_first = beat->time;
-    if (beat->time > sequence->split_last)
-        sequence->split_last = beat->time;
+    const struct beat *last[SOURCES_MAX] = {0};
+
+    for (size_t i = 0; i < record->count; i++) {
+        const struct beat *beat = &record->beats[i], *own = last[beat->source];
+
+        last[beat->source] = beat;
+        if (!own || own == beat - 1 || beat->time - own->time > SPLIT_NS || beat->seq < own[1].seq)
+            continue;
+        if (ret->split_beats++ == 0)
+            ret->split_first = own->time;
+        ret->split_last = beat->time;
+    }
+}
+
+/* Beats that the guest had made before the switch and makes again: it came with memory that is too old. */
+static uint64_t count_rewound(const struct record *record)
+{
+    uint64_t rewound = 0;
+
+    for (size_t i = 1; i < record->count; i++) {
+        const struct beat *beat = &record->beats[i];
+
+        if (beat->switched && beat->seq <= beat[-1].seq)
+            rewound += beat[-1].seq - beat->seq + 1;
+    }
+    return rewound;
 }
 
 static void count_sequence(const struct record *record, struct sequence *ret)
@@ -58,23 +80,16 @@ static void count_sequence(const struct record *record, struct sequence *ret)
 
         if (b->seq > a->seq)
             ret->missing += b->seq - a->seq - 1;
-        else if (b->source != a->source)
-            note_split(ret, b);
-        else
+        else if (b->source == a->source)
             ret->repeated++;
         ret->sweeps_back += b->sweeps < a->sweeps;
         ret->tsc_back += b->seq > a->seq && b->tsc < a->tsc;
     }
     for (size_t i = 1; i < record->count; i++)
-        ret->late += record->beats[i].seq < record->beats[i - 1].seq;
+        ret->late += record->beats[i].seq < record->beats[i - 1].seq && !record->beats[i].switched;
     free(sorted);
-}
-
-static bool is_switch(const struct record *record, size_t i)
-{
-    const struct beat *beat = &record->beats[i];
-
-    return i > 0 && beat->source != beat[-1].source && beat->seq > beat[-1].seq;
+    ret->rewound = count_rewound(record);
+    count_split(record, ret);
 }
 
 static void write_intervals(const struct record *record, FILE *out)
@@ -88,7 +103,7 @@ static void write_intervals(const struct record *record, FILE *out)
         int64_t interval = record->beats[i].time - record->beats[i - 1].time;
 
         largest = interval > largest ? interval : largest;
-        if (!is_switch(record, i))
+        if (!record->beats[i].switched)
             intervals[n++] = interval;
     }
     qsort(intervals, n, sizeof *intervals, by_size);
@@ -176,7 +191,7 @@ static void write_sources(const struct record *record, FILE *out)
                 (unsigned long long)record->sources[i].beats);
     fprintf(out, "},\"switches\":[");
     for (size_t i = 1, n = 0; i < record->count; i++) {
-        if (!is_switch(record, i))
+        if (!record->beats[i].switched)
             continue;
         fprintf(out, "%s", n++ ? "," : "");
         write_switch(record, i, out);
@@ -191,15 +206,15 @@ bool report_write(const struct record *record, bool timed_out, FILE *out)
     bool intact;
 
     count_sequence(record, &s);
-    intact = s.repeated + s.repeated_across + s.sweeps_back + record->bad + record->chk_bad == 0;
+    intact = s.repeated + s.rewound + s.split_beats + s.sweeps_back + record->bad + record->chk_bad == 0;
     fprintf(out, "{\"count\":%zu,\"seconds\":%.3f,\"first_seq\":%llu,\"last_seq\":%llu,\"timeout\":%s,", record->count,
             last ? (double)(last->time - first->time) / NS_PER_S : 0, (unsigned long long)(last ? first->seq : 0),
             (unsigned long long)(last ? last->seq : 0), timed_out ? "true" : "false");
     fprintf(out,
-            "\"missing\":%llu,\"repeated\":%llu,\"late\":%llu,\"split_brain\":%s,\"split_beats\":%llu,"
+            "\"missing\":%llu,\"repeated\":%llu,\"rewound\":%llu,\"late\":%llu,\"split_brain\":%s,\"split_beats\":%llu,"
             "\"split_ms\":%.3f,\"sweeps_back\":%llu,\"tsc_back\":%llu,",
-            (unsigned long long)s.missing, (unsigned long long)s.repeated, (unsigned long long)s.late,
-            s.repeated_across ? "true" : "false", (unsigned long long)s.repeated_across,
+            (unsigned long long)s.missing, (unsigned long long)s.repeated, (unsigned long long)s.rewound,
+            (unsigned long long)s.late, s.split_beats ? "true" : "false", (unsigned long long)s.split_beats,
             ms(s.split_last - s.split_first), (unsigned long long)s.sweeps_back, (unsigned long long)s.tsc_back);
     write_intervals(record, out);
     write_sources(record, out);

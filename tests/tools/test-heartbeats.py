@@ -131,6 +131,19 @@ class HeartbeatsTest(unittest.TestCase):
         self.assertAlmostEqual(report["split_ms"], 39 * 5, delta=60)
         a.close(), b.close()
 
+    def test_guest_came_with_old_memory(self):
+        a, b = self.start("--until-switches", "1", "--settle", "150", "--strict")
+        guest = Guest()
+        guest.beat(a, 40)
+        guest.seq -= 10
+        guest.pause(0.04)
+        guest.beat(b, 60)
+        report = self.report(status=4)
+        self.assertEqual((report["rewound"], report["split_brain"], report["missing"]), (10, False, 0))
+        self.assertAlmostEqual(report["switches"][0]["blackout_ms"], 45, delta=6)
+        self.assertEqual(report["switches"][0]["lost"], -10)
+        a.close(), b.close()
+
     def test_memory_went_back(self):
         a, b = self.start("--until-beats", "80", "--strict")
         guest = Guest(sweeps_per_beat=10)
