@@ -56,7 +56,7 @@ static void fault(struct parser *parser, int code, const char *format, ...)
 static void fault_add(struct parser *parser, int ret, const char *what)
 {
     if (ret == -ENOSPC)
-        fault(parser, ENOSPC, "too many %s", what);
+        fault(parser, EINVAL, "too many %s", what);
     else if (ret < 0)
         fault(parser, -ret, "%s", strerror(-ret));
 }
@@ -127,7 +127,7 @@ static void begin_section(struct parser *parser, const char *line, const char *e
     }
     before = config_section(parser->config, kind, id);
     if (before) {
-        fault(parser, EEXIST, "section [%s%s%s] is there already, at line %u", kind, *id ? ":" : "",
+        fault(parser, EINVAL, "section [%s%s%s] is there already, at line %u", kind, *id ? ":" : "",
               id, before->line);
         return;
     }
@@ -195,7 +195,7 @@ static int handle(void *opaque, const char *section, const char *key, const char
     else if (!parser->section)
         fault(parser, EINVAL, "key '%.64s' stands before the first [SECTION]", key);
     else if ((before = config_find_entry(parser->section, key)))
-        fault(parser, EEXIST, "key '%.64s' is there already, at line %u", key, before->line);
+        fault(parser, EINVAL, "key '%.64s' is there already, at line %u", key, before->line);
     else
         fault_add(parser, config_add_entry(parser->section, key, value, parser->line), "keys");
     return 1;
@@ -292,7 +292,7 @@ int config_parse(const char *text, size_t length, const char *origin, struct con
     int ret;
 
     if (length > FILE_SIZE_MAX)
-        return drafter_error_set(err, EFBIG, "%s: longer than %u bytes", origin, FILE_SIZE_MAX);
+        return drafter_error_set(err, EINVAL, "%s: longer than %u bytes", origin, FILE_SIZE_MAX);
     ret = parse(text, length, origin, &config, NULL, err);
     if (ret < 0) {
         config_free(config);

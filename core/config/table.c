@@ -123,7 +123,7 @@ static int check_range(const struct drafter_option *option, const char *text, ui
         return 0;
     table_describe_range(option, range, sizeof(range));
     snprintf(reason, sizeof(reason), "in the range %s", range);
-    return refuse(option, text, ERANGE, reason, err);
+    return refuse(option, text, EINVAL, reason, err);
 }
 
 static int store_number(const struct drafter_option *option, const char *text, uint64_t *value,
@@ -139,7 +139,7 @@ static int store_number(const struct drafter_option *option, const char *text, u
     else
         ret = table_parse_uint(text, &number);
     if (ret == -ERANGE)
-        return refuse(option, text, ERANGE, "a number below 2^64", err);
+        return refuse(option, text, EINVAL, "a number below 2^64", err);
     if (ret < 0)
         return refuse(option, text, EINVAL, wanted(option), err);
     ret = check_range(option, text, number, err);

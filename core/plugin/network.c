@@ -23,6 +23,7 @@ int network_claim(struct instance *network, const char *name, const char *owner,
     adapter_terminate(slot.tap, sizeof(slot.tap));
     adapter_terminate(slot.mac, sizeof(slot.mac));
     adapter_terminate(slot.address, sizeof(slot.address));
+    adapter_terminate(slot.name, sizeof(slot.name));
     *ret_slot = slot;
     return 0;
 }

@@ -18,6 +18,7 @@ struct drafter_network_slot {
     char tap[16];     /* interface name inside it; empty: none */
     char mac[18];     /* of the guest, "02:0e:d9:fd:68:3d" */
     char address[64]; /* unique address of the VM as seen from outside */
+    char name[64];    /* what claim() would take to mean this slot; release() goes by it */
 };
 
 struct drafter_network_ops {

@@ -83,7 +83,8 @@ struct drafter_option {
 /* How many threads may be inside one plugin at a time.  The core does the locking. */
 enum drafter_thread_model {
     DRAFTER_THREADS_PARALLEL = 0,           /* any operation, any thread, at the same time */
-    DRAFTER_THREADS_SERIALIZE_INSTANCE = 1, /* one operation at a time per instance */
+    /* One operation at a time per instance.  Not for transports, whose operations wait for each other. */
+    DRAFTER_THREADS_SERIALIZE_INSTANCE = 1,
 };
 
 /* What a probe found: can this host do it, and if not, what mends it. */
