@@ -187,17 +187,21 @@ static int write_remote(struct block_device *device, const void *buffer, size_t 
 int block_device_write(struct block_device *device, const void *buffer, size_t length,
                        uint64_t offset)
 {
+    uint64_t first = first_page(offset), count = end_page(offset, length) - first;
     int rc = check_range(device, length, offset);
 
     if (rc || !length)
         return rc;
     if (!__atomic_load_n(&device->authority, __ATOMIC_ACQUIRE))
         return -EPERM;
+    /*
+     * Before the write: whoever finds the bit clear after reading storage read no half of this write.
+     * After it: whoever takes the bit then reads the new bytes.
+     */
+    block_map_mark_dirty(&device->map, first, count);
     rc = is_remote(device) ? write_remote(device, buffer, length, offset)
                            : storage_write(device->storage, buffer, length, offset);
-    /* After the write: whoever takes the bit then reads the new bytes. */
-    block_map_mark_dirty(&device->map, first_page(offset),
-                         end_page(offset, length) - first_page(offset));
+    block_map_mark_dirty(&device->map, first, count);
     return note(device, rc);
 }
 
@@ -235,7 +239,13 @@ size_t block_device_run_length(const struct block_device *device, uint64_t first
 
 int block_device_fetch(struct block_device *device, void *buffer, size_t length, uint64_t offset)
 {
-    if (__atomic_load_n(&device->frozen, __ATOMIC_ACQUIRE) && device->exposure)
-        return exposure_read(device->exposure, buffer, length, offset);
     return storage_read(device->storage, buffer, length, offset);
+}
+
+int block_device_fetch_seen(struct block_device *device, void *buffer, size_t length,
+                            uint64_t offset)
+{
+    if (!device->exposure)
+        return storage_read(device->storage, buffer, length, offset);
+    return exposure_read(device->exposure, buffer, length, offset);
 }

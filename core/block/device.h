@@ -35,7 +35,6 @@ struct block_device {
     void *need_opaque;
 
     bool authority; /* atomic: the VMM here may write; false from begin_remote to the hand-over */
-    bool frozen;    /* atomic: the VMM is paused and its cached pages count: fetch reads the exposure */
     int io_error;   /* atomic: first errno that storage gave to the VMM, 0 */
 };
 
@@ -87,8 +86,12 @@ int block_device_store_have(struct block_device *device, uint64_t first, uint64_
 int block_device_store_delta(struct block_device *device, uint64_t page, uint32_t generation,
                              uint32_t base, int (*apply)(void *opaque, void *page), void *opaque);
 
-/* Reads for sending: what storage holds, or, when frozen, what the VMM saw last. */
+/* What storage holds, without waiting for anything: cached pages of the VMM are not in it. */
 int block_device_fetch(struct block_device *device, void *buffer, size_t length, uint64_t offset);
+
+/* What a paused VMM saw last: dirty cached pages count. */
+int block_device_fetch_seen(struct block_device *device, void *buffer, size_t length,
+                            uint64_t offset);
 
 /* Bytes of the page range, less than whole pages only at the end of the device. */
 size_t block_device_run_length(const struct block_device *device, uint64_t first, uint64_t count);

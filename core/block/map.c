@@ -247,6 +247,9 @@ void block_map_claim_local(struct block_map *map, uint64_t first, unsigned count
     lock_scope(&map->lock);
     while (bitmap_next_set(map->claimed, first, first + count) < first + count)
         pthread_cond_wait(&map->changed, &map->lock);
+    for (unsigned i = 0; i < count; i++)
+        if (!bitmap_test(map->present, first + i))
+            map->hash[first + i] = 0; /* what the source has of it will never be seen here */
     bitmap_set_range(map->claimed, first, count);
     bitmap_set_range(mask, 0, count);
 }

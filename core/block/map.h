@@ -42,7 +42,7 @@ struct block_map {
     uint64_t *requested;
     uint32_t *generation; /* newest announced or stored; LOCAL once the VMM wrote it */
     uint32_t *held;       /* generation of what storage holds, 0: nothing, LOCAL: the VMM's */
-    uint64_t *hash;       /* XXH3-64 of the page as it arrived */
+    uint64_t *hash;       /* XXH3-64 of the page as it arrived; 0: the VMM overwrote it before */
     uint64_t missing;     /* pages not present */
     int failed;           /* errno for whoever waits for a page that will not come; 0 */
 };

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of the source share. */
+#ifndef MIGRATE_SOURCE_INTERNAL_H
+#define MIGRATE_SOURCE_INTERNAL_H
+
+#include "migrate/schedule.h"
+#include "migrate/source.h"
+
+#define SOURCE_HAVE_SIZE 16 /* BLAKE2b-128 */
+
+struct source_device {
+    struct block_device *block;
+    bool early;
+    struct converge_device limits;
+    uint32_t *sent;    /* atomic: generation each page was last sent in, 0: never */
+    uint64_t *cached;  /* constant once suspended: pages whose newest content only the VMM's cache has */
+    uint64_t *delta;   /* constant once suspended: pages of which the peer holds storage's version */
+    uint8_t *have;     /* session.lock: per block, hash of what the peer holds; NULL: unknown */
+    bool *has;         /* session.lock: per block, is `have` filled in */
+};
+
+struct source {
+    struct source_options options;
+    struct session session;
+    struct source_machine machine; /* the deciding thread */
+    struct source_device devices[WIRE_DEVICES_MAX];
+    unsigned device_count;
+
+    /* Under session.lock: */
+    struct schedule schedule;
+    bool sending;      /* senders may take runs */
+    unsigned inflight; /* runs taken and not yet written */
+    uint32_t pass;
+    unsigned streams_wanted; /* 0 until ACCEPT */
+    bool suspended;
+    bool finishing; /* hashes are being sent */
+
+    /* The deciding thread: */
+    uint64_t mark, pass_started, pass_sent_before;
+    uint64_t committed_at, paused_at;
+    struct drafter_error error; /* the first failure */
+
+    pthread_t control_reader, demand_reader, finisher;
+    bool control_running, demand_running, finisher_running;
+    struct source_sender {
+        struct source *source;
+        struct stream *stream;
+        pthread_t thread;
+        bool running;
+        char *buffer, *base, *encoded;
+    } senders[WIRE_STREAMS_MAX];
+};
+
+/* source-send.c: threads that send. */
+int source_start_senders(struct source *source, struct drafter_error *err);
+void source_join_senders(struct source *source);
+int source_send_run(struct source *source, struct source_sender *sender, struct stream *stream,
+                    const struct schedule_run *run, uint32_t generation);
+int source_sender_init(struct source_sender *sender, struct source *source, struct stream *stream);
+void source_sender_release(struct source_sender *sender);
+int source_fetch(struct source *source, unsigned device, void *buffer, uint64_t first,
+                 unsigned count);
+
+/* source-read.c: threads that listen to the peer. */
+void *source_control_main(void *opaque);
+void *source_demand_main(void *opaque);
+
+/* source-pass.c: passes, and the last of them. */
+int source_begin_pass(struct source *source, struct drafter_error *err);
+int source_drain(struct source *source);
+bool source_judge(struct source *source, struct drafter_error *err);
+int source_suspend(struct source *source, struct drafter_error *err);
+void source_allow_sending(struct source *source);
+
+/* source-finish.c: everything was sent: prove it. */
+void *source_finish_main(void *opaque);
+
+#endif

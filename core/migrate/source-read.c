@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the peer says: control frames become events, NEED is answered at once on its own stream. */
+#include "migrate/source-internal.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+
+static void on_accept(struct source *source, const char *text, size_t length)
+{
+    struct acceptance acceptance = {0};
+    struct drafter_error error = {0};
+
+    if (acceptance_decode(text, length, &acceptance, &error)) {
+        session_post_error(&source->session, EVENT_FAILED, &error);
+        return;
+    }
+    pthread_mutex_lock(&source->session.lock);
+    source->streams_wanted = acceptance.bulk_streams;
+    pthread_cond_broadcast(&source->session.changed);
+    pthread_mutex_unlock(&source->session.lock);
+}
+
+static void on_refusal(struct source *source, enum machine_event event, const char *text,
+                       size_t length)
+{
+    struct drafter_error error = {0};
+    struct refusal refusal;
+
+    refusal_decode(text, length, &refusal);
+    drafter_error_set(&error, refusal.code, "%s refused at %s: %s", source->session.control->peer,
+                      refusal.step, refusal.text);
+    session_post_error(&source->session, event, &error);
+}
+
+/* Hashes of blocks that the peer holds already. */
+static int on_hashes(struct source *source, const struct wire_header *header, const uint8_t *payload)
+{
+    struct source_device *device;
+    uint64_t blocks, first, count = header->length / SOURCE_HAVE_SIZE;
+
+    if (header->device >= source->device_count || header->length % SOURCE_HAVE_SIZE)
+        return -EPROTO;
+    device = &source->devices[header->device];
+    blocks = (device->block->size + device->block->block_size - 1) / device->block->block_size;
+    first = header->offset / device->block->block_size;
+    if (header->offset % device->block->block_size || first > blocks || count > blocks - first)
+        return -EPROTO;
+    lock_scope(&source->session.lock);
+    if (!device->have) {
+        device->have = calloc(blocks, SOURCE_HAVE_SIZE);
+        device->has = calloc(blocks, sizeof(*device->has));
+    }
+    if (!device->have || !device->has)
+        return -ENOMEM;
+    memcpy(device->have + first * SOURCE_HAVE_SIZE, payload, header->length);
+    for (uint64_t block = first; block < first + count; block++)
+        device->has[block] = true;
+    return 0;
+}
+
+static int on_frame(struct source *source, const struct wire_header *header, const void *payload)
+{
+    struct session *session = &source->session;
+
+    switch (header->type) {
+    case WIRE_ACCEPT:
+        on_accept(source, payload, header->length);
+        return 0;
+    case WIRE_READY:
+        session_post(session, EVENT_READY, 0);
+        return 0;
+    case WIRE_ACK:
+        session_post(session, EVENT_ACK, header->argument);
+        return 0;
+    case WIRE_RESUMED:
+        session_post(session, EVENT_RESUMED, header->argument);
+        return 0;
+    case WIRE_COMPLETE:
+        session_post(session, EVENT_COMPLETE, 0);
+        return 0;
+    case WIRE_REFUSED:
+        on_refusal(source, EVENT_REFUSED, payload, header->length);
+        return 0;
+    case WIRE_ABORT:
+        on_refusal(source, EVENT_FAILED, payload, header->length);
+        return 0;
+    case WIRE_HASHES:
+        return on_hashes(source, header, payload);
+    case WIRE_PING:
+        return stream_send_signal(session->control, WIRE_PONG, header->argument);
+    case WIRE_PONG:
+    case WIRE_CUSTOM:
+        return 0;
+    default:
+        return -EPROTO;
+    }
+}
+
+void *source_control_main(void *opaque)
+{
+    struct source *source = opaque;
+    cleanup_free char *payload = malloc(WIRE_DATA_MAX);
+    struct wire_header header;
+    int rc = payload ? 0 : -ENOMEM;
+
+    while (!rc) {
+        rc = stream_receive(source->session.control, &header, payload, WIRE_DATA_MAX);
+        if (!rc)
+            rc = on_frame(source, &header, payload);
+    }
+    session_link_lost(&source->session, source->session.control, rc);
+    return NULL;
+}
+
+/* The asked-for pages now; the rest of their block next on a bulk stream. */
+static int answer_need(struct source *source, struct source_sender *sender,
+                       const struct wire_header *header)
+{
+    struct block_device *block;
+    struct schedule_run run = {.device = header->device};
+    uint64_t first = header->offset >> DRAFTER_PAGE_SHIFT, end;
+    uint32_t generation;
+
+    if (header->device >= source->device_count)
+        return -EPROTO;
+    block = source->devices[header->device].block;
+    if (header->offset >= block->size || header->argument > block->size - header->offset)
+        return -EPROTO;
+    end = (header->offset + header->argument + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
+    while (first < end) {
+        int rc;
+
+        run.first = first;
+        run.count = end - first < BLOCK_RUN_MAX ? (unsigned)(end - first) : BLOCK_RUN_MAX;
+        pthread_mutex_lock(&source->session.lock);
+        schedule_remove(&source->schedule, run.device, run.first, run.count);
+        schedule_urge(&source->schedule, run.device, run.first);
+        generation = source->pass;
+        pthread_mutex_unlock(&source->session.lock);
+        rc = source_send_run(source, sender, source->session.demand, &run, generation ? generation : 1);
+        if (rc)
+            return rc;
+        first += run.count;
+    }
+    return 0;
+}
+
+void *source_demand_main(void *opaque)
+{
+    struct source *source = opaque;
+    struct source_sender sender;
+    struct wire_header header;
+    int rc = source_sender_init(&sender, source, source->session.demand);
+
+    while (!rc) {
+        rc = stream_receive(source->session.demand, &header, NULL, 0);
+        if (!rc)
+            rc = header.type == WIRE_NEED ? answer_need(source, &sender, &header) : -EPROTO;
+    }
+    session_link_lost(&source->session, source->session.demand, rc);
+    source_sender_release(&sender);
+    return NULL;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Sending runs of pages: each run becomes frames of zero pages, pages the peer has, differences, and
+ * whole pages.  A sender thread per bulk stream takes runs from the schedule.
+ */
+#include "migrate/delta.h"
+#include "migrate/source-internal.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <sodium.h>
+#include <string.h>
+
+/* A difference longer than this is sent as a whole page. */
+#define DELTA_MAX (DRAFTER_PAGE_SIZE / 2)
+#define DELTA_HEADER 4 /* u16 page within the frame, u16 length */
+
+enum page_kind { PAGE_DATA, PAGE_ZERO, PAGE_DELTA };
+
+/* The newest content: the VMM's cache where that alone has it, else storage. */
+int source_fetch(struct source *source, unsigned index, void *buffer, uint64_t first,
+                 unsigned count)
+{
+    struct source_device *device = &source->devices[index];
+    size_t length = block_device_run_length(device->block, first, count);
+
+    if (device->cached && bitmap_next_set(device->cached, first, first + count) < first + count)
+        return block_device_fetch_seen(device->block, buffer, length, first << DRAFTER_PAGE_SHIFT);
+    return block_device_fetch(device->block, buffer, length, first << DRAFTER_PAGE_SHIFT);
+}
+
+static struct wire_header data_header(unsigned type, unsigned device, uint64_t first,
+                                      uint32_t generation)
+{
+    return (struct wire_header){.type = (uint16_t)type,
+                                .device = (uint16_t)device,
+                                .generation = generation,
+                                .offset = first << DRAFTER_PAGE_SHIFT};
+}
+
+static int send_range(struct stream *stream, unsigned type, unsigned device, uint64_t first,
+                      size_t length, uint32_t generation)
+{
+    struct wire_header header = data_header(type, device, first, generation);
+
+    header.argument = length;
+    return stream_send(stream, header, NULL);
+}
+
+/* Does the peer hold this block with the same content?  Only asked in the first pass. */
+static bool peer_has(struct source *source, const struct schedule_run *run, const void *data,
+                     size_t length)
+{
+    struct source_device *device = &source->devices[run->device];
+    uint64_t pages = device->block->block_size >> DRAFTER_PAGE_SHIFT, block = run->first / pages;
+    uint8_t theirs[SOURCE_HAVE_SIZE], ours[SOURCE_HAVE_SIZE];
+    uint64_t end = (block + 1) * pages;
+
+    if (end > device->block->map.pages)
+        end = device->block->map.pages;
+    if (run->first % pages || run->first + run->count != end)
+        return false;
+    {
+        lock_scope(&source->session.lock);
+        if (!device->have || !device->has[block])
+            return false;
+        memcpy(theirs, device->have + block * SOURCE_HAVE_SIZE, sizeof(theirs));
+    }
+    crypto_generichash(ours, sizeof(ours), data, length, NULL, 0);
+    return !memcmp(ours, theirs, sizeof(ours));
+}
+
+/* The generation all pages of a run were sent in last, if it is one and a difference can be made. */
+static uint32_t delta_base(struct source *source, const struct schedule_run *run, uint64_t page)
+{
+    struct source_device *device = &source->devices[run->device];
+
+    if (!device->delta || !bitmap_test(device->delta, page))
+        return 0;
+    return __atomic_load_n(&device->sent[page], __ATOMIC_RELAXED);
+}
+
+/* The version that the peer holds, as long as storage still has it. */
+static bool fetch_base(struct source_device *device, void *buffer, uint64_t page)
+{
+    const uint64_t *dirty = device->block->map.dirty;
+    int rc = block_device_fetch(device->block, buffer, DRAFTER_PAGE_SIZE, page << DRAFTER_PAGE_SHIFT);
+    uint64_t word = __atomic_load_n(&dirty[page / BITMAP_WORD_BITS], __ATOMIC_ACQUIRE);
+
+    return !rc && !(word >> (page % BITMAP_WORD_BITS) & 1);
+}
+
+/*
+ * Encodes the differences of as many pages from `at` on as share a base; returns how many, 0 when the
+ * first one is better sent whole.
+ */
+static unsigned encode_deltas(struct source *source, struct source_sender *sender,
+                              const struct schedule_run *run, unsigned at, uint32_t *ret_base,
+                              size_t *ret_length)
+{
+    struct source_device *device = &source->devices[run->device];
+    uint32_t base = delta_base(source, run, run->first + at);
+    unsigned n = 0;
+    size_t used = 0;
+
+    for (; base && at + n < run->count; n++) {
+        uint64_t page = run->first + at + n;
+        char *out = sender->encoded + used;
+        uint16_t head[2];
+        size_t length;
+
+        if (delta_base(source, run, page) != base || (page + 1) << DRAFTER_PAGE_SHIFT > device->block->size ||
+            !fetch_base(device, sender->base, page))
+            break;
+        length = delta_encode(sender->base,
+                              sender->buffer + ((size_t)(at + n) << DRAFTER_PAGE_SHIFT),
+                              out + DELTA_HEADER, DELTA_MAX);
+        if (length == SIZE_MAX)
+            break;
+        head[0] = htole16((uint16_t)n);
+        head[1] = htole16((uint16_t)length);
+        memcpy(out, head, DELTA_HEADER);
+        used += DELTA_HEADER + length;
+    }
+    *ret_base = base;
+    *ret_length = used;
+    return n;
+}
+
+static bool page_is_zero(const struct source_sender *sender, unsigned at, size_t length)
+{
+    size_t begin = (size_t)at << DRAFTER_PAGE_SHIFT, left = length - begin;
+
+    return io_is_zero(sender->buffer + begin, left < DRAFTER_PAGE_SIZE ? left : DRAFTER_PAGE_SIZE);
+}
+
+static bool may_delta(struct source *source, const struct schedule_run *run, unsigned at)
+{
+    return delta_base(source, run, run->first + at) != 0;
+}
+
+/* Sends the pages [at, end) of the run, which are all zero or all to be sent whole. */
+static int send_pages(struct source *source, struct source_sender *sender, struct stream *stream,
+                      const struct schedule_run *run, unsigned at, unsigned end, bool zero,
+                      uint32_t generation)
+{
+    struct block_device *block = source->devices[run->device].block;
+    size_t length = block_device_run_length(block, run->first + at, end - at);
+    struct wire_header header;
+
+    if (zero)
+        return send_range(stream, WIRE_ZERO, run->device, run->first + at, length, generation);
+    header = data_header(WIRE_DATA, run->device, run->first + at, generation);
+    header.length = (uint32_t)length;
+    return stream_send(stream, header, sender->buffer + ((size_t)at << DRAFTER_PAGE_SHIFT));
+}
+
+static int send_deltas(struct source *source, struct source_sender *sender, struct stream *stream,
+                       const struct schedule_run *run, unsigned *at, uint32_t generation)
+{
+    uint32_t base;
+    size_t length;
+    unsigned n = encode_deltas(source, sender, run, *at, &base, &length);
+    struct wire_header header = data_header(WIRE_DELTA, run->device, run->first + *at, generation);
+
+    if (!n) /* this one page whole */
+        return send_pages(source, sender, stream, run, *at, *at + 1, false, generation) ?: (++*at, 0);
+    header.argument = base;
+    header.length = (uint32_t)length;
+    *at += n;
+    return stream_send(stream, header, sender->encoded);
+}
+
+static int send_content(struct source *source, struct source_sender *sender, struct stream *stream,
+                        const struct schedule_run *run, size_t length, uint32_t generation)
+{
+    unsigned at = 0, end;
+    int rc = 0;
+
+    while (!rc && at < run->count) {
+        bool zero = page_is_zero(sender, at, length);
+
+        if (!zero && may_delta(source, run, at)) {
+            rc = send_deltas(source, sender, stream, run, &at, generation);
+            continue;
+        }
+        for (end = at + 1; end < run->count && page_is_zero(sender, end, length) == zero &&
+                           (zero || !may_delta(source, run, end));
+             end++)
+            ;
+        rc = send_pages(source, sender, stream, run, at, end, zero, generation);
+        at = end;
+    }
+    return rc;
+}
+
+static void remember_sent(struct source *source, const struct schedule_run *run, uint32_t generation)
+{
+    struct source_device *device = &source->devices[run->device];
+
+    for (unsigned i = 0; i < run->count; i++)
+        __atomic_store_n(&device->sent[run->first + i], generation, __ATOMIC_RELAXED);
+}
+
+static int fetch_failed(struct source *source, const struct schedule_run *run, int rc)
+{
+    struct drafter_error error = {0};
+
+    drafter_error_errno(&error, -rc, "device %s: cannot read page %llu for sending",
+                        source->devices[run->device].block->name, (unsigned long long)run->first);
+    session_post_error(&source->session, EVENT_FAILED, &error);
+    return rc;
+}
+
+int source_send_run(struct source *source, struct source_sender *sender, struct stream *stream,
+                    const struct schedule_run *run, uint32_t generation)
+{
+    struct block_device *block = source->devices[run->device].block;
+    size_t length = block_device_run_length(block, run->first, run->count);
+    int rc = source_fetch(source, run->device, sender->buffer, run->first, run->count);
+
+    if (rc)
+        return fetch_failed(source, run, rc);
+    if (generation == 1 && peer_has(source, run, sender->buffer, length))
+        rc = send_range(stream, WIRE_HAVE, run->device, run->first, length, generation);
+    else
+        rc = send_content(source, sender, stream, run, length, generation);
+    if (rc)
+        session_link_lost(&source->session, stream, rc);
+    else
+        remember_sent(source, run, generation);
+    return rc;
+}
+
+/* Waits for something to send; false: the session ends. */
+static bool next_run(struct source *source, struct schedule_run *ret_run, uint32_t *ret_generation)
+{
+    struct session *session = &source->session;
+
+    lock_scope(&session->lock);
+    while (!session->stopping && !session->link_failed &&
+           !(source->sending && schedule_take(&source->schedule, ret_run)))
+        pthread_cond_wait(&session->changed, &session->lock);
+    if (session->stopping || session->link_failed)
+        return false;
+    source->inflight++;
+    *ret_generation = source->pass;
+    return true;
+}
+
+static void run_done(struct source *source)
+{
+    bool pass_sent;
+
+    pthread_mutex_lock(&source->session.lock);
+    source->inflight--;
+    pass_sent = !source->inflight && !schedule_left(&source->schedule);
+    if (pass_sent)
+        source->sending = false;
+    pthread_mutex_unlock(&source->session.lock);
+    if (pass_sent)
+        session_post(&source->session, EVENT_PASS_SENT, 0);
+}
+
+static void *sender_main(void *opaque)
+{
+    struct source_sender *sender = opaque;
+    struct schedule_run run;
+    uint32_t generation;
+    int rc = 0;
+
+    while (!rc && next_run(sender->source, &run, &generation)) {
+        rc = source_send_run(sender->source, sender, sender->stream, &run, generation);
+        run_done(sender->source);
+    }
+    return NULL;
+}
+
+int source_sender_init(struct source_sender *sender, struct source *source, struct stream *stream)
+{
+    *sender = (struct source_sender){.source = source, .stream = stream};
+    sender->buffer = malloc(WIRE_DATA_MAX);
+    sender->base = malloc(DRAFTER_PAGE_SIZE);
+    sender->encoded = malloc(BLOCK_RUN_MAX * (DELTA_HEADER + DELTA_MAX));
+    return sender->buffer && sender->base && sender->encoded ? 0 : -ENOMEM;
+}
+
+void source_sender_release(struct source_sender *sender)
+{
+    free(sender->buffer);
+    free(sender->base);
+    free(sender->encoded);
+}
+
+int source_start_senders(struct source *source, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < source->session.bulk_count; i++) {
+        struct source_sender *sender = &source->senders[i];
+        int rc = source_sender_init(sender, source, source->session.bulk[i]);
+
+        if (!rc)
+            rc = -pthread_create(&sender->thread, NULL, sender_main, sender);
+        if (rc)
+            return drafter_error_errno(err, -rc, "cannot start a sender");
+        sender->running = true;
+    }
+    return 0;
+}
+
+void source_join_senders(struct source *source)
+{
+    for (unsigned i = 0; i < source->session.bulk_count; i++) {
+        if (source->senders[i].running)
+            pthread_join(source->senders[i].thread, NULL);
+        source_sender_release(&source->senders[i]);
+    }
+}

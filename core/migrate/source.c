@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The deciding thread of a source: events in, the machine's actions out. */
+#include "migrate/source-internal.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+
+#define ATTACH_TIMEOUT_MS 10000
+#define TICK_MS 1000
+#define CONTROL_TIMEOUT_MS 3000
+
+static int add_device(struct source *source, const struct source_device_options *options)
+{
+    struct block_device *block = options->block;
+    struct source_device *device = &source->devices[source->device_count];
+    struct hello_device *offered = &source->options.offer.devices[source->device_count];
+    int rc = schedule_add_device(&source->schedule, block->map.pages,
+                                 block->block_size >> DRAFTER_PAGE_SHIFT, block->map.heat);
+
+    if (rc)
+        return rc;
+    device->block = block;
+    device->early = options->early;
+    device->limits.limits = options->limits;
+    memcpy(offered->name, block->name, sizeof(offered->name));
+    offered->size = block->size;
+    offered->block_size = block->block_size;
+    source->device_count++;
+    device->sent = calloc(block->map.pages, sizeof(*device->sent));
+    return device->sent ? 0 : -ENOMEM;
+}
+
+int source_new(const struct source_options *options, struct stream *control,
+               struct source **ret_source, struct drafter_error *err)
+{
+    struct source *source = calloc(1, sizeof(*source));
+    int rc = 0;
+
+    if (!source || session_init(&source->session)) {
+        free(source);
+        stream_free(control);
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    source->options = *options;
+    source->session.control = control;
+    for (unsigned i = 0; !rc && i < options->device_count; i++)
+        rc = add_device(source, &options->devices[i]);
+    if (rc) {
+        source_free(source);
+        return drafter_error_errno(err, -rc, "cannot set up the migration");
+    }
+    randombytes_buf(source->session.token, sizeof(source->session.token));
+    memcpy(source->options.offer.token, source->session.token, WIRE_TOKEN_SIZE);
+    source->options.offer.device_count = source->device_count;
+    source->options.offer.live = options->vm != NULL;
+    source_machine_init(&source->machine, options->vm != NULL);
+    *ret_source = source;
+    return 0;
+}
+
+void source_free(struct source *source)
+{
+    if (!source)
+        return;
+    for (unsigned i = 0; i < source->device_count; i++) {
+        free(source->devices[i].sent);
+        free(source->devices[i].cached);
+        free(source->devices[i].delta);
+        free(source->devices[i].have);
+        free(source->devices[i].has);
+    }
+    schedule_release(&source->schedule);
+    session_release(&source->session);
+    free(source);
+}
+
+const uint8_t *source_token(const struct source *source)
+{
+    return source->session.token;
+}
+
+void source_attach(struct source *source, unsigned index, struct stream *stream)
+{
+    struct session *session = &source->session;
+    bool taken = false;
+
+    stream->seed = session_seed(session->token);
+    pthread_mutex_lock(&session->lock);
+    if (session->stopping || session->link_failed) {
+        /* too late */
+    } else if (index == 1 && !session->demand) {
+        session->demand = stream;
+        taken = true;
+    } else if (index == session->bulk_count + 2 && session->bulk_count < WIRE_STREAMS_MAX - 2) {
+        session->bulk[session->bulk_count++] = stream;
+        taken = true;
+    }
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+    if (!taken) {
+        log_warning("source", "%s: a stream %u that nobody waits for was refused", stream->peer,
+                    index);
+        stream_free(stream);
+    }
+}
+
+void source_cancel(struct source *source, const char *why)
+{
+    struct drafter_error error = {0};
+
+    drafter_error_set(&error, ECANCELED, "%s", why);
+    session_post_error(&source->session, EVENT_FAILED, &error);
+}
+
+/* All streams that the peer announced are here: start to work. */
+static bool streams_complete(struct source *source)
+{
+    lock_scope(&source->session.lock);
+    return source->streams_wanted && source->session.demand &&
+           source->session.bulk_count >= source->streams_wanted;
+}
+
+static int start_threads(struct source *source, struct drafter_error *err)
+{
+    if (source_start_senders(source, err))
+        return -EAGAIN;
+    if (pthread_create(&source->demand_reader, NULL, source_demand_main, source))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    source->demand_running = true;
+    return 0;
+}
+
+static void remember_error(struct source *source, const struct drafter_error *error)
+{
+    if (!source->error.code && error->code)
+        source->error = *error;
+}
+
+static void fail(struct source *source, const struct drafter_error *error)
+{
+    remember_error(source, error);
+    session_post_error(&source->session, EVENT_FAILED, error);
+}
+
+static void suspend(struct source *source)
+{
+    struct drafter_error error = {0};
+
+    if (source_suspend(source, &error)) {
+        drafter_error_wrap(&error, "suspending VM %s", source->options.offer.vm);
+        fail(source, &error);
+    } else {
+        session_post(&source->session, EVENT_SUSPENDED, 0);
+    }
+}
+
+static void journal(struct source *source)
+{
+    struct drafter_error error = {0};
+
+    if (ledger_write(source->options.ledger, LEDGER_RELINQUISHED, source->options.offer.epoch + 1,
+                     source->session.control->peer, source->session.token, &error))
+        fail(source, &error);
+    else
+        session_post(&source->session, EVENT_JOURNALED, 0);
+}
+
+static void commit(struct source *source)
+{
+    struct wire_header header = {.type = WIRE_COMMIT,
+                                 .generation = source->pass,
+                                 .argument = source->options.offer.epoch + 1};
+    int rc = stream_send(source->session.control, header, NULL);
+
+    source->committed_at = drafter_now_ns();
+    if (rc)
+        session_link_lost(&source->session, source->session.control, rc);
+    if (source->options.vm) {
+        log_info("source", "VM %s was paused for %.1f ms when it was handed over",
+                 source->options.offer.vm,
+                 (double)(source->committed_at - source->paused_at) / 1e6);
+        source_allow_sending(source);
+    }
+}
+
+/* The VM runs here again.  Only with a journal of that may it: another node could hold the epoch. */
+static void take_back(struct source *source)
+{
+    const struct source_vm *vm = source->options.vm;
+    struct drafter_error error = {0};
+    uint64_t epoch = source->options.offer.epoch;
+    int rc = 0;
+
+    if (source->options.ledger->record.state != LEDGER_OWNED)
+        rc = ledger_write(source->options.ledger, LEDGER_OWNED, epoch + 2, "",
+                          source->session.token, &error);
+    if (!rc)
+        rc = vm->resume(vm->opaque, &error);
+    if (rc)
+        log_error("source", "VM %s stays paused: %s", source->options.offer.vm, error.message);
+    else
+        log_warning("source", "VM %s goes on here: %s", source->options.offer.vm,
+                    source->error.message);
+    session_post(&source->session, EVENT_TAKEN_BACK, 0);
+}
+
+static void judge(struct source *source)
+{
+    struct drafter_error error = {0};
+    bool converged = source_judge(source, &error);
+
+    if (error.code)
+        fail(source, &error);
+    else
+        session_post(&source->session, converged ? EVENT_CONVERGED : EVENT_NOT_CONVERGED, 0);
+}
+
+static void begin_pass(struct source *source)
+{
+    uint64_t throttle = 0;
+    struct drafter_error error = {0};
+
+    for (unsigned i = 0; i < source->device_count; i++)
+        if (source->devices[i].limits.limits.set &&
+            source->devices[i].limits.limits.cycle_throttle_ns > throttle)
+            throttle = source->devices[i].limits.limits.cycle_throttle_ns;
+    if (source->pass && throttle) {
+        struct timespec pause = {(time_t)(throttle / 1000000000), (long)(throttle % 1000000000)};
+
+        nanosleep(&pause, NULL);
+    }
+    if (source_begin_pass(source, &error))
+        fail(source, &error);
+}
+
+static void act(struct source *source, unsigned actions)
+{
+    if (actions & ACTION_BEGIN_PASS)
+        begin_pass(source);
+    if (actions & ACTION_DRAIN)
+        source_drain(source);
+    if (actions & ACTION_JUDGE)
+        judge(source);
+    if (actions & ACTION_SUSPEND)
+        suspend(source);
+    if (actions & ACTION_JOURNAL)
+        journal(source);
+    if (actions & ACTION_COMMIT)
+        commit(source);
+    if (actions & ACTION_SEND_ABORT)
+        session_send_refusal(source->session.control, WIRE_ABORT, 0,
+                             source_state_name(source->machine.state), &source->error);
+    if (actions & ACTION_TAKE_BACK)
+        take_back(source);
+    if (actions & ACTION_SEND_DONE)
+        stream_send_signal(source->session.control, WIRE_DONE, 0);
+}
+
+/* After COMMIT everything left is on its way by itself; then its hashes follow. */
+static void maybe_finish(struct source *source)
+{
+    bool idle;
+
+    if (source->finisher_running ||
+        (source->options.vm ? source->machine.state < SOURCE_COMMITTED
+                            : source->machine.state != SOURCE_SERVING))
+        return;
+    pthread_mutex_lock(&source->session.lock);
+    idle = !source->inflight && !schedule_left(&source->schedule);
+    pthread_mutex_unlock(&source->session.lock);
+    if (!idle || source_drain(source))
+        return;
+    source->finisher_running = !pthread_create(&source->finisher, NULL, source_finish_main, source);
+}
+
+static void report(struct source *source)
+{
+    struct source_progress progress = {
+        .state = source->machine.state,
+        .predicted_downtime_ns = source->options.converge.predicted_ns,
+    };
+
+    if (!source->options.progress)
+        return;
+    pthread_mutex_lock(&source->session.lock);
+    progress.pass = source->pass;
+    progress.left_bytes = schedule_left(&source->schedule) << DRAFTER_PAGE_SHIFT;
+    for (unsigned i = 0; i < source->session.bulk_count; i++)
+        progress.sent_bytes += source->session.bulk[i]->bytes_sent;
+    pthread_mutex_unlock(&source->session.lock);
+    for (unsigned i = 0; i < source->device_count; i++)
+        progress.total_bytes += source->devices[i].block->size;
+    source->options.progress(source->options.progress_opaque, &progress);
+}
+
+static void on_event(struct source *source, const struct session_event *event)
+{
+    unsigned actions;
+
+    if (event->event == EVENT_ACK && event->argument != source->mark)
+        return; /* of an earlier pass */
+    if (event->event == EVENT_RESUMED && event->argument != source->options.offer.epoch + 1)
+        return; /* of another epoch */
+    if (event->event == EVENT_RESUMED)
+        log_info("source", "VM %s runs at %s, %.1f ms after it was paused here",
+                 source->options.offer.vm, source->session.control->peer,
+                 (double)(drafter_now_ns() - source->paused_at) / 1e6);
+    remember_error(source, &event->error);
+    /* A failed suspend has paused the VM already when it says so. */
+    source->machine.suspended |= source->suspended;
+    actions = source_step(&source->machine, event->event);
+    act(source, actions);
+    if (event->event == EVENT_PASS_SENT || event->event == EVENT_ACK)
+        maybe_finish(source);
+}
+
+static bool ended(const struct source *source)
+{
+    return source->machine.state == SOURCE_DONE || source->machine.state == SOURCE_FAILED;
+}
+
+/* Offers; waits until the peer accepted and its streams are here. */
+static int greet(struct source *source, struct drafter_error *err)
+{
+    struct session *session = &source->session;
+    uint64_t deadline = drafter_now_ns() + (uint64_t)ATTACH_TIMEOUT_MS * 1000000;
+    struct session_event event;
+    int rc = session_send_text(session->control, WIRE_OFFER, 0, offer_encode(&source->options.offer));
+
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
+    session->control->seed = session_seed(session->token);
+    transport_set_timeout(session->control->connection, ATTACH_TIMEOUT_MS);
+    if (pthread_create(&source->control_reader, NULL, source_control_main, source))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    source->control_running = true;
+    while (!streams_complete(source)) {
+        if (session_wait(session, 10, &event)) {
+            *err = event.error;
+            return err->code ? -err->code : drafter_error_set(err, EPROTO, "unexpected answer");
+        }
+        if (drafter_now_ns() > deadline)
+            return drafter_error_set(err, ETIMEDOUT, "%s: it did not accept within %d s",
+                                     session->control->peer, ATTACH_TIMEOUT_MS / 1000);
+    }
+    transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
+    return session_start_heartbeat(session);
+}
+
+static void join_threads(struct source *source)
+{
+    session_stop(&source->session);
+    source_join_senders(source);
+    if (source->control_running)
+        pthread_join(source->control_reader, NULL);
+    if (source->demand_running)
+        pthread_join(source->demand_reader, NULL);
+    if (source->finisher_running)
+        pthread_join(source->finisher, NULL);
+}
+
+static enum source_outcome outcome(const struct source *source)
+{
+    if (source->machine.state == SOURCE_DONE)
+        return SOURCE_OUTCOME_MOVED;
+    return source->machine.state == SOURCE_FAILED ? SOURCE_OUTCOME_KEPT : SOURCE_OUTCOME_LOST;
+}
+
+enum source_outcome source_run(struct source *source, struct drafter_error *err)
+{
+    struct session_event event;
+    bool lost = false;
+    int rc = greet(source, err);
+
+    if (!rc)
+        rc = start_threads(source, err);
+    if (rc) {
+        session_send_refusal(source->session.control, WIRE_ABORT, 0, "greeting", err);
+        join_threads(source);
+        return SOURCE_OUTCOME_KEPT;
+    }
+    session_post(&source->session, EVENT_ACCEPT, 0);
+    while (!ended(source) && !lost) {
+        if (session_wait(&source->session, TICK_MS, &event)) {
+            on_event(source, &event);
+            lost = event.event == EVENT_LINK_LOST && !ended(source) &&
+                   source->machine.state >= SOURCE_COMMITTED &&
+                   source->machine.state != SOURCE_TAKING_BACK;
+        } else {
+            report(source);
+        }
+    }
+    join_threads(source);
+    *err = source->error;
+    return outcome(source);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The source of a migration: sends devices, hands the VM over, serves what is missing.
+ * One struct source is one session with one peer; a registry has many at a time on the same devices.
+ */
+#ifndef MIGRATE_SOURCE_H
+#define MIGRATE_SOURCE_H
+
+#include "block/device.h"
+#include "migrate/converge.h"
+#include "migrate/ledger.h"
+#include "migrate/session.h"
+
+/* What the source asks of the VM.  All are called from source_run's thread. */
+struct source_vm {
+    void *opaque;
+    int (*before_suspend)(void *opaque, struct drafter_error *err); /* guest hook; the guest runs */
+    int (*pause)(void *opaque, struct drafter_error *err);
+    int (*save)(void *opaque, struct drafter_error *err);   /* into the state device */
+    int (*resume)(void *opaque, struct drafter_error *err); /* the hand-over failed */
+};
+
+/* A device as it is migrated. */
+struct source_device_options {
+    struct block_device *block;
+    struct converge_limits limits;
+    bool early; /* send what is left of it ahead of COMMIT: the VMM loads from it */
+};
+
+struct source_progress {
+    enum source_state state;
+    unsigned pass;
+    uint64_t total_bytes, left_bytes, sent_bytes;
+    uint64_t predicted_downtime_ns;
+};
+
+struct source_options {
+    struct source_device_options devices[WIRE_DEVICES_MAX];
+    unsigned device_count;
+    const struct source_vm *vm; /* NULL: a registry */
+    struct ledger *ledger;      /* NULL: a registry */
+    struct offer offer;         /* devices, VM, facts; source_new fills token and devices */
+    struct converge converge;
+    void (*progress)(void *opaque, const struct source_progress *progress); /* each second; NULL */
+    void *progress_opaque;
+};
+
+/* How it ended. */
+enum source_outcome {
+    SOURCE_OUTCOME_MOVED, /* the peer has everything */
+    SOURCE_OUTCOME_KEPT,  /* the VM is and runs here */
+    SOURCE_OUTCOME_LOST,  /* handed over, but the peer was lost before it had everything */
+};
+
+struct source;
+
+/* Takes the control stream, on which HELLO was read.  `options` is copied; devices are borrowed. */
+int source_new(const struct source_options *options, struct stream *control,
+               struct source **ret_source, struct drafter_error *err);
+void source_free(struct source *source);
+
+const uint8_t *source_token(const struct source *source);
+
+/* A further stream of the session arrived (any thread); takes it. */
+void source_attach(struct source *source, unsigned index, struct stream *stream);
+
+/* Runs the session to its end.  `err` says what went wrong unless the VM moved. */
+enum source_outcome source_run(struct source *source, struct drafter_error *err);
+
+/* Asks a running session to end; before COMMIT the VM stays here.  Any thread. */
+void source_cancel(struct source *source, const char *why);
+
+#endif
