@@ -5,36 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct null_hub *null_hub_new(void)
+void null_hub_init(struct null_hub *hub)
 {
-    struct null_hub *hub = calloc(1, sizeof(*hub));
-
-    if (!hub)
-        return NULL;
     pthread_mutex_init(&hub->lock, NULL);
-    hub->references = 1;
-    return hub;
+    hub->serial = 0;
+    hub->listeners = NULL;
 }
 
-struct null_hub *null_hub_get(struct null_hub *hub)
+void null_hub_release(struct null_hub *hub)
 {
-    pthread_mutex_lock(&hub->lock);
-    hub->references++;
-    pthread_mutex_unlock(&hub->lock);
-    return hub;
-}
-
-void null_hub_put(struct null_hub *hub)
-{
-    bool last;
-
-    pthread_mutex_lock(&hub->lock);
-    last = --hub->references == 0;
-    pthread_mutex_unlock(&hub->lock);
-    if (!last)
-        return;
+    while (hub->listeners)
+        null_listener_free(hub->listeners);
     pthread_mutex_destroy(&hub->lock);
-    free(hub);
 }
 
 static struct null_listener *null_hub_find(const struct null_hub *hub, const char *address)
@@ -46,8 +28,8 @@ static struct null_listener *null_hub_find(const struct null_hub *hub, const cha
     return listener;
 }
 
-int null_hub_listen(struct null_hub *hub, struct null_instance *owner, const char *address,
-                    struct null_listener **ret_listener, struct drafter_error *err)
+int null_hub_listen(struct null_hub *hub, const char *address, struct null_listener **ret_listener,
+                    struct drafter_error *err)
 {
     struct null_listener *listener;
 
@@ -57,7 +39,7 @@ int null_hub_listen(struct null_hub *hub, struct null_instance *owner, const cha
     listener = calloc(1, sizeof(*listener));
     if (!listener)
         return drafter_error_set(err, ENOMEM, "%s: out of memory", address);
-    listener->owner = owner;
+    listener->hub = hub;
     snprintf(listener->address, sizeof(listener->address), "%s", address);
 
     pthread_mutex_lock(&hub->lock);
@@ -99,15 +81,16 @@ static void null_listener_down(struct null_listener *listener)
     pthread_cond_broadcast(&listener->changed);
 }
 
-void null_listener_shutdown(struct null_hub *hub, struct null_listener *listener)
+void null_listener_shutdown(struct null_listener *listener)
 {
-    pthread_mutex_lock(&hub->lock);
+    pthread_mutex_lock(&listener->hub->lock);
     null_listener_down(listener);
-    pthread_mutex_unlock(&hub->lock);
+    pthread_mutex_unlock(&listener->hub->lock);
 }
 
-void null_listener_free(struct null_hub *hub, struct null_listener *listener)
+void null_listener_free(struct null_listener *listener)
 {
+    struct null_hub *hub = listener->hub;
     struct null_listener **link = &hub->listeners;
 
     pthread_mutex_lock(&hub->lock);
@@ -122,27 +105,14 @@ void null_listener_free(struct null_hub *hub, struct null_listener *listener)
     free(listener);
 }
 
-struct null_listener *null_hub_owned(struct null_hub *hub, const struct null_instance *owner)
-{
-    struct null_listener *listener;
-
-    pthread_mutex_lock(&hub->lock);
-    listener = hub->listeners;
-    while (listener && listener->owner != owner)
-        listener = listener->next;
-    pthread_mutex_unlock(&hub->lock);
-    return listener;
-}
-
 /* Waits, under the hub's lock, until the queue has room: 0, -ETIMEDOUT or -ECONNREFUSED. */
-static int null_listener_room(struct null_hub *hub, struct null_listener *listener,
-                              unsigned backlog, uint64_t deadline)
+static int null_listener_room(struct null_listener *listener, unsigned backlog, uint64_t deadline)
 {
     int rc = 0;
 
     listener->waiting++;
     while (rc == 0 && !listener->down && listener->queued >= backlog)
-        rc = null_cond_wait(&listener->changed, &hub->lock, deadline);
+        rc = null_cond_wait(&listener->changed, &listener->hub->lock, deadline);
     listener->waiting--;
     if (listener->down) {
         pthread_cond_broadcast(&listener->changed); /* null_listener_free counts us */
@@ -162,7 +132,7 @@ int null_hub_connect(struct null_hub *hub, const char *address, unsigned backlog
     pthread_mutex_lock(&hub->lock);
     listener = null_hub_find(hub, address);
     if (listener)
-        rc = null_listener_room(hub, listener, backlog, deadline);
+        rc = null_listener_room(listener, backlog, deadline);
     if (rc == 0) {
         uint64_t serial = ++hub->serial;
 
@@ -191,9 +161,10 @@ int null_hub_connect(struct null_hub *hub, const char *address, unsigned backlog
     return 0;
 }
 
-int null_hub_accept(struct null_hub *hub, struct null_listener *listener, struct null_end **ret_end,
-                    struct drafter_error *err)
+int null_listener_accept(struct null_listener *listener, struct null_end **ret_end,
+                         struct drafter_error *err)
 {
+    struct null_hub *hub = listener->hub;
     struct null_end *end = NULL;
 
     pthread_mutex_lock(&hub->lock);

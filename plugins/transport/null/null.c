@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Streams inside one process, for tests and as the smallest complete transport: connect and listen of
- * one instance meet by address.  Instances share nothing, unless one is made over another (`next`):
- * then both use one hub, as two roles of one process need it.
+ * one instance meet by address.  Instances share nothing, so two roles that are to meet use the same.
  */
 #include "hub.h"
 
@@ -16,7 +15,7 @@ struct null_config {
 
 struct null_instance {
     const struct null_config *config;
-    struct null_hub *hub;
+    struct null_hub hub;
     struct null_end *ends; /* protected by the hub's lock */
 };
 
@@ -31,58 +30,30 @@ static const struct drafter_option null_options[] = {
     DRAFTER_OPTION_END,
 };
 
-static int null_connect(void *instance, const char *address, unsigned timeout_ms,
-                        void **ret_connection, struct drafter_error *err);
-
-/* The hub of the null instance below, a new one without one below, or NULL with `err` filled. */
-static struct null_hub *null_find_hub(void *next, struct drafter_error *err)
-{
-    const struct drafter_transport_ops *ops;
-    struct null_hub *hub;
-    void *below;
-
-    if (!next) {
-        hub = null_hub_new();
-        if (!hub)
-            drafter_error_set(err, ENOMEM, "null: out of memory");
-        return hub;
-    }
-    ops = drafter_next_transport(next, &below);
-    if (!ops || ops->connect != null_connect) {
-        drafter_error_set(err, EINVAL, "null can only be made over another null transport");
-        return NULL;
-    }
-    return null_hub_get(((struct null_instance *)below)->hub);
-}
-
 static int null_create(const struct drafter_context *context, const void *config,
                        void **ret_instance, struct drafter_error *err)
 {
     struct null_instance *instance = calloc(1, sizeof(*instance));
-    struct drafter_error failed = {0};
 
+    (void)context;
     if (!instance)
         return drafter_error_set(err, ENOMEM, "null: out of memory");
     instance->config = config;
-    instance->hub = null_find_hub(context->next, &failed);
-    if (!instance->hub) {
-        free(instance);
-        return drafter_error_set(err, failed.code, "%s", failed.message);
-    }
+    null_hub_init(&instance->hub);
     *ret_instance = instance;
     return 0;
 }
 
 static void null_own(struct null_instance *instance, struct null_end *end)
 {
-    pthread_mutex_lock(&instance->hub->lock);
+    pthread_mutex_lock(&instance->hub.lock);
     end->owner = instance;
     end->previous = NULL;
     end->next = instance->ends;
     if (end->next)
         end->next->previous = end;
     instance->ends = end;
-    pthread_mutex_unlock(&instance->hub->lock);
+    pthread_mutex_unlock(&instance->hub.lock);
 }
 
 static void null_close(void *connection)
@@ -93,29 +64,26 @@ static void null_close(void *connection)
     if (!end)
         return;
     instance = end->owner;
-    pthread_mutex_lock(&instance->hub->lock);
+    pthread_mutex_lock(&instance->hub.lock);
     if (end->previous)
         end->previous->next = end->next;
     else
         instance->ends = end->next;
     if (end->next)
         end->next->previous = end->previous;
-    pthread_mutex_unlock(&instance->hub->lock);
+    pthread_mutex_unlock(&instance->hub.lock);
     null_end_free(end);
 }
 
 static void null_destroy(void *instance_)
 {
     struct null_instance *instance = instance_;
-    struct null_listener *listener;
 
     if (!instance)
         return;
-    while ((listener = null_hub_owned(instance->hub, instance)))
-        null_listener_free(instance->hub, listener);
     while (instance->ends)
         null_close(instance->ends);
-    null_hub_put(instance->hub);
+    null_hub_release(&instance->hub);
     free(instance);
 }
 
@@ -128,7 +96,7 @@ static int null_connect(void *instance_, const char *address, unsigned timeout_m
 
     if (null_pair_new(instance->config->buffer_size, ends) < 0)
         return drafter_error_set(err, ENOMEM, "%s: out of memory", address);
-    rc = null_hub_connect(instance->hub, address, (unsigned)instance->config->backlog, timeout_ms,
+    rc = null_hub_connect(&instance->hub, address, (unsigned)instance->config->backlog, timeout_ms,
                           ends[0], ends[1], err);
     if (rc < 0) {
         null_end_free(ends[0]);
@@ -145,7 +113,7 @@ static int null_listen(void *instance_, const char *address, void **ret_listener
 {
     struct null_instance *instance = instance_;
     struct null_listener *listener;
-    int rc = null_hub_listen(instance->hub, instance, address, &listener, err);
+    int rc = null_hub_listen(&instance->hub, address, &listener, err);
 
     if (rc == 0)
         *ret_listener = listener;
@@ -157,7 +125,7 @@ static int null_accept(void *instance_, void *listener, void **ret_connection,
 {
     struct null_instance *instance = instance_;
     struct null_end *end;
-    int rc = null_hub_accept(instance->hub, listener, &end, err);
+    int rc = null_listener_accept(listener, &end, err);
 
     if (rc < 0)
         return rc;
@@ -176,19 +144,15 @@ static int null_listener_address(void *listener_, char *buffer, size_t size)
     return 0;
 }
 
-static void null_shutdown_listener(void *listener_)
+static void null_shutdown_listener(void *listener)
 {
-    struct null_listener *listener = listener_;
-
-    null_listener_shutdown(listener->owner->hub, listener);
+    null_listener_shutdown(listener);
 }
 
-static void null_close_listener(void *listener_)
+static void null_close_listener(void *listener)
 {
-    struct null_listener *listener = listener_;
-
     if (listener)
-        null_listener_free(listener->owner->hub, listener);
+        null_listener_free(listener);
 }
 
 static ssize_t null_readv(void *connection, const struct iovec *vector, int count)

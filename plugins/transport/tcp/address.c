@@ -240,7 +240,7 @@ int tcp_address_resolve(const struct tcp_address *address, bool passive, uint64_
     if (passive)
         hints.ai_flags |= AI_PASSIVE;
     rc = getaddrinfo(host, address->port, &hints, ret_list); /* numeric: never waits */
-    if (rc == EAI_NONAME && address->bracketed)
+    if (rc != 0 && rc != EAI_MEMORY && rc != EAI_SYSTEM && address->bracketed)
         return drafter_error_set(err, EINVAL, "[%s] is not an IPv6 address", host);
     if (rc == EAI_NONAME) {
         hints.ai_flags &= ~AI_NUMERICHOST;
