@@ -217,6 +217,7 @@ def emit(bench, ours, other, theirs, **more):
     ratio = round(ours / theirs, 4) if theirs and ours is not None else None
     print(json.dumps({"bench": bench, "ours": ours, "other": other, "theirs": theirs, "ratio": ratio, **more}),
           flush=True)
+    return ratio
 
 
 def alternate(runs, ours, theirs):
