@@ -143,7 +143,7 @@ static void check_pair(struct check *check)
 
     if (r < 0) {
         check_defect(check, "%s: %s", cow->config->state,
-                     r == -ENODATA   ? "has no header: was never completed"
+                     r == -ENODATA   ? "is empty"
                      : r == -EPROTO  ? "not a state file of a cow layer"
                      : r == -ENOTSUP ? "made by another version"
                                      : "both copies of the header are damaged");

@@ -123,6 +123,18 @@ static int file_seek(void *file, uint64_t offset, bool data, uint64_t *ret_offse
     return errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 
+static int file_rename(void *host, const char *from, const char *to)
+{
+    (void)host;
+    return rename(from, to) < 0 ? -errno : 0;
+}
+
+static int file_remove(void *host, const char *path)
+{
+    (void)host;
+    return unlink(path) < 0 ? -errno : 0;
+}
+
 static int file_sync_parent(void *host, const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -154,5 +166,7 @@ const struct cow_io cow_io_files = {
     .truncate = file_truncate,
     .punch = file_punch,
     .seek = file_seek,
+    .rename = file_rename,
+    .remove = file_remove,
     .sync_parent = file_sync_parent,
 };

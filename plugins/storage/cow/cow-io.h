@@ -29,6 +29,8 @@ struct cow_io {
      * there is none.  -EOPNOTSUPP where the file system cannot tell.
      */
     int (*seek)(void *file, uint64_t offset, bool data, uint64_t *ret_offset);
+    int (*rename)(void *host, const char *from, const char *to);
+    int (*remove)(void *host, const char *path);
     int (*sync_parent)(void *host, const char *path); /* makes the name durable */
 };
 

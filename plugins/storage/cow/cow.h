@@ -4,7 +4,7 @@
  * overlay file at the same offsets, a map of one bit per page says which.
  *
  *   cow.c         the plugin: options, life, descriptor
- *   cow-open.c    making and opening the pair of overlay and state file
+ *   cow-open.c    opening the pair of overlay and state file;  cow-create.c  making it
  *   cow-data.c    read, write, zero, trim, extent, layer
  *   cow-commit.c  flush: data, then map, one commit for all who wait
  *   cow-check.c   fsck
@@ -27,6 +27,7 @@
 
 #define COW_REGION_PAGES 256
 #define COW_STRIPES 64
+#define COW_BATCH 128 /* map sectors per transfer: 64 KiB */
 
 struct cow_config {
     const char *overlay, *state;
@@ -69,7 +70,16 @@ void cow_free(struct cow *cow);
 int cow_open(void *instance, uint64_t size, unsigned flags, struct drafter_error *err);
 void cow_close(struct cow *cow); /* lets go of the files without writing anything */
 
-/* Reads the header of an open state file: the first valid copy.  Errors as cow_header_decode. */
+int cow_open_file(struct cow *cow, const char *path, unsigned flags, void **ret_file,
+                  struct drafter_error *err);
+
+/* Makes a pair and leaves it open; `size` 0 or less than the base's: as large as the base. */
+int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err);
+
+/*
+ * Reads the header of an open state file: the first valid copy.  Errors as cow_header_decode, and
+ * -ENODATA for an empty file only.
+ */
 int cow_read_header(struct cow *cow, struct cow_geometry *ret_geometry);
 
 /* Reads map sectors [first, first + count) of both slots; buffers of count * COW_SECTOR bytes. */
