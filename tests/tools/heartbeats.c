@@ -30,6 +30,8 @@ static const char usage[] =
     "  --log FILE          every beat: ns NAME seq sweeps tsc\n"
     "SIGTERM and SIGINT end it with a report.\n";
 
+#define LINE_NS (200 * 1000)
+
 static volatile sig_atomic_t stopped;
 
 int64_t now_ns(void)
@@ -46,21 +48,13 @@ static void stop(int signal_number)
     stopped = 1;
 }
 
-/* Blocked except in ppoll, so that none is missed between the check and the wait. */
-static void catch_signals(sigset_t *ret_while_waiting)
+static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = stop};
-    sigset_t set;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    sigprocmask(SIG_BLOCK, &set, ret_while_waiting);
-    sigdelset(ret_while_waiting, SIGTERM);
-    sigdelset(ret_while_waiting, SIGINT);
 }
 
 /* A stamp is worth what the processor's promptness is worth. Needs privilege; without it the load had better be low. */
@@ -101,11 +95,16 @@ static int64_t open_missing(struct record *record)
     return wait;
 }
 
-static void wait_and_read(struct record *record, const sigset_t *mask)
+/*
+ * A serial port delivers byte by byte. The stamp is that of the first byte; the rest of the line is given time to
+ * come, for thirty wake-ups a line would slow down the guest that is being measured.
+ */
+static void wait_and_read(struct record *record)
 {
+    const struct timespec line = {.tv_nsec = LINE_NS};
     struct pollfd fds[SOURCES_MAX];
-    int64_t wait = open_missing(record);
-    struct timespec timeout = {.tv_nsec = wait};
+    struct timespec timeout = {.tv_nsec = open_missing(record)};
+    int64_t now;
 
     for (unsigned i = 0; i < record->source_count; i++) {
         const struct source *source = &record->sources[i];
@@ -113,11 +112,13 @@ static void wait_and_read(struct record *record, const sigset_t *mask)
 
         fds[i] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
-    if (ppoll(fds, record->source_count, &timeout, mask) < 0)
+    if (ppoll(fds, record->source_count, &timeout, NULL) < 0)
         return;
+    now = now_ns();
+    nanosleep(&line, NULL);
     for (unsigned i = 0; i < record->source_count; i++)
         if (fds[i].revents || record->sources[i].regular)
-            source_read(record, i);
+            source_read(record, i, now);
 }
 
 static FILE *open_log(const char *path)
@@ -204,16 +205,15 @@ int main(int argc, char **argv)
 {
     static struct record record;
     struct wanted wanted = {.settle = 1300LL * NS_PER_MS, .timeout = 60LL * NS_PER_S};
-    sigset_t mask;
     int64_t end;
     bool timed_out, intact, done;
 
     parse_options(&record, &wanted, argc, argv);
-    catch_signals(&mask);
+    catch_signals();
     be_prompt();
     end = now_ns() + wanted.timeout;
     while (!(done = reached(&record, &wanted, now_ns())) && !stopped && now_ns() < end)
-        wait_and_read(&record, &mask);
+        wait_and_read(&record);
     timed_out = !done && !stopped && (wanted.switches || wanted.beats);
     intact = report_write(&record, timed_out, stdout);
     release(&record);

@@ -58,7 +58,7 @@ struct wanted {
 /* source.c */
 int source_parse(const char *text, struct source *ret); /* NAME=connect:PATH, listen:PATH, file:PATH */
 int source_open(struct source *source);                 /* -EAGAIN: not there yet */
-void source_read(struct record *record, unsigned index);
+void source_read(struct record *record, unsigned index, int64_t now);
 void source_release(struct source *source);
 
 /* beats.c */

@@ -101,7 +101,7 @@ static void source_accept(struct source *source)
  * After the end of a socket the next VM may come to the same path; a file or a pipe may grow again. The unfinished line
  * is kept until then, as its end may come from another host.
  */
-void source_read(struct record *record, unsigned index)
+void source_read(struct record *record, unsigned index, int64_t now)
 {
     struct source *source = &record->sources[index];
     char data[4096];
@@ -116,7 +116,7 @@ void source_read(struct record *record, unsigned index)
         if (source->reopened)
             source->size = 0;
         source->reopened = false;
-        beats_feed(record, index, data, (size_t)n, now_ns());
+        beats_feed(record, index, data, (size_t)n, now);
         return;
     }
     if (source->regular || (n < 0 && (errno == EAGAIN || errno == EINTR)))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """drafter-heartbeats against guests of our own making, of which we know every gap."""
 
+import contextlib
 import json
 import os
 import socket
@@ -182,6 +183,19 @@ class HeartbeatsTest(unittest.TestCase):
         time.sleep(0.05)
         self.tool.terminate()
         self.assertEqual(self.report()["count"], 20)
+        a.close()
+
+    def test_sigterm_ends_it_in_a_flood_too(self):
+        (a,) = self.start(names="a")
+        a.settimeout(0.2)
+        start = time.monotonic()
+        while self.tool.poll() is None and time.monotonic() < start + 5:
+            if time.monotonic() > start + 0.2:
+                self.tool.terminate()
+            with contextlib.suppress(OSError):
+                a.sendall(b"BAD page=1\n" * 1000)
+        self.assertIsNotNone(self.tool.poll())
+        self.report()
         a.close()
 
     def test_growing_file_listening_socket_and_events(self):
