@@ -215,6 +215,9 @@ static int next_extent(void *next, uint64_t offset, uint64_t length,
 static int next_layer(void *next, uint64_t offset, uint64_t length, bool *ret_own,
                       uint64_t *ret_length)
 {
+    /* Here "all own" would be wrong: a storage that is no layer is the base. */
+    if (!ops_of(next)->layer)
+        return -ENOTSUP;
     return storage_layer(next, offset, length, ret_own, ret_length);
 }
 

@@ -69,7 +69,10 @@ struct drafter_storage_ops {
                  struct drafter_error *err);
 };
 
-/* For layers (a storage over a storage): the instance in drafter_context.next. */
+/*
+ * For layers (a storage over a storage): the instance in drafter_context.next; every operation is there.
+ * layer() answers -ENOTSUP when the storage below is no layer: it is the base then.
+ */
 DRAFTER_PUBLIC const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance);
 
 #ifdef __cplusplus

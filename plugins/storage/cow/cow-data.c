@@ -297,6 +297,7 @@ int cow_layer(void *instance, uint64_t offset, uint64_t length, bool *ret_own, u
     struct cow *cow = instance;
     uint64_t end, base = cow->geometry.base_size;
     bool own;
+    int r;
 
     if (length == 0 || cow_bounds(cow, length, offset) < 0)
         return -EINVAL;
@@ -306,7 +307,9 @@ int cow_layer(void *instance, uint64_t offset, uint64_t length, bool *ret_own, u
     if (!own && cow->base->layer && offset < base) {
         if (length > base - offset)
             length = base - offset;
-        return cow->base->layer(cow->base_instance, offset, length, ret_own, ret_length);
+        r = cow->base->layer(cow->base_instance, offset, length, ret_own, ret_length);
+        if (r != -ENOTSUP)
+            return r;
     }
     *ret_own = own;
     *ret_length = length;

@@ -23,6 +23,10 @@ int cow_new(const struct drafter_context *context, const struct cow_config *conf
     cow->io = io;
     cow->io_host = io_host;
     cow->base = drafter_next_storage(context->next, &cow->base_instance);
+    if (!cow->base) {
+        free(cow);
+        return drafter_error_set(err, EINVAL, "cow: what is below is not a storage");
+    }
     for (unsigned i = 0; i < COW_STRIPES; i++)
         pthread_rwlock_init(&cow->merge[i], NULL);
     pthread_mutex_init(&cow->commit.lock, NULL);
