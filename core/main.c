@@ -139,16 +139,3 @@ int main(int argc, char **argv)
     options_release(&options);
     return exit_code(result);
 }
-
-/* Until core/config and core/plugin bring theirs. */
-__attribute__((weak)) int command_check(const char *path, bool json, struct drafter_error *err)
-{
-    (void)json;
-    return drafter_error_set(err, ENOSYS, "%s", path);
-}
-
-__attribute__((weak)) int command_plugins(const char *name, bool json, struct drafter_error *err)
-{
-    (void)json;
-    return drafter_error_set(err, ENOSYS, "%s", name);
-}

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define FILE_SIZE_MAX (1u << 20)
-#define LINE_LENGTH_MAX 32768
+#define LINE_LENGTH_MAX 32767
 
 struct parser {
     struct config *config;
@@ -244,7 +244,7 @@ static int run_inih(struct parser *parser)
     ini_use_stack = false;
     ini_allow_realloc = true;
     ini_allow_multiline = false;
-    ini_max_line = 2 * LINE_LENGTH_MAX;
+    ini_max_line = 2 * (LINE_LENGTH_MAX + 1);
     ret = ini_parse_stream(feed, parser, handle, parser);
     ini_use_stack = use_stack;
     ini_allow_realloc = allow_realloc;

@@ -73,7 +73,7 @@ static int load_plugin(enum drafter_kind kind, const struct config_section *copy
 static int configure(const struct config_section *section, const struct config_section *copy,
                      struct instance *instance, struct drafter_error *err)
 {
-    static const char *const also[] = {"plugin", NULL};
+    static const char *const also[] = {"plugin", "next", NULL};
     const struct drafter_plugin *descriptor = &instance->plugin->descriptor;
     size_t size = descriptor->config_size;
     int ret;

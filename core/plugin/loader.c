@@ -51,13 +51,14 @@ static int check_owner(const char *file, const char *path, bool want_directory,
         return drafter_error_set(err, EINVAL, "%s: found something else, wanted a %s", path, what);
     if (status.st_mode & S_IWOTH)
         return drafter_error_set(err, EPERM,
-                                 "%s: found %s %s writable by everybody (mode %04o), wanted one "
-                                 "that only its owner can change",
-                                 file, what, path, (unsigned)status.st_mode & 07777);
+                                 "%s: found mode %04o of %s, which everybody can write, wanted a %s "
+                                 "that only its owner can",
+                                 file, (unsigned)status.st_mode & 07777,
+                                 strcmp(file, path) == 0 ? "it" : path, what);
     if (status.st_uid != 0 && status.st_uid != geteuid())
-        return drafter_error_set(err, EPERM,
-                                 "%s: found %s %s owned by uid %u, wanted root or uid %u", file,
-                                 what, path, (unsigned)status.st_uid, (unsigned)geteuid());
+        return drafter_error_set(err, EPERM, "%s: found owner %u of %s, wanted 0 or %u", file,
+                                 (unsigned)status.st_uid, strcmp(file, path) == 0 ? "it" : path,
+                                 (unsigned)geteuid());
     return 0;
 }
 

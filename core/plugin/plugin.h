@@ -53,7 +53,8 @@ struct instance {
 };
 
 /*
- * Creates an instance from the section that configures it: `plugin = NAME` and the plugin's options.
+ * Creates an instance from the section that configures it: `plugin = NAME`, `next = ID` (for the caller,
+ * who gives the instance below in `next`) and the options of the plugin.
  * `next` may be NULL.  With `section` NULL the plugin named `fallback` runs on its defaults, changed
  * by `overrides` (NULL-terminated key, value, key, value ...; may be NULL), which also win over the
  * section.
