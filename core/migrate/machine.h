@@ -82,6 +82,7 @@ enum source_state {
 
 struct source_machine {
     enum source_state state;
+    enum source_state state_before; /* the one that failed, when taking back */
     bool live;       /* there is a VM; false: a registry, which hands out copies */
     bool ready;      /* the peer's VMM waits */
     bool suspended;  /* our VM was paused by us */

@@ -190,13 +190,19 @@ static void commit(struct source *source)
 static void take_back(struct source *source)
 {
     const struct source_vm *vm = source->options.vm;
+    struct ledger *ledger = source->options.ledger;
     struct drafter_error error = {0};
-    uint64_t epoch = source->options.offer.epoch;
     int rc = 0;
 
-    if (source->options.ledger->record.state != LEDGER_OWNED)
-        rc = ledger_write(source->options.ledger, LEDGER_OWNED, epoch + 2, "",
+    if (source->machine.journaled) {
+        rc = ledger_write(ledger, LEDGER_OWNED, source->options.offer.epoch + 2, "",
                           source->session.token, &error);
+    } else if (source->machine.state_before == SOURCE_RELINQUISHING) {
+        /* The record may have reached the disk though it failed; COMMIT was not sent, so we may run. */
+        if (ledger_write(ledger, LEDGER_OWNED, source->options.offer.epoch, "",
+                         source->session.token, &error))
+            log_warning("source", "%s", error.message);
+    }
     if (!rc)
         rc = vm->resume(vm->opaque, &error);
     if (rc)

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Connection, offer, acceptance and the further streams. */
+#include "migrate/destination-internal.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#define GREETING_TIMEOUT_MS 10000
+#define CONTROL_TIMEOUT_MS 3000
+#define HAVE_SIZE 16 /* BLAKE2b-128 */
+
+static int open_stream(struct destination *destination, struct stream **ret_stream,
+                       struct drafter_error *err)
+{
+    const struct destination_options *options = &destination->options;
+    struct transport_connection *connection;
+    int rc = transport_connect(options->transport, options->address, options->connect_timeout_ms,
+                               &connection, err);
+
+    if (rc)
+        return rc;
+    return stream_new(connection, ret_stream) ? drafter_error_set(err, ENOMEM, "out of memory") : 0;
+}
+
+static int refused(struct stream *control, const char *text, size_t length,
+                   struct drafter_error *err)
+{
+    struct refusal refusal;
+
+    refusal_decode(text, length, &refusal);
+    return drafter_error_set(err, refusal.code, "%s refused: %s", control->peer, refusal.text);
+}
+
+static int receive_offer(struct destination *destination, struct drafter_error *err)
+{
+    struct stream *control = destination->session.control;
+    cleanup_free char *payload = malloc(WIRE_JSON_MAX);
+    struct wire_header header;
+    int rc = payload ? stream_receive(control, &header, payload, WIRE_JSON_MAX) : -ENOMEM;
+
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", control->peer, stream_error_text(rc));
+    if (header.type == WIRE_ABORT)
+        return refused(control, payload, header.length, err);
+    if (header.type != WIRE_OFFER)
+        return drafter_error_set(err, EPROTO, "%s: %s instead of an offer", control->peer,
+                                 wire_type_name(header.type));
+    if (offer_decode(payload, header.length, &destination->offer, err))
+        return drafter_error_wrap(err, "%s", control->peer);
+    memcpy(destination->session.token, destination->offer.token, WIRE_TOKEN_SIZE);
+    control->seed = session_seed(destination->session.token);
+    return 0;
+}
+
+int destination_greet(struct destination *destination, struct drafter_error *err)
+{
+    struct hello hello = {.version = WIRE_VERSION, .software = "drafter"};
+    int rc = open_stream(destination, &destination->session.control, err);
+
+    if (rc)
+        return rc;
+    snprintf(hello.role, sizeof(hello.role), "%s", destination->options.role);
+    snprintf(hello.vm, sizeof(hello.vm), "%s", destination->options.vm_name);
+    transport_set_timeout(destination->session.control->connection, GREETING_TIMEOUT_MS);
+    rc = session_send_text(destination->session.control, WIRE_HELLO, 0, hello_encode(&hello));
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
+                                 stream_error_text(rc));
+    return receive_offer(destination, err);
+}
+
+/* Asks for pages; when the link is gone the question is asked again once it is back. */
+void destination_need(void *opaque, struct block_device *block, uint64_t first, uint64_t count)
+{
+    struct destination *destination = opaque;
+    struct wire_header header = {.type = WIRE_NEED, .offset = first << DRAFTER_PAGE_SHIFT};
+    int rc;
+
+    while (header.device < destination->device_count &&
+           destination->devices[header.device].block != block)
+        header.device++;
+    header.argument = block_device_run_length(block, first, count);
+    rc = stream_send(destination->session.demand, header, NULL);
+    if (rc)
+        session_link_lost(&destination->session, destination->session.demand, rc);
+}
+
+static int send_block_hashes(struct destination *destination, unsigned index, char *buffer)
+{
+    struct block_device *block = destination->devices[index].block;
+    struct wire_header header = {.type = WIRE_HASHES, .device = (uint16_t)index};
+    uint8_t hashes[64 * HAVE_SIZE];
+    int rc = 0;
+
+    for (uint64_t offset = 0; !rc && offset < block->size;) {
+        header.offset = offset;
+        header.length = 0;
+        for (; !rc && header.length < sizeof(hashes) && offset < block->size;
+             offset += block->block_size, header.length += HAVE_SIZE) {
+            uint64_t left = block->size - offset;
+            size_t length = left < block->block_size ? (size_t)left : block->block_size;
+
+            rc = storage_read(block->storage, buffer, length, offset);
+            crypto_generichash(hashes + header.length, HAVE_SIZE, (unsigned char *)buffer, length,
+                               NULL, 0);
+        }
+        if (!rc)
+            rc = stream_send(destination->session.control, header, hashes);
+    }
+    return rc;
+}
+
+static int send_all_hashes(struct destination *destination)
+{
+    cleanup_free char *buffer = malloc(WIRE_DATA_MAX);
+    int rc = buffer ? 0 : -ENOMEM;
+
+    for (unsigned i = 0; !rc && i < destination->device_count; i++)
+        if (destination->devices[i].reuse)
+            rc = send_block_hashes(destination, i, buffer);
+    return rc;
+}
+
+static int join_stream(struct destination *destination, unsigned index, struct drafter_error *err)
+{
+    struct session *session = &destination->session;
+    const struct wire_header header = {
+        .type = WIRE_JOIN, .argument = index, .length = WIRE_TOKEN_SIZE};
+    struct stream *stream;
+    int rc = open_stream(destination, &stream, err);
+
+    if (rc)
+        return rc;
+    rc = stream_send(stream, header, session->token);
+    stream->seed = session_seed(session->token);
+    pthread_mutex_lock(&session->lock);
+    if (index == 1)
+        session->demand = stream;
+    else
+        session->bulk[session->bulk_count++] = stream;
+    pthread_mutex_unlock(&session->lock);
+    return rc ? drafter_error_set(err, -rc, "%s: %s", stream->peer, stream_error_text(rc)) : 0;
+}
+
+static int start_readers(struct destination *destination, struct drafter_error *err)
+{
+    struct session *session = &destination->session;
+
+    for (unsigned i = 0; i <= session->bulk_count; i++) {
+        struct destination_reader *reader = &destination->readers[i];
+
+        *reader = (struct destination_reader){
+            .destination = destination,
+            .stream = i < session->bulk_count ? session->bulk[i] : session->demand};
+        if (pthread_create(&reader->thread, NULL, destination_stream_main, reader))
+            return drafter_error_set(err, EAGAIN, "cannot start a thread");
+        reader->running = true;
+    }
+    if (pthread_create(&destination->control_reader, NULL, destination_control_main, destination))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    destination->control_running = true;
+    return 0;
+}
+
+int destination_accept(struct destination *destination, struct drafter_error *err)
+{
+    struct session *session = &destination->session;
+    const struct acceptance acceptance = {.bulk_streams = destination->options.bulk_streams};
+    int rc = send_all_hashes(destination);
+
+    if (!rc)
+        rc = session_send_text(session->control, WIRE_ACCEPT, 0, acceptance_encode(&acceptance));
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
+    for (unsigned i = 0; !rc && i <= acceptance.bulk_streams; i++)
+        rc = join_stream(destination, i + 1, err);
+    if (rc)
+        return rc;
+    transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
+    rc = start_readers(destination, err);
+    return rc ? rc : session_start_heartbeat(session);
+}

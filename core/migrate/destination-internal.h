@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of the destination share. */
+#ifndef MIGRATE_DESTINATION_INTERNAL_H
+#define MIGRATE_DESTINATION_INTERNAL_H
+
+#include "migrate/destination.h"
+
+struct destination {
+    struct destination_options options;
+    struct session session;
+    struct destination_machine machine; /* the deciding thread */
+    struct offer offer;
+    struct destination_device devices[WIRE_DEVICES_MAX];
+    unsigned device_count;
+    bool prepared;
+
+    /* Under session.lock: */
+    unsigned marks;      /* bulk streams on which the newest mark arrived */
+    uint64_t mark;       /* its number */
+    bool sent;           /* the source has sent everything and its hashes */
+    uint64_t *expected[WIRE_DEVICES_MAX]; /* the source's page hashes; filled by the control reader */
+
+    /* The deciding thread: */
+    uint64_t epoch, committed_at;
+    bool ready_sent, completing;
+    struct drafter_error error;
+
+    pthread_t control_reader, starter, completer;
+    bool control_running, starter_running, completer_running;
+    struct destination_reader {
+        struct destination *destination;
+        struct stream *stream;
+        pthread_t thread;
+        bool running;
+    } readers[WIRE_STREAMS_MAX];
+};
+
+/* destination-read.c: threads that receive. */
+void *destination_control_main(void *opaque);
+void *destination_stream_main(void *opaque);
+
+/* destination-greet.c: connection, offer and streams. */
+int destination_greet(struct destination *destination, struct drafter_error *err);
+int destination_accept(struct destination *destination, struct drafter_error *err);
+
+/* destination-complete.c: everything arrived: make it durable, prove it. */
+void *destination_complete_main(void *opaque);
+bool destination_all_present(struct destination *destination);
+void destination_request_missing(struct destination *destination);
+
+/* Asks for pages on the demand stream; a block_need_fn. */
+void destination_need(void *opaque, struct block_device *device, uint64_t first, uint64_t count);
+
+#endif

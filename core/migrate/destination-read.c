@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the source says and sends: data goes into devices, control frames become events. */
+#include "migrate/delta.h"
+#include "migrate/destination-internal.h"
+#include "migrate/pageset.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <endian.h>
+#include <string.h>
+
+static struct block_device *frame_device(struct destination *destination,
+                                         const struct wire_header *header)
+{
+    return header->device < destination->device_count ? destination->devices[header->device].block
+                                                      : NULL;
+}
+
+/* A range of whole pages (short only at the device's end) or -EPROTO. */
+static int page_range(const struct block_device *device, uint64_t offset, uint64_t length,
+                      uint64_t *ret_first, uint64_t *ret_count)
+{
+    if (offset % DRAFTER_PAGE_SIZE || offset >= device->size || !length ||
+        length > device->size - offset ||
+        (length % DRAFTER_PAGE_SIZE && offset + length != device->size))
+        return -EPROTO;
+    *ret_first = offset >> DRAFTER_PAGE_SHIFT;
+    *ret_count = (length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
+    return 0;
+}
+
+struct page_delta {
+    const void *data;
+    size_t length;
+};
+
+static int apply_delta(void *opaque, void *page)
+{
+    const struct page_delta *delta = opaque;
+
+    return delta_apply(page, delta->data, delta->length);
+}
+
+static int on_delta(struct block_device *device, const struct wire_header *header,
+                    const char *payload)
+{
+    uint64_t first = header->offset >> DRAFTER_PAGE_SHIFT;
+    size_t at = 0;
+
+    if (header->offset % DRAFTER_PAGE_SIZE || header->argument > UINT32_MAX)
+        return -EPROTO;
+    while (at < header->length) {
+        struct page_delta delta;
+        uint16_t head[2];
+        int rc;
+
+        if (header->length - at < sizeof(head))
+            return -EPROTO;
+        memcpy(head, payload + at, sizeof(head));
+        at += sizeof(head);
+        delta = (struct page_delta){payload + at, le16toh(head[1])};
+        if (delta.length > header->length - at)
+            return -EPROTO;
+        at += delta.length;
+        rc = block_device_store_delta(device, first + le16toh(head[0]), header->generation,
+                                      (uint32_t)header->argument, apply_delta, &delta);
+        if (rc && rc != -ESTALE) /* a stale one stays missing and is asked for as a whole */
+            return rc == -EINVAL ? -EPROTO : rc;
+    }
+    return 0;
+}
+
+static int on_data(struct destination *destination, const struct wire_header *header,
+                   const void *payload)
+{
+    struct block_device *device = frame_device(destination, header);
+    uint64_t first, count;
+
+    if (!device || !header->generation || header->generation == BLOCK_GENERATION_LOCAL)
+        return -EPROTO;
+    if (header->type == WIRE_DELTA)
+        return on_delta(device, header, payload);
+    if (page_range(device, header->offset,
+                   header->type == WIRE_DATA ? header->length : header->argument, &first, &count))
+        return -EPROTO;
+    if (header->type == WIRE_ZERO)
+        return block_device_store_zero(device, first, count, header->generation);
+    if (header->type == WIRE_HAVE)
+        return block_device_store_have(device, first, count, header->generation);
+    return block_device_store(device, first, (unsigned)count, header->generation, payload,
+                              header->length);
+}
+
+/* The mark arrived on one bulk stream; on the last one everything before it is stored: say so. */
+static int on_mark(struct destination *destination, uint64_t mark)
+{
+    struct session *session = &destination->session;
+    bool all;
+
+    pthread_mutex_lock(&session->lock);
+    if (mark != destination->mark) {
+        destination->mark = mark;
+        destination->marks = 0;
+    }
+    all = ++destination->marks == session->bulk_count;
+    pthread_mutex_unlock(&session->lock);
+    return all ? stream_send_signal(session->control, WIRE_ACK, mark) : 0;
+}
+
+struct announcement {
+    struct block_device *device;
+    uint32_t generation;
+};
+
+static void announce_run(void *opaque, uint64_t first, uint64_t count)
+{
+    const struct announcement *announcement = opaque;
+
+    block_map_announce(&announcement->device->map, first, count, announcement->generation);
+}
+
+static int on_pass(struct destination *destination, const struct wire_header *header,
+                   const void *payload)
+{
+    struct announcement announcement = {frame_device(destination, header), header->generation};
+
+    if (!announcement.device || !header->generation ||
+        header->generation == BLOCK_GENERATION_LOCAL)
+        return -EPROTO;
+    return pageset_decode(payload, header->length, announcement.device->map.pages, announce_run,
+                          &announcement);
+}
+
+static int on_hashes(struct destination *destination, const struct wire_header *header,
+                     const void *payload)
+{
+    struct block_device *device = frame_device(destination, header);
+    uint64_t first = header->offset >> DRAFTER_PAGE_SHIFT, count = header->length / sizeof(uint64_t);
+
+    if (!device || header->offset % DRAFTER_PAGE_SIZE || header->length % sizeof(uint64_t) ||
+        first > device->map.pages || count > device->map.pages - first)
+        return -EPROTO;
+    if (!destination->expected[header->device])
+        destination->expected[header->device] = calloc(device->map.pages, sizeof(uint64_t));
+    if (!destination->expected[header->device])
+        return -ENOMEM;
+    memcpy(destination->expected[header->device] + first, payload, header->length);
+    return 0;
+}
+
+static void on_abort(struct destination *destination, const char *text, size_t length)
+{
+    struct drafter_error error = {0};
+    struct refusal refusal;
+
+    refusal_decode(text, length, &refusal);
+    drafter_error_set(&error, refusal.code, "%s gave up while %s: %s",
+                      destination->session.control->peer, refusal.step, refusal.text);
+    session_post_error(&destination->session, EVENT_FAILED, &error);
+}
+
+static int on_signal(struct destination *destination, const struct wire_header *header)
+{
+    struct session *session = &destination->session;
+
+    switch (header->type) {
+    case WIRE_COMMIT:
+        session_post(session, EVENT_COMMIT, header->argument);
+        return 0;
+    case WIRE_SENT:
+        pthread_mutex_lock(&session->lock);
+        destination->sent = true;
+        pthread_mutex_unlock(&session->lock);
+        session_post(session, EVENT_SENT, 0);
+        return 0;
+    case WIRE_DONE:
+        session_post(session, EVENT_DONE, 0);
+        return 0;
+    case WIRE_PING:
+        return stream_send_signal(session->control, WIRE_PONG, header->argument);
+    case WIRE_PONG:
+    case WIRE_CUSTOM:
+        return 0;
+    default:
+        return -EPROTO;
+    }
+}
+
+static int on_control(struct destination *destination, const struct wire_header *header,
+                      const void *payload)
+{
+    if (header->type >= WIRE_DATA && header->type <= WIRE_DELTA)
+        return on_data(destination, header, payload);
+    switch (header->type) {
+    case WIRE_PASS:
+        return on_pass(destination, header, payload);
+    case WIRE_HASHES:
+        return on_hashes(destination, header, payload);
+    case WIRE_ABORT:
+        on_abort(destination, payload, header->length);
+        return 0;
+    default:
+        return on_signal(destination, header);
+    }
+}
+
+static int on_stream(struct destination *destination, const struct wire_header *header,
+                     const void *payload)
+{
+    if (header->type == WIRE_MARK)
+        return on_mark(destination, header->argument);
+    return header->type >= WIRE_DATA && header->type <= WIRE_DELTA
+               ? on_data(destination, header, payload)
+               : -EPROTO;
+}
+
+/* Did our storage fail rather than the link? */
+static bool is_local_failure(int rc)
+{
+    return rc == -ENOSPC || rc == -EIO || rc == -EDQUOT || rc == -EROFS || rc == -ENOMEM;
+}
+
+static void receive_all(struct destination *destination, struct stream *stream,
+                        int (*handle)(struct destination *, const struct wire_header *,
+                                      const void *))
+{
+    cleanup_free char *payload = malloc(WIRE_PAYLOAD_MAX);
+    struct drafter_error error = {0};
+    struct wire_header header;
+    int rc = payload ? 0 : -ENOMEM;
+
+    while (!rc) {
+        rc = stream_receive(stream, &header, payload, WIRE_PAYLOAD_MAX);
+        if (rc)
+            break;
+        rc = handle(destination, &header, payload);
+        if (is_local_failure(rc)) {
+            drafter_error_errno(&error, -rc, "cannot store device %u at offset %llu here",
+                                header.device, (unsigned long long)header.offset);
+            session_post_error(&destination->session, EVENT_FAILED, &error);
+        }
+    }
+    session_link_lost(&destination->session, stream, rc);
+}
+
+void *destination_control_main(void *opaque)
+{
+    struct destination *destination = opaque;
+
+    receive_all(destination, destination->session.control, on_control);
+    return NULL;
+}
+
+void *destination_stream_main(void *opaque)
+{
+    struct destination_reader *reader = opaque;
+
+    receive_all(reader->destination, reader->stream, on_stream);
+    return NULL;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The destination of a migration: receives devices, takes the VM over, fetches what is missing.
+ */
+#ifndef MIGRATE_DESTINATION_H
+#define MIGRATE_DESTINATION_H
+
+#include "block/device.h"
+#include "migrate/ledger.h"
+#include "migrate/session.h"
+
+struct destination_device {
+    struct block_device *block;
+    bool reuse; /* storage holds something that may be the same: tell the source its hashes */
+};
+
+/*
+ * What the destination asks of its side.  `prepare` comes first; `start` runs in a thread of its own,
+ * the others in destination_run's.
+ */
+struct destination_vm {
+    void *opaque;
+
+    /*
+     * Refuses an offer that does not fit, or makes storage and exposures for its devices, in the
+     * offer's order.  The blocks live until destination_run returned.
+     */
+    int (*prepare)(void *opaque, const struct offer *offer, struct destination_device *ret_devices,
+                   struct drafter_error *err);
+
+    /* Gets the VMM ready to load; may read devices, which waits for their pages.  NULL: no VMM. */
+    int (*start)(void *opaque, struct drafter_error *err);
+
+    /* Makes a change of ownership durable. */
+    int (*journal)(void *opaque, enum ledger_state state, uint64_t epoch, const char *peer,
+                   const uint8_t session[16], struct drafter_error *err);
+
+    int (*load)(void *opaque, struct drafter_error *err);
+    int (*resume)(void *opaque, struct drafter_error *err);
+
+    /* The guest runs here: hooks and logs; must not take long. */
+    void (*resumed)(void *opaque);
+
+    /* Nothing was handed over: removes whatever prepare and start made. */
+    void (*discard)(void *opaque);
+};
+
+struct destination_progress {
+    enum destination_state state;
+    uint64_t total_bytes, missing_bytes, received_bytes;
+};
+
+struct destination_options {
+    struct instance *transport;
+    const char *address;
+    const char *vm_name; /* "" for whichever the source has */
+    const char *role;
+    unsigned bulk_streams, connect_timeout_ms;
+    bool wait_for_all; /* no post-copy */
+    struct destination_vm vm;
+    void (*progress)(void *opaque, const struct destination_progress *progress);
+    void *progress_opaque;
+};
+
+enum destination_outcome {
+    DESTINATION_OUTCOME_COMPLETE, /* everything is here, durable and proven */
+    DESTINATION_OUTCOME_NOTHING,  /* the VM stayed at the source; nothing was left here */
+    DESTINATION_OUTCOME_PARTIAL,  /* the VM is ours but pages are missing and the source is gone */
+};
+
+struct destination;
+
+int destination_new(const struct destination_options *options, struct destination **ret_destination,
+                    struct drafter_error *err);
+void destination_free(struct destination *destination);
+
+/* Runs the session to its end. */
+enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err);
+
+/* Any thread; before COMMIT nothing is left here, after it the call does nothing. */
+void destination_cancel(struct destination *destination, const char *why);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "vm/vm.h"
+
+#include "migrate/hello.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+#include "util/log.h"
+#include "vm/agent.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define STATE_MAX (UINT64_C(1) << 30)
+
+int vm_init(struct vm *vm, const char *name, const char *directory, struct instance *vmm,
+            struct instance *exposer, struct block_device **devices, unsigned device_count,
+            struct drafter_error *err)
+{
+    *vm = (struct vm){
+        .name = name,
+        .vmm = vmm,
+        .exposer = exposer,
+        .devices = devices,
+        .device_count = device_count,
+        .hook_timeout_ms = 10000,
+        .start_timeout_ms = 10000,
+    };
+    vm->directory = strdup(directory);
+    if (!vm->directory)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    return io_make_directories(directory, 0700, err);
+}
+
+void vm_release(struct vm *vm)
+{
+    struct drafter_error err = {0};
+
+    if (vm->started)
+        vmm_stop(vm->vmm);
+    for (unsigned i = 0; i < vm->device_count; i++)
+        block_device_withdraw(vm->devices[i]);
+    if (vm->exposing)
+        device_stop(vm->exposer);
+    if (vm->directory && io_remove_tree(vm->directory, &err))
+        log_warning("vm", "%s", err.message);
+    free(vm->directory);
+    memset(vm, 0, sizeof(*vm));
+}
+
+struct block_device *vm_device(const struct vm *vm, const char *name)
+{
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (!strcmp(vm->devices[i]->name, name))
+            return vm->devices[i];
+    return NULL;
+}
+
+static bool is(const struct block_device *device, const char *name)
+{
+    return !strcmp(device->name, name);
+}
+
+static bool is_drive(const struct block_device *device)
+{
+    return !is(device, VM_DEVICE_KERNEL) && !is(device, VM_DEVICE_INITRAMFS) &&
+           !is(device, VM_DEVICE_STATE) && !is(device, VM_DEVICE_MEMORY) &&
+           !is(device, VM_DEVICE_CONFIG);
+}
+
+/* State and config are the core's own business: no VMM opens them. */
+static bool is_shown(const struct block_device *device)
+{
+    return !is(device, VM_DEVICE_STATE) && !is(device, VM_DEVICE_CONFIG);
+}
+
+static unsigned exposure_flags(const struct block_device *device)
+{
+    if (is(device, VM_DEVICE_MEMORY))
+        return DRAFTER_DEVICE_MAPPED;
+    return is_drive(device) ? 0 : DRAFTER_DEVICE_READONLY;
+}
+
+int vm_expose(struct vm *vm, struct drafter_error *err)
+{
+    cleanup_free char *directory = NULL;
+    int rc;
+
+    if (asprintf(&directory, "%s/devices", vm->directory) < 0)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    rc = device_reclaim(vm->exposer, directory, err);
+    if (!rc)
+        rc = io_make_directories(directory, 0700, err);
+    if (!rc)
+        rc = device_start(vm->exposer, directory, err);
+    vm->exposing = rc == 0;
+    for (unsigned i = 0; !rc && i < vm->device_count; i++) {
+        struct block_device *device = vm->devices[i];
+
+        if (!is_shown(device))
+            continue;
+        rc = block_device_expose(device, vm->exposer, exposure_flags(device), err);
+        if (!rc)
+            exposure_hint(device->exposure, __atomic_load_n(&device->map.remote, __ATOMIC_RELAXED)
+                                                ? DRAFTER_DEVICE_SPARSE
+                                                : DRAFTER_DEVICE_COMPLETE);
+    }
+    return rc;
+}
+
+int vm_read_config(struct vm *vm, struct drafter_error *err)
+{
+    struct block_device *device = vm_device(vm, VM_DEVICE_CONFIG);
+    cleanup_free char *data = malloc(PACKAGE_CONFIG_MAX);
+    size_t length;
+    int rc;
+
+    if (!device)
+        return drafter_error_set(err, EINVAL, "VM %s has no config device", vm->name);
+    if (!data)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    length = device->size < PACKAGE_CONFIG_MAX ? (size_t)device->size : PACKAGE_CONFIG_MAX;
+    rc = block_device_read(device, data, length, 0);
+    if (rc)
+        return drafter_error_errno(err, -rc, "cannot read the config device");
+    rc = package_decode(data, length, &vm->package, err);
+    if (!rc && !vm->package.complete)
+        return drafter_error_set(err, EINVAL,
+                                 "config device: it says nothing about the VMM that saved the VM; "
+                                 "take the snapshot anew with drafter snapshotter");
+    return rc;
+}
+
+int vm_check_host(struct vm *vm, struct drafter_error *err)
+{
+    struct drafter_vmm_facts facts;
+    int rc = vmm_facts(vm->vmm, &facts, err);
+
+    return rc ? rc : hello_compare_facts(&vm->package.facts, &facts, err);
+}
+
+static const char *shown_path(const struct vm *vm, const char *name)
+{
+    const struct block_device *device = vm_device(vm, name);
+
+    return device && device->exposure ? device->exposure->path : NULL;
+}
+
+static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error *err)
+{
+    struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
+    struct drafter_vmm_spec spec = {
+        .struct_size = sizeof(spec),
+        .name = vm->name,
+        .directory = vm->directory,
+        .memory_size = vm->package.memory_size,
+        .cpu_count = vm->package.cpu_count,
+        .boot_args = vm->package.boot_args,
+        .memory = shown_path(vm, VM_DEVICE_MEMORY),
+        .kernel = shown_path(vm, VM_DEVICE_KERNEL),
+        .initramfs = shown_path(vm, VM_DEVICE_INITRAMFS),
+        .devices = drives,
+        .machine_config = how == DRAFTER_VMM_RESTORE ? vm->package.machine_config : NULL,
+        .netns = vm->netns,
+        .tap = vm->tap,
+        .mac = vm->mac,
+        .timeout_ms = vm->start_timeout_ms,
+    };
+    const struct block_device *memory = vm_device(vm, VM_DEVICE_MEMORY);
+    int rc;
+
+    if (!spec.memory || !spec.kernel)
+        return drafter_error_set(err, EINVAL, "VM %s lacks a memory or kernel device", vm->name);
+    if (memory->size < vm->package.memory_size)
+        return drafter_error_set(err, EINVAL, "the memory device is smaller than the VM's memory");
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (is_drive(vm->devices[i]))
+            drives[spec.device_count++] = (struct drafter_vmm_device){
+                .name = vm->devices[i]->name, .path = vm->devices[i]->exposure->path, .drive = true};
+    rc = vmm_start(vm->vmm, &spec, how, err);
+    vm->started = rc == 0;
+    return rc;
+}
+
+int vm_boot(struct vm *vm, struct drafter_error *err)
+{
+    int rc = start(vm, DRAFTER_VMM_BOOT, err);
+
+    vm->running = rc == 0;
+    return rc;
+}
+
+int vm_prepare(struct vm *vm, struct drafter_error *err)
+{
+    return start(vm, DRAFTER_VMM_RESTORE, err);
+}
+
+int vm_load(struct vm *vm, struct drafter_error *err)
+{
+    struct block_device *device = vm_device(vm, VM_DEVICE_STATE);
+    cleanup_close int fd = memfd_create("drafter-state", MFD_CLOEXEC);
+    void *map;
+    int rc;
+
+    if (!device || device->size > STATE_MAX)
+        return drafter_error_set(err, EINVAL, "VM %s has no usable state device", vm->name);
+    if (fd < 0 || ftruncate(fd, (off_t)device->size))
+        return drafter_error_errno(err, errno, "no memory for the VM's state");
+    map = mmap(NULL, (size_t)device->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return drafter_error_errno(err, errno, "no memory for the VM's state");
+    rc = block_device_read(device, map, (size_t)device->size, 0);
+    munmap(map, (size_t)device->size);
+    return rc ? drafter_error_errno(err, -rc, "cannot read the state device")
+              : vmm_load(vm->vmm, fd, err);
+}
+
+int vm_resume(struct vm *vm, struct drafter_error *err)
+{
+    int rc = vmm_resume(vm->vmm, err);
+
+    vm->running = rc == 0;
+    return rc;
+}
+
+int vm_pause(struct vm *vm, struct drafter_error *err)
+{
+    int rc = vmm_pause(vm->vmm, err);
+
+    if (!rc)
+        vm->running = false;
+    return rc;
+}
+
+int vm_save(struct vm *vm, struct drafter_error *err)
+{
+    struct block_device *device = vm_device(vm, VM_DEVICE_STATE);
+    cleanup_close int fd = memfd_create("drafter-state", MFD_CLOEXEC);
+    off_t length;
+    void *map;
+    int rc;
+
+    if (!device)
+        return drafter_error_set(err, EINVAL, "VM %s has no state device", vm->name);
+    if (fd < 0)
+        return drafter_error_errno(err, errno, "no memory for the VM's state");
+    rc = vmm_save(vm->vmm, fd, err);
+    if (rc)
+        return rc;
+    length = lseek(fd, 0, SEEK_END);
+    if (length <= 0 || (uint64_t)length > device->size)
+        return drafter_error_set(err, EFBIG,
+                                 "the VM's state has %lld bytes, the state device %llu; enlarge it",
+                                 (long long)length, (unsigned long long)device->size);
+    map = mmap(NULL, (size_t)length, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return drafter_error_errno(err, errno, "cannot read the VM's state back");
+    rc = block_device_write(device, map, (size_t)length, 0);
+    munmap(map, (size_t)length);
+    return rc ? drafter_error_errno(err, -rc, "cannot write the state device") : 0;
+}
+
+static int hook(struct vm *vm, const char *function, const char *argument, struct drafter_error *err)
+{
+    cleanup_close int fd = -1;
+    int rc;
+
+    if (!vm->package.agent_port)
+        return 0;
+    rc = vmm_channel(vm->vmm, "agent", &fd, err);
+    return rc ? rc : agent_call(fd, function, argument, vm->hook_timeout_ms, err);
+}
+
+int vm_before_suspend(struct vm *vm, struct drafter_error *err)
+{
+    return hook(vm, "BeforeSuspend", NULL, err);
+}
+
+int vm_after_resume(struct vm *vm, struct drafter_error *err)
+{
+    struct timespec now;
+    char argument[64];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(argument, sizeof(argument), "%lld%09ld", (long long)now.tv_sec, now.tv_nsec);
+    return hook(vm, "AfterResume", argument, err);
+}
+
+static int write_back(struct vm *vm, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < vm->device_count; i++) {
+        struct block_device *device = vm->devices[i];
+        int rc = device->exposure ? exposure_sync(device->exposure, err) : 0;
+
+        if (!rc && (rc = block_device_flush(device)))
+            drafter_error_errno(err, -rc, "cannot flush it");
+        if (rc)
+            return drafter_error_wrap(err, "device %s", device->name);
+    }
+    return 0;
+}
+
+int vm_suspend(struct vm *vm, struct drafter_error *err)
+{
+    int rc = vm_before_suspend(vm, err);
+
+    if (rc) { /* the guest's word is wished for, not needed: its state must not be lost for that */
+        log_warning("vm", "suspending VM %s all the same: %s", vm->name, err->message);
+        *err = (struct drafter_error){0};
+    }
+    rc = vm_pause(vm, err);
+    if (!rc)
+        rc = vm_save(vm, err);
+    return rc ? rc : write_back(vm, err);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A VM: devices shown by an exposer, run by a VMM, with a guest agent.
+ *
+ *     vm_expose -> vm_boot                                  a snapshot is made
+ *     vm_expose -> vm_prepare -> vm_load -> vm_resume       a package is resumed
+ *     vm_before_suspend -> vm_pause -> vm_save              it is suspended
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include "block/device.h"
+#include "plugin/vmm.h"
+#include "vm/package.h"
+
+/* Devices that the VMM does not get as drives. */
+#define VM_DEVICE_KERNEL "kernel"
+#define VM_DEVICE_INITRAMFS "initramfs"
+#define VM_DEVICE_STATE "state"
+#define VM_DEVICE_MEMORY "memory"
+#define VM_DEVICE_CONFIG "config"
+
+struct vm {
+    const char *name;
+    char *directory; /* of the VMM's sockets and logs; "devices" below it shows the devices */
+    struct instance *vmm, *exposer; /* borrowed; exposer may be NULL: devices have files of their own */
+    struct block_device **devices;
+    unsigned device_count;
+    struct package package;
+    const char *netns, *tap, *mac;
+    unsigned hook_timeout_ms, start_timeout_ms;
+    bool exposing, started, running;
+};
+
+/* `devices` is borrowed, in the order in which drives appear. */
+int vm_init(struct vm *vm, const char *name, const char *directory, struct instance *vmm,
+            struct instance *exposer, struct block_device **devices, unsigned device_count,
+            struct drafter_error *err);
+
+/* Stops the VMM, withdraws the devices, removes the directory. */
+void vm_release(struct vm *vm);
+
+struct block_device *vm_device(const struct vm *vm, const char *name); /* or NULL */
+
+int vm_expose(struct vm *vm, struct drafter_error *err);
+
+/* Reads the package's description from the config device; waits for its pages. */
+int vm_read_config(struct vm *vm, struct drafter_error *err);
+
+/* Refuses a host whose VMM is not the package's. */
+int vm_check_host(struct vm *vm, struct drafter_error *err);
+
+int vm_boot(struct vm *vm, struct drafter_error *err);    /* the guest runs */
+int vm_prepare(struct vm *vm, struct drafter_error *err); /* the VMM waits for vm_load */
+int vm_load(struct vm *vm, struct drafter_error *err);
+int vm_resume(struct vm *vm, struct drafter_error *err);
+int vm_pause(struct vm *vm, struct drafter_error *err);
+int vm_save(struct vm *vm, struct drafter_error *err); /* into the state device */
+
+/* Guest hooks; nothing to do when the guest has no agent. */
+int vm_before_suspend(struct vm *vm, struct drafter_error *err);
+int vm_after_resume(struct vm *vm, struct drafter_error *err);
+
+/* Hook, pause, save, write back, flush: afterwards storage is a package that resumes. */
+int vm_suspend(struct vm *vm, struct drafter_error *err);
+
+#endif
