@@ -13,3 +13,9 @@ MAINTAINERCLEANFILES = $(dist_man7_MANS)
 .pod.7:
 	$(AM_V_GEN)$(POD2MAN) --utf8 --section=7 --center="Drafter plugins" --release="drafter $(VERSION)" \
 	    --name=$(*F) $< $@.tmp && mv $@.tmp $@
+
+# Programs load the .so by name; nothing reads libtool's .la of a plugin.
+install-data-hook:
+	cd '$(DESTDIR)$(plugindir)' && rm -f $(plugin_LTLIBRARIES)
+uninstall-local:
+	rm -f $(plugin_LTLIBRARIES:%.la='$(DESTDIR)$(plugindir)/%.so')
