@@ -156,8 +156,10 @@ static long serve(struct agent *agent, int fd)
             if (message_reader_feed(agent->reader, bytes + at, (size_t)n - at, &used)) {
                 int error = answer(agent, fd);
 
-                if (error)
+                if (error) {
+                    say("cannot answer: %s", strerror(-error));
                     return error;
+                }
             }
     }
     return total;

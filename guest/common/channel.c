@@ -17,6 +17,7 @@
 #include <linux/vm_sockets.h>
 
 #define PORTS "/sys/class/virtio-ports"
+#define HANGUP_GRACE_MS 500
 
 static bool port_has_name(const char *device, const char *name)
 {
@@ -107,26 +108,46 @@ int channel_dial_vsock(uint32_t port, int64_t timeout_ms)
     return fd;
 }
 
+/* Waits until fd may take more. Returns 0 to try again, or -errno. */
+static int wait_writable(int fd, int64_t start, int timeout_ms)
+{
+    struct timespec pause = {.tv_nsec = 2000000};
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int64_t waited = channel_now_ms() - start;
+
+    if (waited >= timeout_ms || poll(&p, 1, timeout_ms - (int)waited) == 0)
+        return -ETIMEDOUT;
+    if (!(p.revents & (POLLHUP | POLLERR)))
+        return 0;
+    /*
+     * A new host's first message can be here before the news that a host is connected, which the kernel
+     * is told on another queue: until then the port seems hung up.
+     */
+    if (waited > HANGUP_GRACE_MS)
+        return -EPIPE;
+    nanosleep(&pause, NULL);
+    return 0;
+}
+
 int channel_write(int fd, const char *bytes, size_t length, int timeout_ms)
 {
+    int64_t start = channel_now_ms();
+
     while (length) {
         ssize_t n = write(fd, bytes, length);
+        int error = 0;
 
         if (n > 0) {
             bytes += n;
             length -= (size_t)n;
-            continue;
+            start = channel_now_ms();
+        } else if (n == 0 || errno == EAGAIN) {
+            error = wait_writable(fd, start, timeout_ms);
+        } else if (errno != EINTR) {
+            error = -errno;
         }
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno != EAGAIN)
-            return -errno;
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-        if (poll(&p, 1, timeout_ms) == 0)
-            return -ETIMEDOUT;
-        if (p.revents & (POLLHUP | POLLERR))
-            return -EPIPE;
+        if (error)
+            return error;
     }
     return 0;
 }
