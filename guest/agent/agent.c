@@ -2,9 +2,10 @@
 /*
  * drafter-agent: answers the host's calls around suspend and resume.
  *
- * One loop: find the host (a virtio-serial port if there is one, else vsock), answer messages until it
- * goes away, begin again. A snapshot may be taken between any two instructions and the other side of the
- * connection may be another process afterwards; so nothing is remembered from one connection to the next.
+ * One loop: find the host (a virtio-serial port if there is one, else vsock), answer messages until
+ * it goes away, begin again. A snapshot may be taken between any two instructions and the other
+ * side of the connection may be another process afterwards; so nothing is remembered from one
+ * connection to the next.
  */
 #define _GNU_SOURCE 1
 #include "../common/channel.h"
@@ -26,7 +27,8 @@
 #define WRITE_TIMEOUT_MS 5000
 #define BACKOFF_MIN_MS 10
 #define BACKOFF_MAX_MS 1000
-/* An open port tells of its host's coming by poll only: looking costs little, a late answer much. */
+/* An open port tells of its host's coming by poll only: looking costs little, a late answer much.
+ */
 #define PORT_POLL_MS 20
 
 struct agent {
@@ -81,9 +83,10 @@ static void set_clock(int64_t host_ns, char *value, size_t size)
     int64_t skew = host_ns - ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
     int error = clock_settime(CLOCK_REALTIME, &host) == 0 ? 0 : errno;
 
-    say("clock was %+lld us off the host's%s%s", (long long)-skew / 1000, error ? "; cannot set it: " : "",
-        error ? strerror(error) : "");
-    snprintf(value, size, "{\"skew_ns\":%lld,\"clock_set\":%s}", (long long)skew, error ? "false" : "true");
+    say("clock was %+lld us off the host's%s%s", (long long)-skew / 1000,
+        error ? "; cannot set it: " : "", error ? strerror(error) : "");
+    snprintf(value, size, "{\"skew_ns\":%lld,\"clock_set\":%s}", (long long)skew,
+             error ? "false" : "true");
 }
 
 static void call_function(const struct agent *agent, const struct message *message, char *value,
@@ -95,7 +98,8 @@ static void call_function(const struct agent *agent, const struct message *messa
         run_hook(agent, agent->before_suspend, err, err_size);
     } else if (message_span_is(message->function, "AfterResume")) {
         /* 2100 is as far as a host's clock is believed. */
-        if (message_span_int64(message->arg, &host_ns) && host_ns > 0 && host_ns < 4102444800000000000)
+        if (message_span_int64(message->arg, &host_ns) && host_ns > 0 &&
+            host_ns < 4102444800000000000)
             set_clock(host_ns, value, value_size);
         run_hook(agent, agent->after_resume, err, err_size);
     } else if (message_span_is(message->function, "Ping")) {
@@ -203,7 +207,8 @@ static void serve_vsock(struct agent *agent, long *backoff)
     int fd = channel_dial_vsock(agent->vsock_port, agent->vsock_timeout_ms);
 
     if (fd < 0) {
-        /* Said once for each spell of failures; a guest may run for years without a host to talk to. */
+        /* Said once for each spell of failures; a guest may run for years without a host to talk
+         * to. */
         if (*backoff == BACKOFF_MIN_MS)
             say("vsock port %u: %s; trying on", agent->vsock_port, strerror(-fd));
         nap(agent, *backoff);
@@ -235,7 +240,8 @@ static void run(struct agent *agent)
 
 static const char usage[] =
     "usage: drafter-agent [options]\n"
-    "  -port PATH                 virtio-serial port (default: the port " PORT_NAME ", else vsock)\n"
+    "  -port PATH                 virtio-serial port (default: the port " PORT_NAME
+    ", else vsock)\n"
     "  -vsock-port N              port of the host to dial (26)\n"
     "  -vsock-timeout DURATION    for one dial (1m)\n"
     "  -shell-cmd SHELL           runs the hooks (sh)\n"
@@ -292,7 +298,8 @@ static void set_option(struct agent *agent, int option, const char *value)
     }
 }
 
-/* Signals that end us get through only while we wait for the host, never in the middle of an answer. */
+/* Signals that end us get through only while we wait for the host, never in the middle of an
+ * answer. */
 static void set_up_signals(struct agent *agent)
 {
     struct sigaction stop = {.sa_handler = on_stop};
@@ -326,8 +333,13 @@ int main(int argc, char **argv)
     };
     static struct message_reader reader;
     struct agent agent = {
-        .reader = &reader, .vsock_port = 26, .vsock_timeout_ms = 60000,
-        .hook_timeout_ms = 60000, .shell = "sh", .before_suspend = "", .after_resume = "",
+        .reader = &reader,
+        .vsock_port = 26,
+        .vsock_timeout_ms = 60000,
+        .hook_timeout_ms = 60000,
+        .shell = "sh",
+        .before_suspend = "",
+        .after_resume = "",
     };
     int option;
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Builds drafter-agent and drafter-liveness as small static programs into a directory, for use in a guest.
-# usage: build.sh OUTDIR          CC overrides the compiler (default: musl-gcc if there is one, else cc)
+# Builds drafter-agent and drafter-liveness as small static programs, for use in a guest.
+# usage: build.sh OUTDIR      CC overrides the compiler (musl-gcc if there is one, else cc)
 set -eu
 
 fail() { echo "agent/build.sh: $*" >&2; exit 1; }
@@ -23,7 +23,8 @@ flags="-std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none -idirafter /usr
 multiarch=$($CC -print-multiarch 2>/dev/null || :)
 [ -z "$multiarch" ] || flags="$flags -idirafter /usr/include/$multiarch"
 # shellcheck disable=SC2086
-$CC $flags -o "$tmp/drafter-agent" "$src/agent.c" "$src/hook.c" "$src/message.c" "$src/../common/channel.c" ||
+$CC $flags -o "$tmp/drafter-agent" "$src/agent.c" "$src/hook.c" "$src/message.c" \
+    "$src/../common/channel.c" ||
     fail "cannot build a static program: install musl-tools, or the static libc of $CC"
 # shellcheck disable=SC2086
 $CC $flags -o "$tmp/drafter-liveness" "$src/../liveness/liveness.c" "$src/../common/channel.c"

@@ -54,7 +54,8 @@ static int wait_for(pid_t pid, int64_t deadline, int *ret_status)
     }
 }
 
-int hook_run(const char *shell, const char *command, int64_t timeout_ms, char *ret_reason, size_t size)
+int hook_run(const char *shell, const char *command, int64_t timeout_ms, char *ret_reason,
+             size_t size)
 {
     int64_t deadline = timeout_ms ? channel_now_ms() + timeout_ms : 0;
     pid_t pid = fork();
@@ -78,7 +79,7 @@ int hook_run(const char *shell, const char *command, int64_t timeout_ms, char *r
     if (WIFEXITED(status))
         snprintf(ret_reason, size, "exit status %d", WEXITSTATUS(status));
     else
-        snprintf(ret_reason, size, "signal: %s", WTERMSIG(status) == SIGKILL ? "killed"
-                                                                            : strsignal(WTERMSIG(status)));
+        snprintf(ret_reason, size, "signal: %s",
+                 WTERMSIG(status) == SIGKILL ? "killed" : strsignal(WTERMSIG(status)));
     return -1;
 }

@@ -125,7 +125,8 @@ static void scan_word(struct scanner *s, const char *word)
 
 static struct message_span scan_value(struct scanner *s, int depth);
 
-/* Calls nothing back: members that matter are few, so the callers walk objects and arrays themselves. */
+/* Calls nothing back: members that matter are few, so the callers walk objects and arrays
+ * themselves. */
 static void scan_container(struct scanner *s, int depth, char close)
 {
     s->at++;
@@ -337,7 +338,8 @@ static bool reader_track(struct message_reader *reader, char c)
     return false;
 }
 
-bool message_reader_feed(struct message_reader *reader, const char *bytes, size_t length, size_t *ret_used)
+bool message_reader_feed(struct message_reader *reader, const char *bytes, size_t length,
+                         size_t *ret_used)
 {
     size_t used = 0;
     bool complete = false;
@@ -370,14 +372,17 @@ bool message_reader_feed(struct message_reader *reader, const char *bytes, size_
 static size_t utf8_length(const char *text)
 {
     const unsigned char *u = (const unsigned char *)text;
-    size_t n = u[0] < 0x80 ? 1 : u[0] >= 0xc2 && u[0] < 0xe0 ? 2 : (u[0] & 0xf0) == 0xe0 ? 3
-               : u[0] >= 0xf0 && u[0] < 0xf5 ? 4 : 0;
+    size_t n = u[0] < 0x80                   ? 1
+               : u[0] >= 0xc2 && u[0] < 0xe0 ? 2
+               : (u[0] & 0xf0) == 0xe0       ? 3
+               : u[0] >= 0xf0 && u[0] < 0xf5 ? 4
+                                             : 0;
 
     for (size_t i = 1; i < n; i++)
         if ((u[i] & 0xc0) != 0x80)
             return 0;
-    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
-        (u[0] == 0xf4 && u[1] > 0x8f))
+    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
+        (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
     return n;
 }
@@ -410,13 +415,16 @@ static void quote(char *out, size_t size, const char *text)
     out[at] = '\0';
 }
 
-size_t message_response(char *out, size_t size, struct message_span call, const char *value, const char *err)
+size_t message_response(char *out, size_t size, struct message_span call, const char *value,
+                        const char *err)
 {
     char quoted[1024];
 
     quote(quoted, sizeof(quoted), err);
-    int n = snprintf(out, size, "{\"request\":null,\"response\":{\"call\":\"%.*s\",\"value\":%s,\"err\":\"%s\"}}\n",
-                     (int)call.length, call.text ? call.text : "", value, quoted);
+    int n = snprintf(
+        out, size,
+        "{\"request\":null,\"response\":{\"call\":\"%.*s\",\"value\":%s,\"err\":\"%s\"}}\n",
+        (int)call.length, call.text ? call.text : "", value, quoted);
 
     return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
 }

@@ -5,8 +5,8 @@
  *     {"request":{"call":"ID","function":"BeforeSuspend","args":[]},"response":null}
  *     {"request":null,"response":{"call":"ID","value":null,"err":""}}
  *
- * No allocation, and nothing here trusts the other end: sizes and nesting are bounded, and whatever is
- * not a message is skipped up to the next line.
+ * No allocation, and nothing here trusts the other end: sizes and nesting are bounded, and whatever
+ * is not a message is skipped up to the next line.
  */
 #ifndef GUEST_AGENT_MESSAGE_H
 #define GUEST_AGENT_MESSAGE_H
@@ -36,8 +36,8 @@ struct message {
 
 /*
  * Parses one message. The spans point into text, which the caller keeps.
- * Returns 0, or -EBADMSG when text is no JSON object or lacks a required member, or -E2BIG when it is too
- * large or too deeply nested. An object with neither request nor response is MESSAGE_OTHER.
+ * Returns 0, or -EBADMSG when text is no JSON object or lacks a required member, or -E2BIG when it
+ * is too large or too deeply nested. An object with neither request nor response is MESSAGE_OTHER.
  */
 int message_parse(const char *text, size_t length, struct message *ret_message);
 
@@ -47,7 +47,8 @@ bool message_span_is(struct message_span span, const char *text);
 /* Reads a whole JSON integer; false when the span is anything else or does not fit. */
 bool message_span_int64(struct message_span span, int64_t *ret_number);
 
-/* Cuts a byte stream into messages. Zero-initialise; to start over after a reconnect, zero it again. */
+/* Cuts a byte stream into messages. Zero-initialise; to start over after a reconnect, zero it
+ * again. */
 struct message_reader {
     size_t length;
     size_t depth;
@@ -56,15 +57,17 @@ struct message_reader {
 };
 
 /*
- * Takes bytes up to the end of the next complete object and says in ret_used how many; call it again for
- * the rest. Returns true when reader->buffer holds reader->length bytes of a complete object.
+ * Takes bytes up to the end of the next complete object and says in ret_used how many; call it
+ * again for the rest. Returns true when reader->buffer holds reader->length bytes of a complete
+ * object.
  */
-bool message_reader_feed(struct message_reader *reader, const char *bytes, size_t length, size_t *ret_used);
+bool message_reader_feed(struct message_reader *reader, const char *bytes, size_t length,
+                         size_t *ret_used);
 
 /*
- * Writes {"request":null,"response":{...}} and a newline. call is echoed as it came (still escaped);
- * value is JSON; err is plain text and gets quoted and, if need be, cut. Returns the length, 0 if out is
- * too small.
+ * Writes {"request":null,"response":{...}} and a newline. call is echoed as it came (still
+ * escaped); value is JSON; err is plain text and gets quoted and, if need be, cut. Returns the
+ * length, 0 if out is too small.
  */
 size_t message_response(char *out, size_t size, struct message_span call, const char *value,
                         const char *err);

@@ -94,7 +94,8 @@ static int wait_connected(int fd, int64_t timeout_ms)
 
 int channel_dial_vsock(uint32_t port, int64_t timeout_ms)
 {
-    struct sockaddr_vm host = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
+    struct sockaddr_vm host = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), error = 0;
 
     if (fd < 0)
@@ -120,8 +121,8 @@ static int wait_writable(int fd, int64_t start, int timeout_ms)
     if (!(p.revents & (POLLHUP | POLLERR)))
         return 0;
     /*
-     * A new host's first message can be here before the news that a host is connected, which the kernel
-     * is told on another queue: until then the port seems hung up.
+     * A new host's first message can be here before the news that a host is connected, which the
+     * kernel is told on another queue: until then the port seems hung up.
      */
     if (waited > HANGUP_GRACE_MS)
         return -EPIPE;

@@ -105,21 +105,24 @@ add_modules 4 virtio-rng
 add_modules 19 vmw_vsock_virtio_transport
 guest_cc=${CC:-$(command -v musl-gcc || echo cc)}
 # shellcheck disable=SC2086
-$guest_cc -std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none -o "$ir/init" "$src/initramfs-init.c" ||
+$guest_cc -std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none \
+    -o "$ir/init" "$src/initramfs-init.c" ||
     fail "cannot build a static program: install musl-tools"
 stamp() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
 stamp "$ir"
-(cd "$ir" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | zstd -q -19 -T1 >"$tmp/initramfs"
+(cd "$ir" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) |
+    zstd -q -19 -T1 >"$tmp/initramfs"
 
 # ---- disk
 
 root=$tmp/root
-mkdir -p "$root"/{bin,dev,etc,lib,lib64,proc,root,run,sbin,sys,tmp,usr/bin,usr/sbin,var/lib/redis,var/log}
+mkdir -p "$root"/{bin,dev,etc,lib,lib64,proc,root,run,sbin,sys,tmp} \
+    "$root"/{usr/bin,usr/sbin,var/lib/redis,var/log}
 cp -R "$src/rootfs/." "$root/"
 chmod 755 "$root"/etc/rc "$root"/etc/drafter/*
 cp "$tmp/debs/bin/busybox" "$root/bin/busybox"
-for applet in sh ash cat date df dmesg echo free grep halt hostname ip kill ls mount nc poweroff ps reboot \
-    sleep sync top umount uptime vi; do
+for applet in sh ash cat date df dmesg echo free grep halt hostname ip kill ls mount nc poweroff \
+    ps reboot sleep sync top umount uptime vi; do
     ln -s busybox "$root/bin/$applet"
 done
 ln -s ../bin/busybox "$root/sbin/init"
@@ -149,11 +152,12 @@ make_disk() {
         -E hash_seed=6472616e-7465-7200-8000-000000000002,root_owner=0:0,lazy_itable_init=0,nodiscard \
         -d "$root" "$tmp/disk"
     # The time of the last change of an inode is the one that no tool can set in $root.
-    (cd "$root" && find . -mindepth 1 -printf "sif /%P ctime @$SOURCE_DATE_EPOCH\n" | sort) >"$tmp/ctimes"
+    (cd "$root" && find . -mindepth 1 -printf "sif /%P ctime @$SOURCE_DATE_EPOCH\n" |
+        sort) >"$tmp/ctimes"
     debugfs -w -f "$tmp/ctimes" "$tmp/disk" >/dev/null 2>&1
     fallocate -d "$tmp/disk" 2>/dev/null || true # zeroes become holes where the file system can
 }
-make_disk || fail "cannot make the disk: root, or unshare -Ur (unprivileged user namespaces), is needed"
+make_disk || fail "cannot make the disk: needs root, or unshare -Ur (user namespaces)"
 cp "$src/boot-args" "$tmp/boot-args"
 # What boots fastest under the microvm machine; see guest/README.md for the figures.
 ln -s vmlinux "$tmp/kernel"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Init of the initramfs: loads the drivers of the virtio devices that are there, mounts the root file
- * system and hands over to its init. A program, not a shell script, because every fork and every module
- * that nobody needs is dear where instructions are emulated.
+ * Init of the initramfs: loads the drivers of the virtio devices that are there, mounts the root
+ * file system and hands over to its init. A program, not a shell script, because every fork and
+ * every module that nobody needs is dear where instructions are emulated.
  *
- * /modules/bus holds what finds the devices; /modules/ID the driver of virtio device ID and what it needs,
- * in the order of loading. A file may be in several directories: the second load fails with EEXIST.
+ * /modules/bus holds what finds the devices; /modules/ID the driver of virtio device ID and what it
+ * needs, in the order of loading. A file may be in several directories: the second load fails with
+ * EEXIST.
  */
 #define _GNU_SOURCE 1
 #include <dirent.h>
@@ -102,8 +103,8 @@ int main(void)
     static char *const argv[] = {"/sbin/init", NULL};
     const char *root;
 
-    if (mount("dev", "/dev", "devtmpfs", 0, NULL) < 0 || mount("proc", "/proc", "proc", 0, NULL) < 0 ||
-        mount("sys", "/sys", "sysfs", 0, NULL) < 0)
+    if (mount("dev", "/dev", "devtmpfs", 0, NULL) < 0 ||
+        mount("proc", "/proc", "proc", 0, NULL) < 0 || mount("sys", "/sys", "sysfs", 0, NULL) < 0)
         die("mount");
     load_drivers();
     root = root_device();

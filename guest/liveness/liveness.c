@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * drafter-liveness: tells the host once that the guest has booted. On a virtio-serial port it writes
- * "alive\n"; on vsock the connection itself is the message, as in the original.
+ * drafter-liveness: tells the host once that the guest has booted. On a virtio-serial port it
+ * writes "alive\n"; on vsock the connection itself is the message, as in the original.
  */
 #define _GNU_SOURCE 1
 #include "../common/channel.h"
@@ -20,7 +20,8 @@
 
 static const char usage[] =
     "usage: drafter-liveness [options]\n"
-    "  -port PATH                 virtio-serial port (default: the port " PORT_NAME ", else vsock)\n"
+    "  -port PATH                 virtio-serial port (default: the port " PORT_NAME
+    ", else vsock)\n"
     "  -vsock-port N              port of the host to dial (25)\n"
     "  -vsock-timeout DURATION    to keep trying for (1m)\n";
 
@@ -37,7 +38,8 @@ static int tell_port(const char *path, int64_t timeout_ms)
     return error;
 }
 
-/* Left open: the host closes, or the VMM resets it at the snapshot; a close by us could outrun the accept. */
+/* Left open: the host closes, or the VMM resets it at the snapshot; a close by us could outrun the
+ * accept. */
 static int tell_vsock(uint32_t port, int64_t timeout_ms)
 {
     int fd = channel_dial_vsock(port, timeout_ms);
@@ -96,7 +98,8 @@ int main(int argc, char **argv)
             port = (uint32_t)strtoul(optarg, &end, 10);
             if (!*optarg || *end)
                 refuse(optarg);
-        } else if (option != 't' || !channel_parse_duration(optarg, &timeout_ms) || timeout_ms > 86400000) {
+        } else if (option != 't' || !channel_parse_duration(optarg, &timeout_ms) ||
+                   timeout_ms > 86400000) {
             refuse(option == 't' ? optarg : argv[optind - 1]);
         }
     }

@@ -72,9 +72,9 @@ static void parse_word(const char *word, struct boot_options *options)
         const char *name;
         uint64_t *value;
     } numbers[] = {
-        {"fill", &options->fill_mib},  {"dirty", &options->dirty_mib},
-        {"ram", &options->ram_mib},    {"key", &options->key},
-        {"rate", &options->rate},      {"heartbeat_us", &options->heartbeat_us},
+        {"fill", &options->fill_mib},   {"dirty", &options->dirty_mib},
+        {"ram", &options->ram_mib},     {"key", &options->key},
+        {"rate", &options->rate},       {"heartbeat_us", &options->heartbeat_us},
         {"tsc_khz", &options->tsc_khz},
     };
     const char *value;

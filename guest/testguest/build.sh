@@ -21,8 +21,10 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
 flags="-std=gnu11 -O2 -Wall -Wextra -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only
-    -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fcf-protection=none"
-link="-nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-s"
+    -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns
+    -fcf-protection=none"
+link="-nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack
+    -Wl,--no-warn-rwx-segments -Wl,-s"
 for variant in pvh fc; do
     define=
     [ $variant = fc ] || define=-DWITH_PVH

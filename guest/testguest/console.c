@@ -8,7 +8,7 @@
 
 static char line[256];
 static unsigned length;
-static int cut;           /* the last line was not sent to its end */
+static int cut; /* the last line was not sent to its end */
 static uint64_t patience;
 
 static void port_write(uint16_t port, uint8_t value)
@@ -31,9 +31,9 @@ void console_init(uint64_t ticks)
     port_write(PORT + 3, 0x80); /* divisor latch */
     port_write(PORT + 0, 1);    /* 115200 */
     port_write(PORT + 1, 0);
-    port_write(PORT + 3, 3);    /* 8n1 */
-    port_write(PORT + 2, 7);    /* FIFOs on and empty */
-    port_write(PORT + 4, 3);    /* DTR, RTS */
+    port_write(PORT + 3, 3); /* 8n1 */
+    port_write(PORT + 2, 7); /* FIFOs on and empty */
+    port_write(PORT + 4, 3); /* DTR, RTS */
 }
 
 static void put(char c)

@@ -2,13 +2,14 @@
 /*
  * A guest that proves its own continuity and the identity of its memory.
  *
- * One loop does a slice of each job (fill, sweep, check) and looks at the clock in between, so that a
- * heartbeat is late by a fraction of a millisecond, also where every instruction is emulated. The unit
- * of work is a sector, an eighth of a page. The version that each sector must have follows from two
- * numbers: sweep `sweeps` has rewritten the sectors below `cursor`, so those are one version ahead of
- * the rest of the dirty set, and everything outside the dirty set is at version 0. Hence a page that
- * comes back stale, torn, swapped with another or zeroed after a snapshot or a migration does not match.
- * The sweep looks at a page before it overwrites it: else it would hide exactly what is looked for.
+ * One loop does a slice of each job (fill, sweep, check) and looks at the clock in between, so that
+ * a heartbeat is late by a fraction of a millisecond, also where every instruction is emulated. The
+ * unit of work is a sector, an eighth of a page. The version that each sector must have follows
+ * from two numbers: sweep `sweeps` has rewritten the sectors below `cursor`, so those are one
+ * version ahead of the rest of the dirty set, and everything outside the dirty set is at version 0.
+ * Hence a page that comes back stale, torn, swapped with another or zeroed after a snapshot or a
+ * migration does not match. The sweep looks at a page before it overwrites it: else it would hide
+ * exactly what is looked for.
  */
 #include "boot.h"
 #include "console.h"
@@ -152,7 +153,8 @@ static void dirty_batch(struct guest *g)
 
 static void dirty_step(struct guest *g, uint64_t now)
 {
-    /* After a pause, or a TSC that went back, the rate goes on; what was missed is not made up for. */
+    /* After a pause, or a TSC that went back, the rate goes on; what was missed is not made up for.
+     */
     if ((int64_t)(now - g->next_page) > (int64_t)g->period * 4 ||
         (int64_t)(g->next_page - now) > (int64_t)(g->page_interval + g->period))
         g->next_page = now;
@@ -227,7 +229,10 @@ static void set_up(struct guest *g, const void *info, int kind)
     struct boot_options *o = &g->options;
 
     *o = (struct boot_options){
-        .fill_mib = 16, .key = 1, .heartbeat_us = 3000, .tsc_khz = 2000000,
+        .fill_mib = 16,
+        .key = 1,
+        .heartbeat_us = 3000,
+        .tsc_khz = 2000000,
     };
     boot_options(info, kind, o);
     uint64_t end = boot_ram_end(info, kind);

@@ -2,10 +2,11 @@
 /*
  * Content of a page as a function of (key, page number, version).
  *
- * Word 0 is the stamp: the version in its upper half and a hash of (key, page, version) in its lower
- * half. The other 511 words are the body, which compresses by nothing; it is made in sectors of 512
- * bytes, so that one can be written or verified without the ones before it. With write=sparse a new
- * version changes only the stamp, and the body stays that of version 0; with write=full all words change.
+ * Word 0 is the stamp: the version in its upper half and a hash of (key, page, version) in its
+ * lower half. The other 511 words are the body, which compresses by nothing; it is made in sectors
+ * of 512 bytes, so that one can be written or verified without the ones before it. With
+ * write=sparse a new version changes only the stamp, and the body stays that of version 0; with
+ * write=full all words change.
  */
 #ifndef TESTGUEST_PATTERN_H
 #define TESTGUEST_PATTERN_H
@@ -28,7 +29,8 @@ static inline uint64_t pattern_mix(uint64_t x)
 
 static inline uint64_t pattern_stamp(uint64_t key, uint64_t page, uint64_t version)
 {
-    uint64_t hash = pattern_mix(key + page * 0x9e3779b97f4a7c15ULL + version * 0xbf58476d1ce4e5b9ULL);
+    uint64_t hash =
+        pattern_mix(key + page * 0x9e3779b97f4a7c15ULL + version * 0xbf58476d1ce4e5b9ULL);
 
     return version << 32 | (uint32_t)hash;
 }

@@ -4,7 +4,8 @@
 #include <time.h>
 #include <x86intrin.h>
 
-/* A pair of clocks read as close together as a few tries get: a preempted pair would spoil the result. */
+/* A pair of clocks read as close together as a few tries get: a preempted pair would spoil the
+ * result. */
 static void read_clocks(double *ret_ns, double *ret_ticks)
 {
     unsigned long long best = ~0ULL;

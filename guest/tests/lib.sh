@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: BSD-2-Clause
-# For the scripts in this directory: skip, fail, clean-up, and QEMU driven over QMP on a pair of FIFOs.
+# For the scripts in this directory: skip, fail, clean-up, QEMU driven over QMP on two FIFOs.
 
 set -eu
 

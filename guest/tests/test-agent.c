@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs the real drafter-agent on a pseudo terminal, which stands in for a virtio-serial port, and plays
- * the host. The agent's path is in AGENT or the first argument.
+ * Runs the real drafter-agent on a pseudo terminal, which stands in for a virtio-serial port, and
+ * plays the host. The agent's path is in AGENT or the first argument.
  */
 #define _GNU_SOURCE 1
 #include <check.h>
@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 static const char *agent_path;
-static int host;    /* master side: what a virtio-serial port's host end would be */
-static int keep;    /* slave side, held so that the port does not hang up before the agent opens it */
+static int host; /* master side: what a virtio-serial port's host end would be */
+static int keep; /* slave side, held so that the port does not hang up before the agent opens it */
 static pid_t agent;
 static char scratch[] = "/tmp/drafter-agent-test.XXXXXX";
 
@@ -41,8 +41,8 @@ static void set_up(void)
     snprintf(before, sizeof(before), "echo ran >>%s; echo to stdout", scratch);
     agent = fork();
     if (agent == 0) {
-        execl(agent_path, agent_path, "-port", port, "--before-suspend-cmd", before, "-after-resume-cmd",
-              "sleep 0.1; exit 3", "-hook-timeout=5s", (char *)NULL);
+        execl(agent_path, agent_path, "-port", port, "--before-suspend-cmd", before,
+              "-after-resume-cmd", "sleep 0.1; exit 3", "-hook-timeout=5s", (char *)NULL);
         _exit(127);
     }
 }
@@ -53,7 +53,8 @@ static void tear_down(void)
 
     kill(agent, SIGTERM);
     ck_assert_int_eq(waitpid(agent, &status, 0), agent);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "agent ended with status %x", status);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "agent ended with status %x",
+                  status);
     close(host);
     close(keep);
     unlink(scratch);
@@ -84,9 +85,10 @@ static void call(const char *id, const char *function, const char *args)
 {
     char text[512];
 
-    snprintf(text, sizeof(text),
-             "{\"request\":{\"call\":\"%s\",\"function\":\"%s\",\"args\":[%s]},\"response\":null}\n", id, function,
-             args);
+    snprintf(
+        text, sizeof(text),
+        "{\"request\":{\"call\":\"%s\",\"function\":\"%s\",\"args\":[%s]},\"response\":null}\n", id,
+        function, args);
     send_text(text);
 }
 
@@ -102,7 +104,8 @@ START_TEST(hooks_run_and_their_status_is_told)
     ck_assert_str_eq(text, "ran\n");
     fclose(file);
     call("two", "AfterResume", "");
-    expect("{\"request\":null,\"response\":{\"call\":\"two\",\"value\":null,\"err\":\"exit status 3\"}}\n");
+    expect("{\"request\":null,\"response\":{\"call\":\"two\",\"value\":null,\"err\":\"exit status "
+           "3\"}}\n");
 }
 END_TEST
 

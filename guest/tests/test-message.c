@@ -15,8 +15,11 @@ START_TEST(request_as_the_original_writes_it)
 {
     struct message m;
 
-    ck_assert_int_eq(parse("{\"request\":{\"call\":\"9f-1\",\"function\":\"BeforeSuspend\",\"args\":[]},"
-                           "\"response\":null}", &m), 0);
+    ck_assert_int_eq(
+        parse("{\"request\":{\"call\":\"9f-1\",\"function\":\"BeforeSuspend\",\"args\":[]},"
+              "\"response\":null}",
+              &m),
+        0);
     ck_assert_int_eq(m.kind, MESSAGE_REQUEST);
     ck_assert(message_span_is(m.call, "9f-1"));
     ck_assert(message_span_is(m.function, "BeforeSuspend"));
@@ -29,7 +32,8 @@ START_TEST(response_has_value_and_error)
 {
     struct message m;
 
-    ck_assert_int_eq(parse("{\"response\":{\"call\":\"1\",\"value\":{\"a\":[1,2]},\"err\":\"no\"}}", &m), 0);
+    ck_assert_int_eq(
+        parse("{\"response\":{\"call\":\"1\",\"value\":{\"a\":[1,2]},\"err\":\"no\"}}", &m), 0);
     ck_assert_int_eq(m.kind, MESSAGE_RESPONSE);
     ck_assert(message_span_is(m.value, "{\"a\":[1,2]}"));
     ck_assert(message_span_is(m.err, "no"));
@@ -42,7 +46,9 @@ START_TEST(first_argument_and_count)
     int64_t number;
 
     ck_assert_int_eq(parse("{ \"request\" : { \"args\" : [ 1792540800123456789 , {\"x\":[]} ],"
-                           "\"call\":\"c\",\"function\":\"F\"} }", &m), 0);
+                           "\"call\":\"c\",\"function\":\"F\"} }",
+                           &m),
+                     0);
     ck_assert_uint_eq(m.arg_count, 2);
     ck_assert(message_span_int64(m.arg, &number));
     ck_assert(number == 1792540800123456789);
@@ -58,17 +64,37 @@ START_TEST(integers)
     ck_assert(message_span_int64(span, &number));
     ck_assert(number == INT64_MIN);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        ck_assert_msg(!message_span_int64((struct message_span){bad[i], strlen(bad[i])}, &number), "%s", bad[i]);
+        ck_assert_msg(!message_span_int64((struct message_span){bad[i], strlen(bad[i])}, &number),
+                      "%s", bad[i]);
 }
 END_TEST
 
 START_TEST(refused)
 {
     static const char *const bad[] = {
-        "", "null", "[]", "{", "{}x", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\" 1}", "{\"a\":01}", "{\"a\":tru}",
-        "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}", "{\"a\":\"", "{\"a\":\"\t\"}", "{\"request\":[]}",
-        "{\"request\":{}}", "{\"request\":{\"call\":\"1\"}}", "{\"request\":{\"call\":1,\"function\":\"F\"}}",
-        "{\"response\":{\"value\":1}}", "{\"a\":1.}", "{\"a\":1e}", "{\"a\":-}",
+        "",
+        "null",
+        "[]",
+        "{",
+        "{}x",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\" 1}",
+        "{\"a\":01}",
+        "{\"a\":tru}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12g4\"}",
+        "{\"a\":\"",
+        "{\"a\":\"\t\"}",
+        "{\"request\":[]}",
+        "{\"request\":{}}",
+        "{\"request\":{\"call\":\"1\"}}",
+        "{\"request\":{\"call\":1,\"function\":\"F\"}}",
+        "{\"response\":{\"value\":1}}",
+        "{\"a\":1.}",
+        "{\"a\":1e}",
+        "{\"a\":-}",
     };
     struct message m = {.kind = MESSAGE_RESPONSE};
 
@@ -107,7 +133,8 @@ START_TEST(nesting_is_bounded)
 }
 END_TEST
 
-/* Feeds text in pieces of this size and returns how many messages came; the last is left in the reader. */
+/* Feeds text in pieces of this size and returns how many messages came; the last is left in the
+ * reader. */
 static int feed(struct message_reader *reader, const char *text, size_t piece)
 {
     size_t length = strlen(text), at = 0;

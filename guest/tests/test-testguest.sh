@@ -30,19 +30,19 @@ completed() { qmp '{"execute":"query-migrate"}' | grep -q '"status": "completed"
 paused() { qmp '{"execute":"query-status"}' | grep -q '"status": "paused"'; }
 
 start first
-until_true 5 says first '^READY pages=6144 dirty=2048'
-until_true 5 beats first 300
+until_true 20 says first '^READY pages=6144 dirty=2048'
+until_true 20 beats first 300
 qmp '{"execute":"stop"}' >/dev/null
 qmp "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat >$work/state\"}}" >/dev/null
-until_true 5 completed
+until_true 20 completed
 qmp '{"execute":"quit"}' >/dev/null
 wait "$pid"
 
 start second -incoming defer
 qmp "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"exec:cat $work/state\"}}" >/dev/null
-until_true 5 paused
+until_true 20 paused
 qmp '{"execute":"cont"}' >/dev/null
-until_true 8 says second '^CHK'
+until_true 20 says second '^CHK'
 
 # The two logs are one stream: a line may even begin in the first and end in the second.
 cat "$work/first.log" "$work/second.log" >"$work/all"
@@ -59,7 +59,7 @@ sleep 0.3
 qmp '{"execute":"stop"}' >/dev/null
 dd if="$work/page" of="$work/memory" bs=4096 seek=$((512 + 100)) conv=notrunc status=none
 qmp '{"execute":"cont"}' >/dev/null
-until_true 5 says second '^BAD page=100 want='
+until_true 20 says second '^BAD page=100 want='
 
 # One byte outside the dirty set, in the middle of page 5000.
 qmp '{"execute":"stop"}' >/dev/null
@@ -69,6 +69,6 @@ byte=$(dd if="$work/memory" bs=1 skip=$offset count=1 status=none | od -An -tu1)
 printf "$(printf '\\%03o' $((byte ^ 1)))" |
     dd of="$work/memory" bs=1 seek=$offset conv=notrunc status=none
 qmp '{"execute":"cont"}' >/dev/null
-until_true 5 says second '^BAD page=5000 want='
+until_true 20 says second '^BAD page=5000 want='
 qmp '{"execute":"quit"}' >/dev/null
 echo "ok: $(grep -c '^HB ' "$work/all") heartbeats, $(grep -m1 '^BAD' "$work/second.log")"
