@@ -382,6 +382,30 @@ START_TEST(peers_are_named_by_process_and_user)
 }
 END_TEST
 
+START_TEST(the_send_buffer_is_set_at_both_ends)
+{
+    static const char *const overrides[] = {"send-buffer", "40k", NULL};
+    struct instance *tuned = conformance_instance(DRAFTER_KIND_TRANSPORT, "unix", overrides);
+    struct transport_listener *listener = stream_listen(tuned, path);
+    struct stream stream = stream_open(tuned, listener, path);
+    unsigned found = 0;
+
+    for (int fd = 3; fd < 256; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t length = sizeof(peer), size = sizeof(int);
+        int value = 0;
+
+        if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_UNIX &&
+            getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, &size) == 0 && value == 80 << 10)
+            found++;
+    }
+    ck_assert_uint_eq(found, 2);
+    stream_close(&stream);
+    transport_listener_close(listener);
+    instance_free(tuned);
+}
+END_TEST
+
 TCase *transport_unix_case(void)
 {
     TCase *tests = tcase_create("unix");
@@ -404,6 +428,7 @@ TCase *transport_unix_case(void)
     tcase_add_test(tests, the_mode_guards_abstract_names_too);
     tcase_add_test(tests, connecting_to_a_full_queue_times_out_on_time);
     tcase_add_test(tests, a_stale_socket_does_not_answer_connects);
+    tcase_add_test(tests, the_send_buffer_is_set_at_both_ends);
     tcase_add_test(tests, peers_are_named_by_process_and_user);
     return tests;
 }

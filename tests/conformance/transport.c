@@ -6,6 +6,7 @@
  */
 #include "transport.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ static struct instance *instance;
 static struct transport_listener *listener;
 static char address[512];
 static unsigned fds_before;
+static bool was_open[256]; /* descriptors, before the instance was made */
 static unsigned loop_index; /* of the test that runs */
 
 static void format_address(char *buffer, size_t size, const char *format)
@@ -149,6 +151,8 @@ static void begin(const char *const *overrides)
     char wanted[512];
 
     format_address(wanted, sizeof(wanted), subjects[loop_index]->address);
+    for (int fd = 0; fd < 256; fd++)
+        was_open[fd] = fcntl(fd, F_GETFD) >= 0;
     fds_before = conformance_open_fds();
     instance = conformance_instance(DRAFTER_KIND_TRANSPORT, subjects[loop_index]->plugin, overrides);
     listener = stream_listen(instance, wanted);
@@ -296,6 +300,24 @@ TRANSPORT_TEST(a_vector_of_thousands_of_pieces_goes_through, NULL)
     conformance_join(thread);
     ck_assert_int_eq(memcmp(received, flow.bytes, flow.total), 0);
     free(flow.bytes);
+    stream_close(&stream);
+}
+
+/* The adapter cuts long vectors; a plugin called without it must cope as well. */
+TRANSPORT_TEST(a_vector_beyond_the_limit_of_the_system_is_no_error, NULL)
+{
+    struct stream stream = open_here();
+    cleanup_free struct iovec *vector = calloc(PIECES, sizeof(*vector));
+    cleanup_free char *bytes = calloc(PIECES, 1);
+
+    for (size_t i = 0; i < PIECES; i++)
+        vector[i] = (struct iovec){.iov_base = bytes + i, .iov_len = i < 2000 ? 0 : 1};
+    ck_assert_int_eq(stream_ops(instance)->writev(stream.near->data, vector, PIECES), 1000);
+    ck_assert_int_eq(transport_read_full(stream.far, bytes, 1000), 0);
+    for (size_t i = 0; i < PIECES; i++)
+        vector[i].iov_len = 1;
+    ck_assert_int_gt(stream_ops(instance)->writev(stream.near->data, vector, PIECES), 0);
+    ck_assert_int_gt(stream_ops(instance)->readv(stream.far->data, vector, PIECES), 0);
     stream_close(&stream);
 }
 
@@ -457,10 +479,12 @@ TRANSPORT_TEST(signals_neither_end_nor_prolong_a_wait, NULL)
     ck_assert_int_eq(transport_set_timeout(stream.far, WAIT_MS), 0);
     atomic_store(&poking, true);
     thread = conformance_thread(poke, &self);
+    while (atomic_load(&signals_caught) == 0)
+        conformance_sleep_ms(1);
     expect_timeouts(wait_to_read, stream.far);
     atomic_store(&poking, false);
     conformance_join(thread);
-    ck_assert_uint_gt(atomic_load(&signals_caught), 3);
+    ck_assert_uint_gt(atomic_load(&signals_caught), 1);
     stream_close(&stream);
 }
 
@@ -720,7 +744,7 @@ TRANSPORT_TEST(a_listener_address_that_does_not_fit_is_an_error, NULL)
 
 /* ---- several of them -------------------------------------------------------------------------- */
 
-#define MANY 100
+#define MANY 150 /* beyond the backlog of null: accepting must make room */
 
 TRANSPORT_TEST(many_connections_stay_apart, NULL)
 {
@@ -789,6 +813,16 @@ TRANSPORT_TEST(two_instances_work_at_once, NULL)
     instance_free(other);
     stream_check(&first);
     stream_close(&first);
+}
+
+TRANSPORT_TEST(descriptors_are_closed_on_exec, NULL)
+{
+    struct stream stream = open_here();
+
+    for (int fd = 0; fd < 256; fd++)
+        ck_assert_msg(was_open[fd] || fcntl(fd, F_GETFD) < 0 || fcntl(fd, F_GETFD) & FD_CLOEXEC,
+                      "descriptor %d is inherited", fd);
+    stream_close(&stream);
 }
 
 /* Connections outlive their listener. */
@@ -878,6 +912,7 @@ static void add_bytes(TCase *tests)
 {
     ADD(tests, bytes_arrive_in_order_both_ways_at_once);
     ADD(tests, a_vector_of_thousands_of_pieces_goes_through);
+    ADD(tests, a_vector_beyond_the_limit_of_the_system_is_no_error);
     ADD(tests, readv_fills_the_pieces_in_order);
     ADD(tests, the_end_comes_after_the_last_byte_and_stays);
     ADD(tests, writing_to_a_peer_that_left_fails_without_a_signal);
@@ -917,6 +952,7 @@ static void add_several(TCase *tests)
     ADD(tests, many_connections_stay_apart);
     ADD(tests, streams_wait_until_they_are_accepted);
     ADD(tests, two_instances_work_at_once);
+    ADD(tests, descriptors_are_closed_on_exec);
     ADD(tests, closing_a_listener_keeps_its_streams);
     ADD(tests, destroy_ends_whatever_is_open);
     ADD(tests, unknown_options_are_refused);

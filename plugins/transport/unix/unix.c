@@ -159,13 +159,11 @@ static int unix_connect_failed(struct drafter_error *err, int code, const char *
 
 /*
  * A UNIX socket connects at once or, when the listener's queue is full, waits; only a blocking connect
- * can wait, for as long as the send timeout says.
+ * can wait, for as long as the send timeout says.  (Transfers never block in the kernel: they poll.)
  */
 static int unix_connect_fd(int fd, const struct sockaddr_un *address, socklen_t length,
                            uint64_t deadline)
 {
-    const struct timeval forever = {0};
-
     for (;;) {
         if (deadline) {
             uint64_t now = drafter_now_ns(), left = deadline > now ? deadline - now : 0;
@@ -179,14 +177,12 @@ static int unix_connect_fd(int fd, const struct sockaddr_un *address, socklen_t 
             setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
         }
         if (connect(fd, (const struct sockaddr *)address, length) == 0)
-            break;
+            return 0;
         if (errno == EAGAIN)
             return -ETIMEDOUT;
         if (errno != EINTR)
             return -errno;
     }
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever));
-    return 0;
 }
 
 static int unix_connect(void *instance, const char *address, unsigned timeout_ms,
