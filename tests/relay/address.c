@@ -53,10 +53,11 @@ static void describe_tcp(struct address *address)
 {
     char host[64], port[16];
 
-    if (getnameinfo((struct sockaddr *)&address->sa, address->size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (getnameinfo((struct sockaddr *)&address->sa, address->size, host, sizeof host, port,
+                    sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
-    snprintf(address->text, sizeof address->text, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    snprintf(address->text, sizeof address->text, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s",
+             host, port);
 }
 
 int address_parse(const char *text, struct address *ret)
@@ -75,8 +76,8 @@ int address_parse(const char *text, struct address *ret)
 }
 
 /*
- * Small kernel buffers: what they hold is queued where the relay neither delays nor counts it. Each end of the relay
- * adds at most this much (the kernel doubles it for its own overhead).
+ * Small kernel buffers: what they hold is queued where the relay neither delays nor counts it. Each
+ * end of the relay adds at most this much (the kernel doubles it for its own overhead).
  */
 void address_tune(int fd, int buffer)
 {
@@ -84,7 +85,8 @@ void address_tune(int fd, int buffer)
 
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on UNIX sockets, which need none */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
+               sizeof one); /* fails on UNIX sockets, which need none */
 }
 
 static int open_socket(const struct address *address, int buffer)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One grammar for --fault and the control socket: ACTION [ARGUMENT...] [conn=] [dir=] [after-bytes=] [after-ms=]. */
+/* One grammar for --fault and the control socket: ACTION [ARGUMENT...] [conn=] [dir=]
+ * [after-bytes=] [after-ms=]. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -115,7 +116,8 @@ static int parse_argument(const char *word, unsigned index, struct fault *fault)
         return command_rate(word, &fault->argument);
     if (strcmp(name, "drop") == 0 || strcmp(name, "duplicate") == 0)
         return parse_number(word, &fault->argument);
-    if (strcmp(name, "rtt") != 0 && strcmp(name, "jitter") != 0 && strcmp(name, "delay-connection") != 0)
+    if (strcmp(name, "rtt") != 0 && strcmp(name, "jitter") != 0 &&
+        strcmp(name, "delay-connection") != 0)
         return -EINVAL;
     if (command_time(word, &ns) < 0)
         return -EINVAL;
@@ -130,7 +132,8 @@ static unsigned arguments_wanted(const struct action *action)
     return action->arguments[0] && action->arguments[0] != '[';
 }
 
-static int parse_fault(const struct action *action, char *rest, struct fault *ret, const char **ret_bad)
+static int parse_fault(const struct action *action, char *rest, struct fault *ret,
+                       const char **ret_bad)
 {
     int64_t now = now_ns();
     unsigned count = 0;

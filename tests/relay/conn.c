@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A connection: accepted from the client, joined to the target after the round trip and a half that a TCP handshake
- * takes on a real link (a local accept would make it free), closed when both directions have ended or are cut.
+ * A connection: accepted from the client, joined to the target after the round trip and a half that
+ * a TCP handshake takes on a real link (a local accept would make it free), closed when both
+ * directions have ended or are cut.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* accept4 */
@@ -147,7 +148,8 @@ static void conn_close(struct conn *conn)
     }
 }
 
-/* Both sides see a reset at once (a UNIX socket has none: its side sees the end, or EPIPE and ECONNRESET). */
+/* Both sides see a reset at once (a UNIX socket has none: its side sees the end, or EPIPE and
+ * ECONNRESET). */
 void conn_reset(struct conn *conn)
 {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};

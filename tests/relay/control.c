@@ -22,7 +22,8 @@ struct client {
 static void stats_link(FILE *out, const char *name, const struct link *link)
 {
     fprintf(out,
-            "\"%s\":{\"bytes_in\":%llu,\"bytes_out\":%llu,\"held\":%llu,\"held_max\":%llu,\"limit\":%llu,"
+            "\"%s\":{\"bytes_in\":%llu,\"bytes_out\":%llu,\"held\":%llu,\"held_max\":%llu,"
+            "\"limit\":%llu,"
             "\"rate\":%llu,\"delay_ms\":%.3f},",
             name, (unsigned long long)link->bytes_in, (unsigned long long)link->bytes_out,
             (unsigned long long)link->held, (unsigned long long)link->held_max,
@@ -38,21 +39,24 @@ void control_stats(struct relay *relay, FILE *out)
     unsigned pending = 0;
 
     TAILQ_FOREACH(fault, &relay->faults, next)
-        pending++;
+    pending++;
     fprintf(out, "{\"uptime_ms\":%.3f,", (double)(now_ns() - relay->started) / NS_PER_MS);
     stats_link(out, "up", &relay->links[UP]);
     stats_link(out, "down", &relay->links[DOWN]);
-    fprintf(out, "\"accepted\":%u,\"open\":%u,\"faults_fired\":%u,\"faults_pending\":%u,\"connections\":[",
-            relay->accepted, relay->open, relay->fired, pending);
+    fprintf(
+        out,
+        "\"accepted\":%u,\"open\":%u,\"faults_fired\":%u,\"faults_pending\":%u,\"connections\":[",
+        relay->accepted, relay->open, relay->fired, pending);
     TAILQ_FOREACH(conn, &relay->conns, next)
     {
         const struct flow *up = &conn->flows[UP], *down = &conn->flows[DOWN];
 
         if (conn->closed)
             continue;
-        fprintf(out, "%s{\"id\":%u,\"up_in\":%llu,\"up_out\":%llu,\"down_in\":%llu,\"down_out\":%llu}", comma,
-                conn->id, (unsigned long long)up->bytes_in, (unsigned long long)up->bytes_out,
-                (unsigned long long)down->bytes_in, (unsigned long long)down->bytes_out);
+        fprintf(
+            out, "%s{\"id\":%u,\"up_in\":%llu,\"up_out\":%llu,\"down_in\":%llu,\"down_out\":%llu}",
+            comma, conn->id, (unsigned long long)up->bytes_in, (unsigned long long)up->bytes_out,
+            (unsigned long long)down->bytes_in, (unsigned long long)down->bytes_out);
         comma = ",";
     }
     fprintf(out, "]}\n");
@@ -83,7 +87,8 @@ static void run_line(struct client *client, char *line)
 static void client_ready(struct watch *watch, uint32_t events)
 {
     struct client *client = (struct client *)watch;
-    ssize_t n = read(watch->fd, client->line + client->size, sizeof client->line - client->size - 1);
+    ssize_t n =
+        read(watch->fd, client->line + client->size, sizeof client->line - client->size - 1);
     char *line = client->line, *newline;
 
     (void)events;

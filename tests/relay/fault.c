@@ -19,7 +19,8 @@ static bool fault_wants(const struct fault *fault, const struct conn *conn, int 
     for (int dir = 0; dir < DIRECTIONS; dir++)                                                     \
         if (!conn->closed && fault_wants(fault, conn, dir))
 
-/* Set off by a byte, the stream ends behind it: the receiver gets exactly so much, then the reset. */
+/* Set off by a byte, the stream ends behind it: the receiver gets exactly so much, then the reset.
+ */
 static void do_cut(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
 {
     struct conn *conn;
@@ -40,19 +41,21 @@ static void do_stall(struct relay *relay, const struct fault *fault, struct flow
     struct conn *conn;
 
     (void)flow, (void)now;
-    FOREACH_FLOW (relay, fault, conn, dir)
-        conn->flows[dir].stalled = true;
+    FOREACH_FLOW(relay, fault, conn, dir)
+    conn->flows[dir].stalled = true;
     for (int dir = 0; dir < DIRECTIONS; dir++)
         if (fault->conn == 0 && fault->dir[dir])
             relay->links[dir].stalled = true;
 }
 
-static void do_resume(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_resume(struct relay *relay, const struct fault *fault, struct flow *flow,
+                      int64_t now)
 {
     struct conn *conn;
 
     (void)flow;
-    FOREACH_FLOW (relay, fault, conn, dir) {
+    FOREACH_FLOW(relay, fault, conn, dir)
+    {
         conn->flows[dir].stalled = false;
         flow_kick(&conn->flows[dir], now);
     }
@@ -65,12 +68,14 @@ static void do_resume(struct relay *relay, const struct fault *fault, struct flo
 }
 
 /* The worst kind of half-open: the sender's bytes are accepted and go nowhere. */
-static void do_half_open(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_half_open(struct relay *relay, const struct fault *fault, struct flow *flow,
+                         int64_t now)
 {
     struct conn *conn;
 
     (void)flow;
-    FOREACH_FLOW (relay, fault, conn, dir) {
+    FOREACH_FLOW(relay, fault, conn, dir)
+    {
         conn->flows[dir].dead = true;
         flow_kick(&conn->flows[dir], now);
     }
@@ -79,7 +84,8 @@ static void do_half_open(struct relay *relay, const struct fault *fault, struct 
             relay->links[dir].dead = true;
 }
 
-static void do_refuse(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_refuse(struct relay *relay, const struct fault *fault, struct flow *flow,
+                      int64_t now)
 {
     (void)fault, (void)flow, (void)now;
     relay->refuse = true;
@@ -91,7 +97,8 @@ static void do_flip(struct relay *relay, const struct fault *fault, struct flow 
     flow->flip ^= (unsigned char)(1u << fault->bit);
 }
 
-static void do_truncate(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_truncate(struct relay *relay, const struct fault *fault, struct flow *flow,
+                        int64_t now)
 {
     (void)relay, (void)fault;
     flow_append(flow, CHUNK_EOF, NULL, 0, now);
@@ -103,7 +110,8 @@ static void do_drop(struct relay *relay, const struct fault *fault, struct flow 
     flow->drop += fault->argument ? fault->argument : 1;
 }
 
-static void do_duplicate(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_duplicate(struct relay *relay, const struct fault *fault, struct flow *flow,
+                         int64_t now)
 {
     uint64_t size = fault->argument ? fault->argument : DUPLICATE_DEFAULT;
 
@@ -132,7 +140,8 @@ static void do_rtt(struct relay *relay, const struct fault *fault, struct flow *
     relay->links[UP].delay = relay->links[DOWN].delay = (int64_t)fault->argument / 2;
 }
 
-static void do_jitter(struct relay *relay, const struct fault *fault, struct flow *flow, int64_t now)
+static void do_jitter(struct relay *relay, const struct fault *fault, struct flow *flow,
+                      int64_t now)
 {
     (void)flow, (void)now;
     for (int dir = 0; dir < DIRECTIONS; dir++)
@@ -145,17 +154,20 @@ static void do_delay(struct relay *relay, const struct fault *fault, struct flow
     struct conn *conn;
 
     (void)flow, (void)now;
-    FOREACH_FLOW (relay, fault, conn, dir)
-        conn->flows[dir].extra_delay = (int64_t)fault->argument;
+    FOREACH_FLOW(relay, fault, conn, dir)
+    conn->flows[dir].extra_delay = (int64_t)fault->argument;
 }
 
 static const struct action actions[] = {
     {"cut", "", "reset the connections", false, do_cut},
-    {"stall", "", "stop forwarding, keep everything open; new connections stall too", false, do_stall},
+    {"stall", "", "stop forwarding, keep everything open; new connections stall too", false,
+     do_stall},
     {"resume", "", "end stall, refuse and (for new connections) half-open", false, do_resume},
-    {"half-open", "", "swallow one direction (dir=up|down) without telling anyone", false, do_half_open},
+    {"half-open", "", "swallow one direction (dir=up|down) without telling anyone", false,
+     do_half_open},
     {"refuse", "", "reset new connections until resume", false, do_refuse},
-    {"flip", "OFFSET|next BIT", "flip a bit of that byte, or of the next one if it has passed", true, do_flip},
+    {"flip", "OFFSET|next BIT", "flip a bit of that byte, or of the next one if it has passed",
+     true, do_flip},
     {"truncate", "", "end the stream here in good order (FIN)", true, do_truncate},
     {"drop", "[N]", "N bytes vanish (1)", true, do_drop},
     {"duplicate", "[N]", "the next N bytes arrive twice (1460)", true, do_duplicate},
@@ -234,7 +246,8 @@ int64_t fault_next(const struct relay *relay)
     return next;
 }
 
-/* Fires what waits for the byte this flow reads next; returns how much may be read before another wants its turn. */
+/* Fires what waits for the byte this flow reads next; returns how much may be read before another
+ * wants its turn. */
 size_t fault_stream(struct flow *flow, size_t size, int64_t now)
 {
     struct relay *relay = flow->conn->relay;

@@ -28,8 +28,8 @@ double now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-static socklen_t make_address(const struct fixture *fixture, enum family family, const char *name, unsigned port,
-                              struct sockaddr_storage *ret)
+static socklen_t make_address(const struct fixture *fixture, enum family family, const char *name,
+                              unsigned port, struct sockaddr_storage *ret)
 {
     memset(ret, 0, sizeof *ret);
     if (family == LOCAL) {
@@ -72,12 +72,20 @@ static void open_target(struct fixture *fixture, enum family family, char *ret_t
         snprintf(ret_text, size, "unix:%s/target", fixture->dir);
 }
 
-static void spawn(struct fixture *fixture, const char *listen, const char *to, char *const options[])
+static void spawn(struct fixture *fixture, const char *listen, const char *to,
+                  char *const options[])
 {
     const char *relay = getenv("DRAFTER_RELAY");
     char control[96], fd[16], line[160] = "";
-    char *argv[32] = {(char *)(relay ? relay : "./drafter-relay"), "--listen", (char *)listen, "--to", (char *)to,
-                      "--control", control, "--ready-fd", fd};
+    char *argv[32] = {(char *)(relay ? relay : "./drafter-relay"),
+                      "--listen",
+                      (char *)listen,
+                      "--to",
+                      (char *)to,
+                      "--control",
+                      control,
+                      "--ready-fd",
+                      fd};
     int ready[2], n = 9;
     ssize_t size;
 
@@ -94,7 +102,8 @@ static void spawn(struct fixture *fixture, const char *listen, const char *to, c
     }
     close(ready[1]);
     size = read(ready[0], line, sizeof line - 1);
-    ck_assert_msg(size > 0 && strncmp(line, "listening on ", 13) == 0, "%s did not start: %s", argv[0], line);
+    ck_assert_msg(size > 0 && strncmp(line, "listening on ", 13) == 0, "%s did not start: %s",
+                  argv[0], line);
     close(ready[0]);
     line[strcspn(line, "\n")] = 0;
     snprintf(fixture->listen, sizeof fixture->listen, "%.95s", strchr(line + 13, ':') + 1);
@@ -110,9 +119,10 @@ void fixture_start(struct fixture *fixture, enum family family, char *const opti
     snprintf(fixture->dir, sizeof fixture->dir, "/tmp/relay-test-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(fixture->dir));
     open_target(fixture, family, to, sizeof to);
-    snprintf(listen, sizeof listen, family == IPV4   ? "127.0.0.1:0"
-                                    : family == IPV6 ? "[::1]:0"
-                                                     : "unix:%s/listen",
+    snprintf(listen, sizeof listen,
+             family == IPV4   ? "127.0.0.1:0"
+             : family == IPV6 ? "[::1]:0"
+                              : "unix:%s/listen",
              fixture->dir);
     spawn(fixture, listen, to, options);
     size = make_address(fixture, LOCAL, "control", 0, &address);
@@ -138,10 +148,12 @@ int fixture_stop(struct fixture *fixture)
 int fixture_dial(struct fixture *fixture)
 {
     const char *port = strrchr(fixture->listen, ':');
-    enum family family = fixture->listen[0] == '/' ? LOCAL : fixture->listen[0] == '[' ? IPV6 : IPV4;
+    enum family family = fixture->listen[0] == '/'   ? LOCAL
+                         : fixture->listen[0] == '[' ? IPV6
+                                                     : IPV4;
     struct sockaddr_storage address;
-    socklen_t size =
-        make_address(fixture, family, "listen", port ? (unsigned)strtoul(port + 1, NULL, 10) : 0, &address);
+    socklen_t size = make_address(fixture, family, "listen",
+                                  port ? (unsigned)strtoul(port + 1, NULL, 10) : 0, &address);
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, size), 0);

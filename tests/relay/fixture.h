@@ -32,7 +32,8 @@ double stat_number(struct fixture *fixture, const char *section, const char *key
 
 double now_ms(void);
 void send_all(int fd, const void *data, size_t size);
-size_t receive(int fd, void *data, size_t size, int timeout_ms); /* less than size: end, error or silence */
+size_t receive(int fd, void *data, size_t size,
+               int timeout_ms); /* less than size: end, error or silence */
 bool readable_within(int fd, int timeout_ms);
 /* Moves size bytes of a pattern over n pairs at once, checks them, returns the ms it took. */
 double transfer(const struct pair *pairs, int n, size_t size);

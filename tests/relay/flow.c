@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One direction of one connection: reads while the link has room, keeps chunks until they are due, writes them.
- * Faults act where bytes enter; what is already under way still arrives (but for cut, which drops it).
+ * One direction of one connection: reads while the link has room, keeps chunks until they are due,
+ * writes them. Faults act where bytes enter; what is already under way still arrives (but for cut,
+ * which drops it).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ static struct end *flow_sink(struct flow *flow)
     return &flow->conn->ends[flow->dir == UP ? 1 : 0];
 }
 
-/* The receiver pushes back: a real sender's window would be closed, so nothing more is taken for it. */
+/* The receiver pushes back: a real sender's window would be closed, so nothing more is taken for
+ * it. */
 static bool flow_blocked(const struct flow *flow, int64_t now)
 {
     const struct chunk *head = STAILQ_FIRST(&flow->chunks);
@@ -40,7 +42,8 @@ static bool flow_can_read(struct flow *flow, int64_t now)
 
     if (flow->conn->closed || flow->finished_in || flow->stalled)
         return false;
-    if (!source->readable || source->connecting || source->watch.fd < 0 || now < flow->conn->read_at)
+    if (!source->readable || source->connecting || source->watch.fd < 0 ||
+        now < flow->conn->read_at)
         return false;
     if (flow->dead || flow->held == 0)
         return true;
@@ -166,11 +169,13 @@ static void flow_read(struct flow *flow, int64_t now)
     if (!flow_can_read(flow, now))
         return; /* a fault said so */
     if (flow->copy_want > 0 && size > flow->copy_want - flow->copy_size)
-        size = flow->copy_want - flow->copy_size; /* so that the copy follows its original at once */
+        size =
+            flow->copy_want - flow->copy_size; /* so that the copy follows its original at once */
     chunk = chunk_new(CHUNK_DATA, size);
     n = read(source->watch.fd, chunk->data, size);
     if (n > 0) {
-        struct chunk *fit = realloc(chunk, sizeof *chunk + (size_t)n); /* memory is what held says */
+        struct chunk *fit =
+            realloc(chunk, sizeof *chunk + (size_t)n); /* memory is what held says */
 
         chunk = fit ? fit : chunk;
         chunk->size = (size_t)n;
@@ -220,7 +225,8 @@ void flow_write_due(struct flow *flow, int64_t now)
     struct end *sink = flow_sink(flow);
     struct chunk *chunk;
 
-    while (!flow->conn->closed && sink->writable && (chunk = STAILQ_FIRST(&flow->chunks)) && chunk->due <= now) {
+    while (!flow->conn->closed && sink->writable && (chunk = STAILQ_FIRST(&flow->chunks)) &&
+           chunk->due <= now) {
         size_t left = chunk->size - chunk->sent;
         ssize_t n = left ? send(sink->watch.fd, chunk->data + chunk->sent, left, MSG_NOSIGNAL) : 0;
 

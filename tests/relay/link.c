@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One direction of the link. The token bucket is its end of queue: busy_until is the moment at which the last byte
- * accepted so far will have left the sender's interface. The rate counts payload bits; headers are free.
+ * One direction of the link. The token bucket is its end of queue: busy_until is the moment at
+ * which the last byte accepted so far will have left the sender's interface. The rate counts
+ * payload bits; headers are free.
  */
 #include "relay.h"
 
-/* An unlimited link still needs a bound for what is in flight: that of a 10 Gbit/s link with 1 ms of queue. */
+/* An unlimited link still needs a bound for what is in flight: that of a 10 Gbit/s link with 1 ms
+ * of queue. */
 #define NOMINAL_BYTES_PER_S (10ull * 1000 * 1000 * 1000 / 8)
 #define CHUNK_MIN 256
 #define CHUNK_MAX (64 * 1024)
@@ -20,7 +22,8 @@ static int64_t serialise_ns(const struct link *link, size_t size)
     return link->rate ? (int64_t)((__int128)size * 8 * NS_PER_S / link->rate) : 0;
 }
 
-/* A quarter of a millisecond of the link, so that connections interleave and bytes arrive evenly. */
+/* A quarter of a millisecond of the link, so that connections interleave and bytes arrive evenly.
+ */
 size_t link_chunk_size(const struct link *link)
 {
     uint64_t size = link->rate / 8 / 4000;

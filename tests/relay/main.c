@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,17 +20,22 @@ static const char usage[] =
     "  --listen ADDR    HOST:PORT, [V6]:PORT (port 0: any), unix:PATH\n"
     "  --to ADDR        where connections to the --listen before it go\n"
     "  --rtt MS         round trip time, half of it each way (0)\n"
-    "  --rate BITS      payload bits/s of each direction, for all connections together; k, m, g (unlimited)\n"
+    "  --rate BITS      payload bits/s of each direction, for all connections together; k, m, g "
+    "(unlimited)\n"
     "  --jitter MS      up to so much more delay per chunk; --seed N repeats a run\n"
-    "  --no-handshake   do not charge new connections the round trip and a half of a TCP handshake\n"
+    "  --no-handshake   do not charge new connections the round trip and a half of a TCP "
+    "handshake\n"
     "  --fault FAULT    one of the faults below, with a trigger; may be given often\n"
     "  --control PATH   UNIX socket for the same faults at run time, and stats, quit\n"
-    "  --ready-fd N     write the listening lines to descriptor N and close it (default: standard output)\n"
+    "  --ready-fd N     write the listening lines to descriptor N and close it (default: standard "
+    "output)\n"
     "  --stats          print statistics at the end\n\n"
     "Faults: NAME [ARGUMENT...] [conn=K|all] [dir=up|down|both] [after-bytes=N] [after-ms=T]\n"
-    "up is from the connecting side; connections count from 1; without conn, bytes are those of the whole link.\n";
+    "up is from the connecting side; connections count from 1; without conn, bytes are those of "
+    "the whole link.\n";
 
-/* A processor that slept wakes late (0.2 ms in a VM): after a long wait the last bit is waited for awake. */
+/* A processor that slept wakes late (0.2 ms in a VM): after a long wait the last bit is waited for
+ * awake. */
 #define SPIN_NS (200 * 1000)
 
 int64_t now_ns(void)
@@ -116,7 +122,7 @@ static void run(struct relay *relay)
         now = now_ns();
         fault_tick(relay, now);
         TAILQ_FOREACH(conn, &relay->conns, next)
-            conn_tick(conn, now);
+        conn_tick(conn, now);
         flow_read_all(relay, now);
         conn_reap(relay);
     }
@@ -177,7 +183,8 @@ static void add_route(struct relay *relay, int option, const char *text)
 
     if (relay->route_count == ROUTES_MAX)
         bad("listen", "too many");
-    if (option == 'l' ? address_parse(text, &route->listen) < 0 : address_parse(text, &route->to) < 0)
+    if (option == 'l' ? address_parse(text, &route->listen) < 0
+                      : address_parse(text, &route->to) < 0)
         bad(option == 'l' ? "listen" : "to", text);
     if (option == 't' && route->listen.size == 0)
         bad("to", "--listen comes first");
@@ -205,10 +212,18 @@ static void set_link(struct relay *relay, int option, const char *text)
 static void parse_options(struct relay *relay, int argc, char **argv, struct options *ret)
 {
     static const struct option table[] = {
-        {"listen", 1, NULL, 'l'}, {"to", 1, NULL, 't'},           {"rtt", 1, NULL, 'r'},
-        {"rate", 1, NULL, 'b'},   {"jitter", 1, NULL, 'j'},       {"seed", 1, NULL, 's'},
-        {"fault", 1, NULL, 'f'},  {"control", 1, NULL, 'c'},      {"ready-fd", 1, NULL, 'd'},
-        {"stats", 0, NULL, 'S'},  {"no-handshake", 0, NULL, 'n'}, {"help", 0, NULL, 'h'},
+        {"listen", 1, NULL, 'l'},
+        {"to", 1, NULL, 't'},
+        {"rtt", 1, NULL, 'r'},
+        {"rate", 1, NULL, 'b'},
+        {"jitter", 1, NULL, 'j'},
+        {"seed", 1, NULL, 's'},
+        {"fault", 1, NULL, 'f'},
+        {"control", 1, NULL, 'c'},
+        {"ready-fd", 1, NULL, 'd'},
+        {"stats", 0, NULL, 'S'},
+        {"no-handshake", 0, NULL, 'n'},
+        {"help", 0, NULL, 'h'},
         {0},
     };
     int option;
@@ -251,7 +266,8 @@ static int listen_all(struct relay *relay)
         route->watch.ready = conn_accept;
         route->watch.fd = address_listen(&route->listen, relay_buffer(relay));
         if (route->watch.fd < 0) {
-            fprintf(stderr, "drafter-relay: %s: %s\n", route->listen.text, strerror(-route->watch.fd));
+            fprintf(stderr, "drafter-relay: %s: %s\n", route->listen.text,
+                    strerror(-route->watch.fd));
             return -1;
         }
         relay_watch(relay, &route->watch, EPOLLIN | EPOLLET);
@@ -272,7 +288,7 @@ static void relay_release(struct relay *relay)
     struct conn *conn;
 
     TAILQ_FOREACH(conn, &relay->conns, next)
-        conn_reset(conn);
+    conn_reset(conn);
     conn_reap(relay);
     fault_release(relay);
     control_release(relay);
@@ -296,6 +312,8 @@ int main(int argc, char **argv)
     relay_init(&relay);
     parse_options(&relay, argc, argv, &options);
     prctl(PR_SET_TIMERSLACK, 1);
+    setpriority(PRIO_PROCESS, 0,
+                -10); /* a link does not get slower when hosts are busy; may fail */
     if (relay.epoll < 0 || watch_signals(&relay) < 0 || listen_all(&relay) < 0)
         return 1;
     r = options.control ? control_listen(&relay, options.control) : 0;

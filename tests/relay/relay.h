@@ -5,9 +5,10 @@
  *     client --> ends[0] --read--> flow UP   --link UP-->   write --> ends[1] --> target
  *     client <-- ends[0] <--write-- flow DOWN <--link DOWN-- read <-- ends[1] <-- target
  *
- * There is one link per direction and all connections share it. A chunk that is read takes its turn at the end of the
- * link (busy_until), so it queues behind every byte read before it from any connection; it is written when it has
- * been serialised at the link's rate and has travelled for the one-way delay. All times are CLOCK_MONOTONIC in ns.
+ * There is one link per direction and all connections share it. A chunk that is read takes its turn
+ * at the end of the link (busy_until), so it queues behind every byte read before it from any
+ * connection; it is written when it has been serialised at the link's rate and has travelled for
+ * the one-way delay. All times are CLOCK_MONOTONIC in ns.
  */
 #ifndef DRAFTER_RELAY_H
 #define DRAFTER_RELAY_H
@@ -49,7 +50,8 @@ struct end {
 };
 
 struct flow {
-    TAILQ_ENTRY(flow) ready; /* in link->ready while there is something to read and nothing forbids it */
+    TAILQ_ENTRY(flow)
+    ready; /* in link->ready while there is something to read and nothing forbids it */
     STAILQ_HEAD(, chunk) chunks;
     struct conn *conn;
     enum direction dir;
@@ -83,7 +85,8 @@ struct link {
     uint64_t bytes_in, bytes_out, held, held_max;
 };
 
-/* Waits for a moment (at) or a byte (after_bytes); the one not waited for is INT64_MAX or UINT64_MAX. */
+/* Waits for a moment (at) or a byte (after_bytes); the one not waited for is INT64_MAX or
+ * UINT64_MAX. */
 struct fault {
     TAILQ_ENTRY(fault) next;
     const struct action *action;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Lines to beats. A guest may be suspended in the middle of a line: its beginning then arrives from one host and its
- * end from the other, so the unfinished line of the source that beat last is tried in front of a line that
- * makes no sense on its own.
+ * Lines to beats. A guest may be suspended in the middle of a line: its beginning then arrives from
+ * one host and its end from the other, so the unfinished line of the source that beat last is tried
+ * in front of a line that makes no sense on its own.
  */
 #include "heartbeats.h"
 
@@ -26,7 +26,8 @@ static bool parse_beat(const char *line, struct beat *ret)
     return *at == 0;
 }
 
-/* A straggler is no switch: a beat that was overtaken on its way from a host that has beaten just now. */
+/* A straggler is no switch: a beat that was overtaken on its way from a host that has beaten just
+ * now. */
 static bool is_switch(const struct record *record, const struct beat *beat)
 {
     const struct beat *last = record->count ? &record->beats[record->count - 1] : NULL;
@@ -43,7 +44,8 @@ static void note_switch(struct record *record, const struct beat *before, const 
     record->last_switch = beat->time;
     if (record->events)
         fprintf(record->events, "switch %s %s %.3f\n", record->sources[before->source].name,
-                record->sources[beat->source].name, (double)(beat->time - before->time) / NS_PER_MS);
+                record->sources[beat->source].name,
+                (double)(beat->time - before->time) / NS_PER_MS);
 }
 
 static void add_beat(struct record *record, struct beat *beat)
@@ -59,7 +61,8 @@ static void add_beat(struct record *record, struct beat *beat)
         note_switch(record, last, beat);
     if (record->log)
         fprintf(record->log, "%lld %s %llu %llu %llu\n", (long long)beat->time, source->name,
-                (unsigned long long)beat->seq, (unsigned long long)beat->sweeps, (unsigned long long)beat->tsc);
+                (unsigned long long)beat->seq, (unsigned long long)beat->sweeps,
+                (unsigned long long)beat->tsc);
     if (record->count == record->room) {
         record->room = record->room ? record->room * 2 : 4096;
         record->beats = realloc(record->beats, record->room * sizeof *record->beats);

@@ -20,13 +20,17 @@
 static const char usage[] =
     "Usage: drafter-heartbeats --source NAME=ADDR [--source NAME=ADDR]... [OPTION]...\n"
     "Stamps the heartbeats of a guest as they arrive and reports its blackouts as JSON.\n\n"
-    "ADDR: connect:PATH (QEMU -serial unix:PATH,server=on,wait=off), listen:PATH, file:PATH (or a FIFO)\n"
+    "ADDR: connect:PATH (QEMU -serial unix:PATH,server=on,wait=off), listen:PATH, file:PATH (or a "
+    "FIFO)\n"
     "  --until-switches N  end when the guest has changed hosts N times\n"
     "  --settle MS         and so long after that (1300; the speed is taken over 1 s)\n"
     "  --until-beats N     end after N beats\n"
-    "  --timeout S         end after S seconds in any case (60), with status 3 if an --until was not reached\n"
-    "  --strict            status 4 if beats are repeated, memory went back or is bad, or two hosts ran the guest\n"
-    "  --events FD         one line at once for: beat NAME SEQ, ready NAME, switch FROM TO MS, bad NAME TEXT\n"
+    "  --timeout S         end after S seconds in any case (60), with status 3 if an --until was "
+    "not reached\n"
+    "  --strict            status 4 if beats are repeated, memory went back or is bad, or two "
+    "hosts ran the guest\n"
+    "  --events FD         one line at once for: beat NAME SEQ, ready NAME, switch FROM TO MS, bad "
+    "NAME TEXT\n"
     "  --log FILE          every beat: ns NAME seq sweeps tsc\n"
     "SIGTERM and SIGINT end it with a report.\n";
 
@@ -57,7 +61,8 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* A stamp is worth what the processor's promptness is worth. Needs privilege; without it the load had better be low. */
+/* A stamp is worth what the processor's promptness is worth. Needs privilege; without it the load
+ * had better be low. */
 static void be_prompt(void)
 {
     struct sched_param param = {.sched_priority = 1};
@@ -69,7 +74,8 @@ static void be_prompt(void)
 
 static bool reached(const struct record *record, const struct wanted *wanted, int64_t now)
 {
-    if (wanted->switches && record->switches >= wanted->switches && now - record->last_switch >= wanted->settle)
+    if (wanted->switches && record->switches >= wanted->switches &&
+        now - record->last_switch >= wanted->settle)
         return true;
     return wanted->beats && record->count >= wanted->beats;
 }
@@ -96,8 +102,8 @@ static int64_t open_missing(struct record *record)
 }
 
 /*
- * A serial port delivers byte by byte. The stamp is that of the first byte; the rest of the line is given time to
- * come, for thirty wake-ups a line would slow down the guest that is being measured.
+ * A serial port delivers byte by byte. The stamp is that of the first byte; the rest of the line is
+ * given time to come, for thirty wake-ups a line would slow down the guest that is being measured.
  */
 static void wait_and_read(struct record *record)
 {
@@ -146,21 +152,25 @@ static int64_t number(const char *text, int64_t unit)
 
 static void add_source(struct record *record, const char *text)
 {
-    if (record->source_count < SOURCES_MAX && source_parse(text, &record->sources[record->source_count]) == 0) {
+    if (record->source_count < SOURCES_MAX &&
+        source_parse(text, &record->sources[record->source_count]) == 0) {
         record->source_count++;
         return;
     }
-    fprintf(stderr, "drafter-heartbeats: --source: NAME=connect:PATH, listen:PATH or file:PATH, not %s\n", text);
+    fprintf(stderr,
+            "drafter-heartbeats: --source: NAME=connect:PATH, listen:PATH or file:PATH, not %s\n",
+            text);
     exit(2);
 }
 
 static void parse_options(struct record *record, struct wanted *wanted, int argc, char **argv)
 {
     static const struct option table[] = {
-        {"source", 1, NULL, 's'},         {"until-switches", 1, NULL, 'n'}, {"settle", 1, NULL, 'e'},
-        {"until-beats", 1, NULL, 'b'},    {"timeout", 1, NULL, 't'},        {"strict", 0, NULL, 'S'},
-        {"events", 1, NULL, 'v'},         {"log", 1, NULL, 'l'},            {"help", 0, NULL, 'h'},
-        {0},
+        {"source", 1, NULL, 's'},  {"until-switches", 1, NULL, 'n'},
+        {"settle", 1, NULL, 'e'},  {"until-beats", 1, NULL, 'b'},
+        {"timeout", 1, NULL, 't'}, {"strict", 0, NULL, 'S'},
+        {"events", 1, NULL, 'v'},  {"log", 1, NULL, 'l'},
+        {"help", 0, NULL, 'h'},    {0},
     };
     int option;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * drafter-heartbeats: what a guest's blackout was, seen from outside. The guest prints "HB seq sweeps tsc" lines on its
- * serial port every few ms; each is stamped when it arrives here, whichever host the guest is on. Nothing that a
- * migration program says about itself enters the figures.
+ * drafter-heartbeats: what a guest's blackout was, seen from outside. The guest prints "HB seq
+ * sweeps tsc" lines on its serial port every few ms; each is stamped when it arrives here,
+ * whichever host the guest is on. Nothing that a migration program says about itself enters the
+ * figures.
  */
 #ifndef DRAFTER_HEARTBEATS_H
 #define DRAFTER_HEARTBEATS_H
@@ -21,7 +22,8 @@ struct beat {
     int64_t time; /* CLOCK_MONOTONIC, ns */
     uint64_t seq, sweeps, tsc;
     unsigned source;
-    bool switched; /* the guest came from another host; seq may be behind if it came with old memory */
+    bool switched; /* the guest came from another host; seq may be behind if it came with old memory
+                    */
 };
 
 struct source {
@@ -29,7 +31,8 @@ struct source {
     enum { SOURCE_CONNECT, SOURCE_LISTEN, SOURCE_FILE } kind;
     char path[108];
     int fd, listener; /* -1: not open */
-    bool regular;     /* poll says nothing about regular files: they are looked at every half millisecond */
+    bool regular;     /* poll says nothing about regular files: they are looked at every half
+                         millisecond */
     bool reopened;    /* the next data are from another VM */
     uint64_t beats;
     int64_t last_beat;
@@ -56,8 +59,9 @@ struct wanted {
 };
 
 /* source.c */
-int source_parse(const char *text, struct source *ret); /* NAME=connect:PATH, listen:PATH, file:PATH */
-int source_open(struct source *source);                 /* -EAGAIN: not there yet */
+int source_parse(const char *text,
+                 struct source *ret);   /* NAME=connect:PATH, listen:PATH, file:PATH */
+int source_open(struct source *source); /* -EAGAIN: not there yet */
 void source_read(struct record *record, unsigned index, int64_t now);
 void source_release(struct source *source);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW NS_PER_S              /* speed before and after a switch */
+#define WINDOW NS_PER_S             /* speed before and after a switch */
 #define RECOVERED (200 * NS_PER_MS) /* at full speed: over so long */
 
 struct sequence {
@@ -34,7 +34,8 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* A host beats, another does, the first goes on without a pause: both run. A straggler is from before the other. */
+/* A host beats, another does, the first goes on without a pause: both run. A straggler is from
+ * before the other. */
 static void count_split(const struct record *record, struct sequence *ret)
 {
     const struct beat *last[SOURCES_MAX] = {0};
@@ -51,7 +52,8 @@ static void count_split(const struct record *record, struct sequence *ret)
     }
 }
 
-/* Beats that the guest had made before the switch and makes again: it came with memory that is too old. */
+/* Beats that the guest had made before the switch and makes again: it came with memory that is too
+ * old. */
 static uint64_t count_rewound(const struct record *record)
 {
     uint64_t rewound = 0;
@@ -108,8 +110,8 @@ static void write_intervals(const struct record *record, FILE *out)
     }
     qsort(intervals, n, sizeof *intervals, by_size);
     fprintf(out, "\"interval_ms\":{\"median\":%.3f,\"p99\":%.3f,\"max\":%.3f},\"max_gap_ms\":%.3f,",
-            n ? ms(intervals[n / 2]) : 0, n ? ms(intervals[n * 99 / 100]) : 0, n ? ms(intervals[n - 1]) : 0,
-            ms(largest));
+            n ? ms(intervals[n / 2]) : 0, n ? ms(intervals[n * 99 / 100]) : 0,
+            n ? ms(intervals[n - 1]) : 0, ms(largest));
     free(intervals);
 }
 
@@ -124,7 +126,8 @@ static struct speed measure(const struct record *record, size_t i, bool back)
     const struct beat *beats = record->beats, *first = &beats[i], *last = &beats[i];
     struct speed speed = {0};
 
-    while (back && first > beats && last->time - first[-1].time <= WINDOW && first[-1].source == last->source)
+    while (back && first > beats && last->time - first[-1].time <= WINDOW &&
+           first[-1].source == last->source)
         first--;
     while (!back && last < &beats[record->count - 1] && last[1].time - first->time <= WINDOW) {
         last++;
@@ -149,7 +152,8 @@ static double per_second(uint64_t n, int64_t span)
     return span > 0 ? (double)n * NS_PER_S / (double)span : 0;
 }
 
-/* From the switch to the start of the first stretch that has nine tenths of the beats it had before; -1: never. */
+/* From the switch to the start of the first stretch that has nine tenths of the beats it had
+ * before; -1: never. */
 static double recovered_ms(const struct record *record, size_t i, double rate)
 {
     const struct beat *beats = record->beats;
@@ -170,17 +174,22 @@ static void write_switch(const struct record *record, size_t i, FILE *out)
 {
     const struct beat *a = &record->beats[i - 1], *b = &record->beats[i];
     struct speed before = measure(record, i - 1, true), after = measure(record, i, false);
-    double beats = per_second(before.beats, before.span), sweeps = per_second(before.sweeps, before.span);
+    double beats = per_second(before.beats, before.span),
+           sweeps = per_second(before.sweeps, before.span);
 
     fprintf(out,
-            "{\"from\":\"%s\",\"to\":\"%s\",\"blackout_ms\":%.3f,\"seq_before\":%llu,\"seq_after\":%llu,"
+            "{\"from\":\"%s\",\"to\":\"%s\",\"blackout_ms\":%.3f,\"seq_before\":%llu,\"seq_after\":"
+            "%llu,"
             "\"lost\":%lld,\"beats_per_s\":%.1f,\"sweeps_per_s\":%.2f,",
             record->sources[a->source].name, record->sources[b->source].name, ms(b->time - a->time),
-            (unsigned long long)a->seq, (unsigned long long)b->seq, (long long)(b->seq - a->seq - 1), beats, sweeps);
-    fprintf(out, "\"beats_ratio\":%.3f,", beats > 0 ? per_second(after.beats, after.span) / beats : 0);
-    fprintf(out, "\"sweeps_ratio\":%.3f,", sweeps > 0 ? per_second(after.sweeps, after.span) / sweeps : 0);
-    fprintf(out, "\"after_s\":%.3f,\"max_gap_after_ms\":%.3f,\"recovered_ms\":%.1f}", (double)after.span / NS_PER_S,
-            ms(after.max_gap), recovered_ms(record, i, beats));
+            (unsigned long long)a->seq, (unsigned long long)b->seq,
+            (long long)(b->seq - a->seq - 1), beats, sweeps);
+    fprintf(out, "\"beats_ratio\":%.3f,",
+            beats > 0 ? per_second(after.beats, after.span) / beats : 0);
+    fprintf(out, "\"sweeps_ratio\":%.3f,",
+            sweeps > 0 ? per_second(after.sweeps, after.span) / sweeps : 0);
+    fprintf(out, "\"after_s\":%.3f,\"max_gap_after_ms\":%.3f,\"recovered_ms\":%.1f}",
+            (double)after.span / NS_PER_S, ms(after.max_gap), recovered_ms(record, i, beats));
 }
 
 static void write_sources(const struct record *record, FILE *out)
@@ -202,27 +211,36 @@ static void write_sources(const struct record *record, FILE *out)
 bool report_write(const struct record *record, bool timed_out, FILE *out)
 {
     struct sequence s;
-    const struct beat *first = record->beats, *last = record->count ? &record->beats[record->count - 1] : NULL;
+    const struct beat *first = record->beats,
+                      *last = record->count ? &record->beats[record->count - 1] : NULL;
     bool intact;
 
     count_sequence(record, &s);
-    intact = s.repeated + s.rewound + s.split_beats + s.sweeps_back + record->bad + record->chk_bad == 0;
-    fprintf(out, "{\"count\":%zu,\"seconds\":%.3f,\"first_seq\":%llu,\"last_seq\":%llu,\"timeout\":%s,", record->count,
-            last ? (double)(last->time - first->time) / NS_PER_S : 0, (unsigned long long)(last ? first->seq : 0),
-            (unsigned long long)(last ? last->seq : 0), timed_out ? "true" : "false");
+    intact =
+        s.repeated + s.rewound + s.split_beats + s.sweeps_back + record->bad + record->chk_bad == 0;
     fprintf(out,
-            "\"missing\":%llu,\"repeated\":%llu,\"rewound\":%llu,\"late\":%llu,\"split_brain\":%s,\"split_beats\":%llu,"
+            "{\"count\":%zu,\"seconds\":%.3f,\"first_seq\":%llu,\"last_seq\":%llu,\"timeout\":%s,",
+            record->count, last ? (double)(last->time - first->time) / NS_PER_S : 0,
+            (unsigned long long)(last ? first->seq : 0), (unsigned long long)(last ? last->seq : 0),
+            timed_out ? "true" : "false");
+    fprintf(out,
+            "\"missing\":%llu,\"repeated\":%llu,\"rewound\":%llu,\"late\":%llu,\"split_brain\":%s,"
+            "\"split_beats\":%llu,"
             "\"split_ms\":%.3f,\"sweeps_back\":%llu,\"tsc_back\":%llu,",
-            (unsigned long long)s.missing, (unsigned long long)s.repeated, (unsigned long long)s.rewound,
-            (unsigned long long)s.late, s.split_beats ? "true" : "false", (unsigned long long)s.split_beats,
-            ms(s.split_last - s.split_first), (unsigned long long)s.sweeps_back, (unsigned long long)s.tsc_back);
+            (unsigned long long)s.missing, (unsigned long long)s.repeated,
+            (unsigned long long)s.rewound, (unsigned long long)s.late,
+            s.split_beats ? "true" : "false", (unsigned long long)s.split_beats,
+            ms(s.split_last - s.split_first), (unsigned long long)s.sweeps_back,
+            (unsigned long long)s.tsc_back);
     write_intervals(record, out);
     write_sources(record, out);
     fprintf(out,
-            "\"bad\":%llu,\"chk_ok\":%llu,\"chk_bad\":%llu,\"garbled\":%llu,\"joined\":%llu,\"other\":%llu,"
+            "\"bad\":%llu,\"chk_ok\":%llu,\"chk_bad\":%llu,\"garbled\":%llu,\"joined\":%llu,"
+            "\"other\":%llu,"
             "\"intact\":%s}\n",
-            (unsigned long long)record->bad, (unsigned long long)record->chk_ok, (unsigned long long)record->chk_bad,
-            (unsigned long long)record->garbled, (unsigned long long)record->joined,
-            (unsigned long long)record->other, intact ? "true" : "false");
+            (unsigned long long)record->bad, (unsigned long long)record->chk_ok,
+            (unsigned long long)record->chk_bad, (unsigned long long)record->garbled,
+            (unsigned long long)record->joined, (unsigned long long)record->other,
+            intact ? "true" : "false");
     return intact;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Where beats come from: a socket that QEMU offers, one that it connects to, a pipe, a growing file. */
+/* Where beats come from: a socket that QEMU offers, one that it connects to, a pipe, a growing
+ * file. */
 #include "heartbeats.h"
 
 #include <errno.h>
@@ -98,8 +99,8 @@ static void source_accept(struct source *source)
 }
 
 /*
- * After the end of a socket the next VM may come to the same path; a file or a pipe may grow again. The unfinished line
- * is kept until then, as its end may come from another host.
+ * After the end of a socket the next VM may come to the same path; a file or a pipe may grow again.
+ * The unfinished line is kept until then, as its end may come from another host.
  */
 void source_read(struct record *record, unsigned index, int64_t now)
 {
