@@ -41,17 +41,16 @@ int source_new(const struct source_options *options, struct stream *control,
 
     if (!source || session_init(&source->session)) {
         free(source);
-        stream_free(control);
         return drafter_error_set(err, ENOMEM, "out of memory");
     }
     source->options = *options;
-    source->session.control = control;
     for (unsigned i = 0; !rc && i < options->device_count; i++)
         rc = add_device(source, &options->devices[i]);
     if (rc) {
         source_free(source);
         return drafter_error_errno(err, -rc, "cannot set up the migration");
     }
+    source->session.control = control;
     randombytes_buf(source->session.token, sizeof(source->session.token));
     memcpy(source->options.offer.token, source->session.token, WIRE_TOKEN_SIZE);
     source->options.offer.device_count = source->device_count;

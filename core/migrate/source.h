@@ -54,7 +54,10 @@ enum source_outcome {
 
 struct source;
 
-/* Takes the control stream, on which HELLO was read.  `options` is copied; devices are borrowed. */
+/*
+ * Takes the control stream, on which HELLO was read, when it succeeds.  `options` is copied; devices
+ * are borrowed.
+ */
 int source_new(const struct source_options *options, struct stream *control,
                struct source **ret_source, struct drafter_error *err);
 void source_free(struct source *source);

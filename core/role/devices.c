@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "role/devices.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#define OVERLAYS_MAX 16
+
+#define OPTION(key_, type_, field_, default_, help_)                                               \
+    {.key = key_, .type = DRAFTER_OPTION_##type_, .offset = offsetof(struct device_options, field_), \
+     .default_value = default_, .help = help_}
+
+const struct drafter_option device_option_table[] = {
+    OPTION("base", PATH, base, NULL, "file that holds the device, or that it is received into"),
+    OPTION("overlay", STRING, overlay, NULL,
+           "file that takes what is written instead of the base; several, separated by spaces, are "
+           "stacked"),
+    OPTION("state", STRING, state, NULL, "file that says what the overlay holds; one for each"),
+    OPTION("storage", STRING, storage, NULL,
+           "id of a [storage:ID] section to be used instead of base, overlay and state"),
+    OPTION("input", PATH, input, NULL, "snapshotter: file to start from"),
+    OPTION("output", PATH, output, NULL, "snapshotter: file to write"),
+    {.key = "block-size", .type = DRAFTER_OPTION_SIZE,
+     .offset = offsetof(struct device_options, block_size), .default_value = "64k",
+     .minimum = 4096, .maximum = 64 << 20, .help = "bytes that travel together"},
+    OPTION("expiry", DURATION, expiry, "1s", "accepted for the original's sake; heat needs no window"),
+    OPTION("max-dirty-blocks", UINT, max_dirty_blocks, "200",
+           "a pass that leaves fewer dirty blocks is a quiet one"),
+    OPTION("min-cycles", UINT, min_cycles, "5", "quiet passes to be exceeded before the suspend"),
+    OPTION("max-cycles", UINT, max_cycles, "20", "passes after which the VM is suspended anyway"),
+    OPTION("cycle-throttle", DURATION, cycle_throttle, "500ms", "pause between passes"),
+    OPTION("make-migratable", BOOL, make_migratable, "yes", "whether peers may take the VM over"),
+    OPTION("shared", BOOL, shared, "no", "used by several VMs: opened read-only and not migrated"),
+    OPTION("shared-base", BOOL, shared_base, "no",
+           "the base is likely the same at the peer: compare hashes, send what differs"),
+    DRAFTER_OPTION_END,
+};
+
+struct converge_limits devices_limits(const struct node_device *device)
+{
+    static const char *const keys[] = {"max-dirty-blocks", "min-cycles", "max-cycles",
+                                       "cycle-throttle"};
+    struct converge_limits limits = {
+        .max_dirty_blocks = device->options.max_dirty_blocks,
+        .min_cycles = device->options.min_cycles,
+        .max_cycles = device->options.max_cycles,
+        .cycle_throttle_ns = device->options.cycle_throttle,
+    };
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        limits.set |= config_value(device->section, keys[i]) != NULL;
+    return limits;
+}
+
+int devices_read(struct node *node, struct devices *devices, struct drafter_error *err)
+{
+    const struct config_section *section = NULL;
+
+    memset(devices, 0, sizeof(*devices));
+    while ((section = config_next(node->config, "device", section))) {
+        struct node_device *device = &devices->list[devices->count];
+        int rc;
+
+        if (devices->count == DEVICES_MAX)
+            return drafter_error_set(err, E2BIG, "%s: more than %d devices",
+                                     config_where(section, NULL), DEVICES_MAX);
+        if (!*section->id || strchr(section->id, '/') || *section->id == '.' ||
+            strlen(section->id) > DRAFTER_NAME_MAX)
+            return drafter_error_set(err, EINVAL, "%s: \"%s\" is no name for a device",
+                                     config_where(section, NULL), section->id);
+        device->name = section->id;
+        device->section = section;
+        rc = config_apply(section, device_option_table, NULL, &device->options,
+                          sizeof(device->options), err);
+        if (rc)
+            return rc;
+        devices->blocks[devices->count++] = &device->block;
+    }
+    return 0;
+}
+
+struct node_device *devices_find(struct devices *devices, const char *name)
+{
+    for (unsigned i = 0; i < devices->count; i++)
+        if (!strcmp(devices->list[i].name, name))
+            return &devices->list[i];
+    return NULL;
+}
+
+/* Splits a space-separated list in place. */
+static unsigned split(char *list, char **words)
+{
+    unsigned count = 0;
+    char *rest = list, *word;
+
+    while ((word = strsep(&rest, " \t")))
+        if (*word && count < OVERLAYS_MAX)
+            words[count++] = word;
+    return count;
+}
+
+static int make_file(struct node *node, const struct node_device *device, const char *path,
+                     bool readonly, struct instance **ret_storage, struct drafter_error *err)
+{
+    const char *const overrides[] = {"path", path, "readonly", readonly ? "yes" : "no", NULL};
+    cleanup_free char *id = NULL;
+
+    if (asprintf(&id, "%s-base", device->name) < 0)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    return node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_STORAGE, overrides, id, NULL, ret_storage,
+                     err);
+}
+
+static int stack_overlay(struct node *node, const struct node_device *device, const char *overlay,
+                         const char *state, unsigned flags, struct instance **storage,
+                         struct drafter_error *err)
+{
+    const char *const overrides[] = {"overlay", overlay, "state", state, NULL};
+    struct instance *below = *storage;
+    cleanup_free char *id = NULL;
+    int rc;
+
+    if (asprintf(&id, "%s-%s", device->name, overlay) < 0)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    rc = node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_OVERLAY, overrides, id, below, storage, err);
+    return rc ? rc : storage_open(*storage, storage_size(below), flags, err);
+}
+
+/* Puts the overlays on the open base; only the topmost one is written. */
+static int stack_overlays(struct node *node, struct node_device *device, bool readonly,
+                          struct instance **storage, struct drafter_error *err)
+{
+    cleanup_free char *overlays = strdup(device->options.overlay ? device->options.overlay : "");
+    cleanup_free char *states = strdup(device->options.state ? device->options.state : "");
+    char *overlay[OVERLAYS_MAX], *state[OVERLAYS_MAX];
+    unsigned count;
+    int rc = 0;
+
+    if (!overlays || !states)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    count = split(overlays, overlay);
+    if (split(states, state) != count)
+        return drafter_error_set(err, EINVAL, "%s: overlay and state must name equally many files",
+                                 config_where(device->section, "overlay"));
+    for (unsigned i = 0; !rc && i < count; i++) {
+        bool top = i + 1 == count && !readonly;
+
+        rc = stack_overlay(node, device, overlay[i], state[i],
+                           top ? DRAFTER_STORAGE_CREATE : DRAFTER_STORAGE_READONLY, storage, err);
+    }
+    return rc;
+}
+
+static bool has_overlay(const struct node_device *device)
+{
+    return device->options.overlay && *device->options.overlay;
+}
+
+static int check_base(const struct node_device *device, struct drafter_error *err)
+{
+    if (device->options.base)
+        return 0;
+    return drafter_error_set(err, EINVAL, "%s: device %s needs a base",
+                             config_where(device->section, NULL), device->name);
+}
+
+static int init_block(struct node_device *device, struct instance *storage, struct drafter_error *err)
+{
+    int rc = block_device_init(&device->block, device->name, storage,
+                               (uint32_t)device->options.block_size, err);
+
+    device->opened = rc == 0;
+    return rc;
+}
+
+static int open_local(struct node *node, struct node_device *device, bool readonly,
+                      struct drafter_error *err)
+{
+    struct instance *storage;
+    int rc;
+
+    readonly |= device->options.shared;
+    if (device->options.storage) {
+        rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
+        if (!rc)
+            rc = storage_open(storage, 0, readonly ? DRAFTER_STORAGE_READONLY : 0, err);
+        return rc ? rc : init_block(device, storage, err);
+    }
+    rc = check_base(device, err);
+    if (!rc)
+        rc = make_file(node, device, device->options.base, readonly || has_overlay(device), &storage,
+                       err);
+    if (!rc)
+        rc = storage_open(storage, 0, readonly || has_overlay(device) ? DRAFTER_STORAGE_READONLY : 0,
+                          err);
+    if (!rc)
+        rc = stack_overlays(node, device, readonly, &storage, err);
+    return rc ? rc : init_block(device, storage, err);
+}
+
+int devices_open_local(struct node *node, struct devices *devices, bool readonly,
+                       struct drafter_error *err)
+{
+    for (unsigned i = 0; i < devices->count; i++) {
+        int rc = open_local(node, &devices->list[i], readonly, err);
+
+        if (rc)
+            return drafter_error_wrap(err, "device %s", devices->list[i].name);
+    }
+    return 0;
+}
+
+/* Is there something at the path that a careless overwrite would destroy? */
+static bool has_content(const char *path)
+{
+    struct stat status;
+
+    return !stat(path, &status) && (status.st_size > 0 || !S_ISREG(status.st_mode));
+}
+
+static int refuse_overwrite(const char *path, struct drafter_error *err)
+{
+    return drafter_error_set(err, EEXIST,
+                             "%s: it exists and is not known to be a VM's that left; move it away, "
+                             "or set overwrite = yes in [peer]",
+                             path);
+}
+
+/* A base file that receives the device itself. */
+static int open_plain(struct node *node, struct node_device *device, uint64_t size, bool overwrite,
+                      struct instance **ret_storage, struct drafter_error *err)
+{
+    const char *path = device->options.base;
+    struct stat status;
+    int rc;
+
+    device->created = stat(path, &status) != 0;
+    device->filled = has_content(path);
+    if (device->filled && !overwrite)
+        return refuse_overwrite(path, err);
+    /* A file of another size cannot be the same device; start it anew. */
+    if (device->filled && S_ISREG(status.st_mode) && (uint64_t)status.st_size != size) {
+        device->filled = false;
+        if (truncate(path, 0))
+            return drafter_error_errno(err, errno, "%s: cannot empty it", path);
+    }
+    rc = make_file(node, device, path, false, ret_storage, err);
+    return rc ? rc : storage_open(*ret_storage, size, DRAFTER_STORAGE_CREATE, err);
+}
+
+static int check_overlays(const struct node_device *device, bool overwrite, struct drafter_error *err)
+{
+    cleanup_free char *overlays = strdup(device->options.overlay);
+    char *overlay[OVERLAYS_MAX];
+    unsigned count = overlays ? split(overlays, overlay) : 0;
+
+    return count && !overwrite && has_content(overlay[count - 1])
+               ? refuse_overwrite(overlay[count - 1], err)
+               : 0;
+}
+
+/* A base that stays as it is, with an overlay for what differs. */
+static int open_overlaid(struct node *node, struct node_device *device, uint64_t size,
+                         bool overwrite, struct instance **ret_storage, struct drafter_error *err)
+{
+    struct stat status;
+    int rc = check_overlays(device, overwrite, err);
+
+    device->created = stat(device->options.base, &status) != 0;
+    device->filled = !device->created;
+    if (!rc)
+        rc = make_file(node, device, device->options.base, device->filled, ret_storage, err);
+    if (!rc)
+        rc = storage_open(*ret_storage, size,
+                          device->filled ? DRAFTER_STORAGE_READONLY : DRAFTER_STORAGE_CREATE, err);
+    return rc ? rc : stack_overlays(node, device, false, ret_storage, err);
+}
+
+int devices_open_arriving(struct node *node, struct node_device *device, uint64_t size,
+                          bool overwrite, struct drafter_error *err)
+{
+    struct instance *storage;
+    int rc;
+
+    if (device->options.storage) {
+        device->filled = true; /* nothing is known of what it holds */
+        rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
+        if (!rc)
+            rc = storage_open(storage, size, DRAFTER_STORAGE_CREATE, err);
+    } else {
+        rc = check_base(device, err);
+        if (!rc)
+            rc = has_overlay(device) ? open_overlaid(node, device, size, overwrite, &storage, err)
+                                     : open_plain(node, device, size, overwrite, &storage, err);
+    }
+    if (!rc)
+        rc = init_block(device, storage, err);
+    if (!rc)
+        device->block.fresh = !device->filled;
+    return rc;
+}
+
+static void discard_words(const char *list)
+{
+    cleanup_free char *copy = strdup(list ? list : "");
+    char *words[OVERLAYS_MAX];
+    unsigned count = copy ? split(copy, words) : 0;
+
+    if (count) /* the topmost one took what arrived */
+        unlink(words[count - 1]);
+}
+
+void devices_discard(struct devices *devices)
+{
+    for (unsigned i = 0; i < devices->count; i++) {
+        struct node_device *device = &devices->list[i];
+
+        if (!device->opened)
+            continue;
+        if (device->created)
+            unlink(device->options.base);
+        discard_words(device->options.overlay);
+        discard_words(device->options.state);
+    }
+}
+
+void devices_release(struct devices *devices)
+{
+    for (unsigned i = 0; i < devices->count; i++)
+        if (devices->list[i].opened)
+            block_device_release(&devices->list[i].block);
+    memset(devices, 0, sizeof(*devices));
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The [device:NAME] sections: a VM's devices and the storage stacks below them. */
+#ifndef ROLE_DEVICES_H
+#define ROLE_DEVICES_H
+
+#include "block/device.h"
+#include "migrate/converge.h"
+#include "role/node.h"
+
+#define DEVICES_MAX 64
+
+/* [device:NAME]; the names are the original's, whatever their case and dashes. */
+struct device_options {
+    const char *base, *overlay, *state, *storage;
+    const char *input, *output; /* snapshotter */
+    uint64_t block_size, expiry, max_dirty_blocks, min_cycles, max_cycles, cycle_throttle;
+    bool make_migratable, shared, shared_base;
+};
+
+extern const struct drafter_option device_option_table[];
+
+struct node_device {
+    const char *name;
+    struct device_options options;
+    const struct config_section *section;
+    struct block_device block;
+    bool opened;
+    bool filled;  /* arriving: storage held something before */
+    bool created; /* its base file was made by us and goes when the arrival fails */
+};
+
+struct devices {
+    struct node_device list[DEVICES_MAX];
+    struct block_device *blocks[DEVICES_MAX];
+    unsigned count;
+};
+
+/* Reads all [device:...] sections, in the file's order. */
+int devices_read(struct node *node, struct devices *devices, struct drafter_error *err);
+
+/* Opens what is there: base and overlays, for a local start or a registry (`readonly`). */
+int devices_open_local(struct node *node, struct devices *devices, bool readonly,
+                       struct drafter_error *err);
+
+/*
+ * Makes a device that arrives: `size` bytes.  A base that exists is overwritten only with `overwrite`;
+ * below an overlay it is kept and its content is offered for reuse.
+ */
+int devices_open_arriving(struct node *node, struct node_device *device, uint64_t size,
+                          bool overwrite, struct drafter_error *err);
+
+struct node_device *devices_find(struct devices *devices, const char *name);
+
+/* The original's limits of a device, when its section has any. */
+struct converge_limits devices_limits(const struct node_device *device);
+
+/* Removes the files that devices_open_arriving created. */
+void devices_discard(struct devices *devices);
+void devices_release(struct devices *devices);
+
+#endif

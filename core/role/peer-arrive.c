@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Taking a VM over from a peer or a registry. */
+#include "role/peer.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+
+/* The size of one step of bringing memory into the page cache. */
+#define POPULATE_STEP (UINT64_C(1) << 20)
+
+static int check_offer(struct peer *peer, const struct offer *offer, struct drafter_error *err)
+{
+    int rc;
+
+    if (offer->total_size > peer->options.max_size)
+        return drafter_error_set(err, EFBIG, "VM %s has %llu bytes, max-size allows %llu", offer->vm,
+                                 (unsigned long long)offer->total_size,
+                                 (unsigned long long)peer->options.max_size);
+    rc = vmm_facts(peer->vmm, &peer->facts, err);
+    return rc ? rc : hello_compare_facts(&offer->facts, &peer->facts, err);
+}
+
+/* This node must not run the VM already, nor hold a later epoch of it. */
+static int check_ledger(struct peer *peer, const struct offer *offer, struct drafter_error *err)
+{
+    const struct ledger_record *record = &peer->ledger.record;
+
+    if (offer->live && record->state == LEDGER_OWNED)
+        return drafter_error_set(err, EEXIST, "VM %s is owned here in epoch %llu (%s)", record->vm,
+                                 (unsigned long long)record->epoch, peer->ledger.path);
+    if (offer->live && record->epoch > offer->epoch)
+        return drafter_error_set(err, ESTALE,
+                                 "VM %s is offered in epoch %llu, but this node knows epoch %llu: the "
+                                 "offer is old",
+                                 record->vm, (unsigned long long)offer->epoch,
+                                 (unsigned long long)record->epoch);
+    return 0;
+}
+
+static int open_offered(struct peer *peer, const struct hello_device *offered, bool overwrite,
+                        struct destination_device *ret_device, struct drafter_error *err)
+{
+    struct node_device *device = devices_find(&peer->devices, offered->name);
+    int rc;
+
+    if (!device)
+        return drafter_error_set(err, ENODEV, "device %s is offered, but there is no [device:%s] here",
+                                 offered->name, offered->name);
+    device->options.block_size = offered->block_size;
+    rc = devices_open_arriving(peer->node, device, offered->size, overwrite, err);
+    if (rc)
+        return drafter_error_wrap(err, "device %s", offered->name);
+    if (device->block.size != offered->size)
+        return drafter_error_set(err, EINVAL, "device %s has %llu bytes here, %llu at the source",
+                                 offered->name, (unsigned long long)device->block.size,
+                                 (unsigned long long)offered->size);
+    ret_device->block = &device->block;
+    ret_device->reuse = device->filled && device->options.shared_base;
+    peer->arranged[peer->arranged_count++] = &device->block;
+    return 0;
+}
+
+/* Devices that the source does not have come from our own files. */
+static int open_own(struct peer *peer, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < peer->devices.count; i++) {
+        struct node_device *device = &peer->devices.list[i];
+
+        if (!device->opened)
+            return drafter_error_set(err, ENODEV,
+                                     "%s: the source has no device %s; remove the section",
+                                     config_where(device->section, NULL), device->name);
+    }
+    return 0;
+}
+
+static int prepare(void *opaque, const struct offer *offer, struct destination_device *ret_devices,
+                   struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    bool overwrite = peer->options.overwrite;
+    int rc = check_offer(peer, offer, err);
+
+    if (!rc)
+        rc = ledger_open(peer->node->options.state_directory, peer->node->options.name,
+                         &peer->ledger, err);
+    peer->ledger_open = rc == 0;
+    if (!rc)
+        rc = check_ledger(peer, offer, err);
+    overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED;
+    for (unsigned i = 0; !rc && i < offer->device_count; i++)
+        rc = open_offered(peer, &offer->devices[i], overwrite, &ret_devices[i], err);
+    if (!rc)
+        rc = open_own(peer, err);
+    if (!rc)
+        rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
+                     peer->exposer, peer->arranged, peer->arranged_count, err);
+    peer->vm_made = rc == 0;
+    peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
+    peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
+    if (rc)
+        devices_discard(&peer->devices);
+    return rc;
+}
+
+static int start(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    int rc = vm_expose(&peer->vm, err);
+
+    if (!rc)
+        rc = vm_read_config(&peer->vm, err);
+    if (!rc)
+        rc = hello_compare_facts(&peer->vm.package.facts, &peer->facts, err);
+    return rc ? rc : vm_prepare(&peer->vm, err);
+}
+
+/* A copy from a registry is a VM of its own: its epochs start here. */
+static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const char *from,
+                   const uint8_t session[16], struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    uint64_t known = peer->ledger.record.epoch;
+
+    if (epoch <= known && state == LEDGER_OWNED)
+        epoch = known + 1;
+    return ledger_write(&peer->ledger, state, epoch, from, session, err);
+}
+
+static int load(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    for (unsigned i = 0; i < peer->arranged_count; i++)
+        if (peer->arranged[i]->exposure) /* what was read before the hand-over is old */
+            exposure_invalidate(peer->arranged[i]->exposure, 0, 0);
+    return vm_load(&peer->vm, err);
+}
+
+static int resume(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return vm_resume(&peer->vm, err);
+}
+
+/* Memory that is here goes into the page cache, so that the guest's faults are cheap. */
+static void populate(struct peer *peer)
+{
+    struct block_device *memory = vm_device(&peer->vm, VM_DEVICE_MEMORY);
+
+    for (uint64_t offset = 0; memory && memory->exposure && offset < memory->size;
+         offset += POPULATE_STEP) {
+        uint64_t length = memory->size - offset < POPULATE_STEP ? memory->size - offset
+                                                                : POPULATE_STEP;
+
+        if (block_map_present(&memory->map, offset >> DRAFTER_PAGE_SHIFT,
+                              (length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT))
+            exposure_populate(memory->exposure, offset, length);
+    }
+}
+
+static void *aftermath_main(void *opaque)
+{
+    struct peer *peer = opaque;
+    struct drafter_error error = {0};
+
+    if (vm_after_resume(&peer->vm, &error))
+        log_warning("peer", "VM %s: the guest's after-resume hook: %s", peer->vm.name,
+                    error.message);
+    if (peer->options.connect)
+        populate(peer);
+    return NULL;
+}
+
+void peer_start_aftermath(struct peer *peer)
+{
+    peer->aftermath_running = !pthread_create(&peer->aftermath, NULL, aftermath_main, peer);
+}
+
+static void resumed(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    log_event("resumed", "\"vm\":\"%s\",\"from\":\"%s\",\"epoch\":%llu", peer->vm.name,
+              peer->options.connect, (unsigned long long)peer->ledger.record.epoch);
+    peer_start_aftermath(peer);
+    supervisor_notify(&peer->supervisor);
+}
+
+/* Nothing was handed over: as if we had never connected. */
+static void discard(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    vm_release(&peer->vm);
+    peer->vm_made = false;
+    devices_discard(&peer->devices);
+}
+
+static void progress(void *opaque, const struct destination_progress *report)
+{
+    struct peer *peer = opaque;
+
+    log_event("arriving", "\"vm\":\"%s\",\"state\":\"%s\",\"total\":%llu,\"missing\":%llu,"
+              "\"received\":%llu",
+              peer->node->options.name, destination_state_name(report->state),
+              (unsigned long long)report->total_bytes, (unsigned long long)report->missing_bytes,
+              (unsigned long long)report->received_bytes);
+}
+
+static void *arrival_main(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    peer->arrival_outcome = destination_run(peer->destination, &peer->arrival_error);
+    pthread_mutex_lock(&peer->lock);
+    peer->arrived = true;
+    pthread_mutex_unlock(&peer->lock);
+    supervisor_notify(&peer->supervisor);
+    return NULL;
+}
+
+/* Until the arrival is over; an end that the operator wants comes before the hand-over or after it. */
+static bool await_arrival(struct peer *peer)
+{
+    bool arrived = false, interrupted = false;
+
+    while (!arrived) {
+        if (supervisor_wait(&peer->supervisor, -1) == WAKEUP_SIGNAL) {
+            interrupted = true;
+            destination_cancel(peer->destination, "cancelled at the destination");
+        }
+        pthread_mutex_lock(&peer->lock);
+        arrived = peer->arrived;
+        pthread_mutex_unlock(&peer->lock);
+    }
+    return interrupted;
+}
+
+static int conclude(struct peer *peer, bool interrupted, struct drafter_error *err)
+{
+    *err = peer->arrival_error;
+    switch (peer->arrival_outcome) {
+    case DESTINATION_OUTCOME_COMPLETE:
+        log_event("arrived", "\"vm\":\"%s\"", peer->vm.name);
+        if (interrupted)
+            return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
+        *err = (struct drafter_error){0};
+        return 0;
+    case DESTINATION_OUTCOME_PARTIAL:
+        return drafter_error_set(err, EINPROGRESS,
+                                 "VM %s is ours but not all of it arrived: %s", peer->vm.name,
+                                 peer->arrival_error.message);
+    default:
+        return err->code ? -err->code : drafter_error_set(err, EIO, "the arrival failed");
+    }
+}
+
+int peer_arrive(struct peer *peer, struct drafter_error *err)
+{
+    const struct destination_options options = {
+        .transport = peer->transport,
+        .address = peer->options.connect,
+        .vm_name = "",
+        .role = "peer",
+        .bulk_streams = (unsigned)peer->options.streams,
+        .connect_timeout_ms = 10000,
+        .wait_for_all = peer->options.disable_postcopy,
+        .vm = {.opaque = peer,
+               .prepare = prepare,
+               .start = start,
+               .journal = journal,
+               .load = load,
+               .resume = resume,
+               .resumed = resumed,
+               .discard = discard},
+        .progress = progress,
+        .progress_opaque = peer,
+    };
+    bool interrupted;
+    int rc = destination_new(&options, &peer->destination, err);
+
+    if (rc)
+        return rc;
+    if (pthread_create(&peer->arrival, NULL, arrival_main, peer)) {
+        destination_free(peer->destination);
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    }
+    interrupted = await_arrival(peer);
+    pthread_join(peer->arrival, NULL);
+    rc = conclude(peer, interrupted, err);
+    destination_free(peer->destination);
+    peer->destination = NULL;
+    return rc;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Handing the VM on to a peer that asks for it. */
+#include "role/peer.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+
+static int before_suspend(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return vm_before_suspend(&peer->vm, err);
+}
+
+static int pause_vm(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return vm_pause(&peer->vm, err);
+}
+
+static int save(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return vm_save(&peer->vm, err);
+}
+
+static int resume(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    struct drafter_error hook = {0};
+    int rc = vm_resume(&peer->vm, err);
+
+    if (!rc && vm_after_resume(&peer->vm, &hook))
+        log_warning("peer", "VM %s: the guest's after-resume hook: %s", peer->vm.name, hook.message);
+    return rc;
+}
+
+static void progress(void *opaque, const struct source_progress *report)
+{
+    struct peer *peer = opaque;
+
+    log_event("leaving",
+              "\"vm\":\"%s\",\"state\":\"%s\",\"pass\":%u,\"total\":%llu,\"left\":%llu,"
+              "\"sent\":%llu,\"predicted_downtime_ms\":%.1f",
+              peer->vm.name, source_state_name(report->state), report->pass,
+              (unsigned long long)report->total_bytes, (unsigned long long)report->left_bytes,
+              (unsigned long long)report->sent_bytes,
+              report->predicted_downtime_ns == UINT64_MAX
+                  ? -1.0
+                  : (double)report->predicted_downtime_ns / 1e6);
+}
+
+static void fill_options(struct peer *peer, struct source_options *options)
+{
+    memset(options, 0, sizeof(*options));
+    for (unsigned i = 0; i < peer->arranged_count; i++) {
+        struct node_device *device = devices_find(&peer->devices, peer->arranged[i]->name);
+
+        options->devices[options->device_count++] = (struct source_device_options){
+            .block = &device->block,
+            .limits = devices_limits(device),
+            .early = !strcmp(device->name, VM_DEVICE_STATE),
+        };
+    }
+    options->vm = &peer->source_vm;
+    options->ledger = &peer->ledger;
+    options->converge = (struct converge){
+        .downtime_limit_ns = peer->options.downtime_limit,
+        .max_passes = (unsigned)peer->options.max_passes,
+        .postcopy = true,
+    };
+    options->progress = progress;
+    options->progress_opaque = peer;
+    options->offer.epoch = peer->ledger.record.epoch;
+    options->offer.facts = peer->facts;
+    snprintf(options->offer.vm, sizeof(options->offer.vm), "%s", peer->vm.name);
+    snprintf(options->offer.software, sizeof(options->offer.software), "drafter " PACKAGE_VERSION);
+}
+
+/* One hand-over at a time. */
+static int begin(void *opaque, const struct hello *hello, struct stream *control,
+                 struct source **ret_source, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    cleanup_free struct source_options *options = malloc(sizeof(*options));
+    int rc;
+
+    if (!options)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    if (*hello->vm && strcmp(hello->vm, peer->vm.name))
+        return drafter_error_set(err, ENOENT, "VM %s is not here, VM %s is", hello->vm,
+                                 peer->vm.name);
+    lock_scope(&peer->lock);
+    if (peer->leaving || peer->moved)
+        return drafter_error_set(err, EBUSY, "VM %s is being handed over to another peer",
+                                 peer->vm.name);
+    fill_options(peer, options);
+    rc = source_new(options, control, ret_source, err);
+    peer->leaving = rc == 0;
+    if (!rc)
+        log_event("leaving", "\"vm\":\"%s\",\"peer\":\"%s\"", peer->vm.name, control->peer);
+    return rc;
+}
+
+static void end(void *opaque, enum source_outcome outcome, const struct drafter_error *error)
+{
+    struct peer *peer = opaque;
+
+    pthread_mutex_lock(&peer->lock);
+    peer->leaving = false;
+    peer->moved = outcome == SOURCE_OUTCOME_MOVED;
+    peer->lost = outcome == SOURCE_OUTCOME_LOST;
+    peer->leave_error = *error;
+    pthread_mutex_unlock(&peer->lock);
+    if (outcome == SOURCE_OUTCOME_MOVED)
+        log_event("moved", "\"vm\":\"%s\"", peer->vm.name);
+    else if (outcome == SOURCE_OUTCOME_KEPT)
+        log_event("kept", "\"vm\":\"%s\",\"reason\":\"%s\"", peer->vm.name,
+                  error->code ? "failed" : "cancelled");
+    if (outcome != SOURCE_OUTCOME_MOVED)
+        log_warning("peer", "VM %s was not moved: %s", peer->vm.name, error->message);
+    supervisor_notify(&peer->supervisor);
+}
+
+int peer_serve(struct peer *peer, struct drafter_error *err)
+{
+    const struct server_ops ops = {.begin = begin, .end = end, .opaque = peer};
+
+    for (unsigned i = 0; i < peer->devices.count; i++)
+        if (!peer->devices.list[i].options.make_migratable)
+            return drafter_error_set(err, EINVAL,
+                                     "%s: a device that is not migratable and listen exclude each "
+                                     "other",
+                                     config_where(peer->devices.list[i].section, "make-migratable"));
+    peer->source_vm = (struct source_vm){.opaque = peer,
+                                         .before_suspend = before_suspend,
+                                         .pause = pause_vm,
+                                         .save = save,
+                                         .resume = resume};
+    return server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+}

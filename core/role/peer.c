@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "role/peer.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+
+#define OPTION(key_, type_, field_, default_, help_)                                               \
+    {.key = key_, .type = DRAFTER_OPTION_##type_, .offset = offsetof(struct peer_options, field_),   \
+     .default_value = default_, .help = help_}
+
+const struct drafter_option peer_option_table[] = {
+    OPTION("connect", STRING, connect, NULL, "address to take the VM over from; without it, local "
+                                             "files are started"),
+    OPTION("listen", STRING, listen, NULL, "address at which the VM can be taken over"),
+    OPTION("transport", STRING, transport, DEFAULT_TRANSPORT,
+           "id of a [transport:ID] section, or a transport plugin"),
+    OPTION("vmm", STRING, vmm, DEFAULT_VMM, "id of a [vmm:ID] section, or a VMM plugin"),
+    OPTION("exposure", STRING, exposure, DEFAULT_EXPOSURE,
+           "id of an [exposure:ID] section, or a device plugin"),
+    OPTION("disable-postcopy-migration", BOOL, disable_postcopy, "no",
+           "resume only when everything is here"),
+    OPTION("overwrite", BOOL, overwrite, "no", "receive into files that hold something"),
+    OPTION("resume-timeout", DURATION, resume_timeout, "1m",
+           "how long the VMM may take to start, and the guest to answer"),
+    OPTION("rescue-timeout", DURATION, rescue_timeout, "1m",
+           "how long saving the guest may take when something failed after its resume"),
+    OPTION("hook-timeout", DURATION, hook_timeout, "10s", "how long a hook in the guest may take"),
+    {.key = "concurrency", .type = DRAFTER_OPTION_UINT,
+     .offset = offsetof(struct peer_options, concurrency), .default_value = "1024", .minimum = 1,
+     .maximum = 1 << 20, .help = "accepted for the original's sake; streams need no workers per block"},
+    {.key = "streams", .type = DRAFTER_OPTION_UINT,
+     .offset = offsetof(struct peer_options, streams), .default_value = "2", .minimum = 1,
+     .maximum = WIRE_STREAMS_MAX - 2, .help = "bulk streams of an arrival"},
+    {.key = "max-passes", .type = DRAFTER_OPTION_UINT,
+     .offset = offsetof(struct peer_options, max_passes), .default_value = "30", .minimum = 1,
+     .maximum = 1 << 20, .help = "passes after which the VM is suspended whatever is left"},
+    OPTION("downtime-limit", DURATION, downtime_limit, "300ms",
+           "suspend when sending the rest is predicted to take no longer"),
+    {.key = "max-size", .type = DRAFTER_OPTION_SIZE,
+     .offset = offsetof(struct peer_options, max_size), .default_value = "1T", .minimum = 4096,
+     .help = "the most that all devices of an arriving VM may have together"},
+    DRAFTER_OPTION_END,
+};
+
+static int open_plugins(struct peer *peer, struct drafter_error *err)
+{
+    struct node *node = peer->node;
+    int rc = node_instance(node, DRAFTER_KIND_VMM, peer->options.vmm, &peer->vmm, err);
+
+    if (!rc)
+        rc = node_instance(node, DRAFTER_KIND_DEVICE, peer->options.exposure, &peer->exposer, err);
+    if (!rc && (peer->options.connect || peer->options.listen))
+        rc = node_instance(node, DRAFTER_KIND_TRANSPORT, peer->options.transport, &peer->transport,
+                           err);
+    return rc;
+}
+
+/* Only the node of the highest epoch may start the VM. */
+static int check_ownership(struct peer *peer, struct drafter_error *err)
+{
+    const struct ledger_record *record = &peer->ledger.record;
+
+    if (record->state == LEDGER_RELINQUISHED)
+        return drafter_error_set(err, EPERM,
+                                 "VM %s was handed over to %s in epoch %llu; its files here are old "
+                                 "(%s)",
+                                 record->vm, record->peer, (unsigned long long)record->epoch,
+                                 peer->ledger.path);
+    if (record->state == LEDGER_OWNED)
+        return 0;
+    return ledger_write(&peer->ledger, LEDGER_OWNED, record->epoch + 1, "", NULL, err);
+}
+
+struct host_check {
+    struct peer *peer;
+    struct drafter_error error;
+    int rc;
+};
+
+static void *host_check_main(void *opaque)
+{
+    struct host_check *check = opaque;
+
+    check->rc = vm_check_host(&check->peer->vm, &check->error);
+    return NULL;
+}
+
+/* Asks the VMM what it is while it starts: both take a process. */
+static int prepare(struct peer *peer, struct drafter_error *err)
+{
+    struct host_check check = {.peer = peer};
+    pthread_t thread;
+    int rc;
+
+    if (pthread_create(&thread, NULL, host_check_main, &check))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    rc = vm_prepare(&peer->vm, err);
+    pthread_join(thread, NULL);
+    if (check.rc) { /* the better explanation of the two */
+        *err = check.error;
+        return check.rc;
+    }
+    return rc;
+}
+
+static int start_local(struct peer *peer, struct drafter_error *err)
+{
+    uint64_t started = drafter_now_ns();
+    int rc = ledger_open(peer->node->options.state_directory, peer->node->options.name,
+                         &peer->ledger, err);
+
+    peer->ledger_open = rc == 0;
+    if (!rc)
+        rc = devices_open_local(peer->node, &peer->devices, false, err);
+    if (rc)
+        return rc;
+    memcpy(peer->arranged, peer->devices.blocks, sizeof(peer->arranged));
+    peer->arranged_count = peer->devices.count;
+    rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
+                 peer->exposer, peer->arranged, peer->arranged_count, err);
+    peer->vm_made = true;
+    peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
+    peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
+    if (!rc)
+        rc = vm_expose(&peer->vm, err);
+    if (!rc)
+        rc = vm_read_config(&peer->vm, err);
+    if (!rc)
+        rc = prepare(peer, err);
+    if (!rc)
+        rc = vm_load(&peer->vm, err);
+    if (!rc)
+        rc = check_ownership(peer, err);
+    if (!rc)
+        rc = vm_resume(&peer->vm, err);
+    if (rc)
+        return rc;
+    peer->facts = peer->vm.package.facts;
+    log_event("resumed", "\"vm\":\"%s\",\"from\":\"files\",\"ms\":%.1f", peer->node->options.name,
+              (double)(drafter_now_ns() - started) / 1e6);
+    peer_start_aftermath(peer);
+    return 0;
+}
+
+/* Runs until the VM left, ended, or the operator wants an end. */
+static int supervise(struct peer *peer, struct drafter_error *err)
+{
+    supervisor_watch(&peer->supervisor, vmm_pid(peer->vmm));
+    for (;;) {
+        enum wakeup wakeup = supervisor_wait(&peer->supervisor, -1);
+        bool moved, lost;
+
+        pthread_mutex_lock(&peer->lock);
+        moved = peer->moved;
+        lost = peer->lost;
+        pthread_mutex_unlock(&peer->lock);
+        if (moved)
+            return 0;
+        if (lost)
+            return drafter_error_set(err, EINPROGRESS, "the VM was handed over, but not all of it: %s",
+                                     peer->leave_error.message);
+        if (wakeup == WAKEUP_PROCESS)
+            return drafter_error_set(err, ESRCH, "VM %s: its VMM ended", peer->node->options.name);
+        if (wakeup == WAKEUP_SIGNAL)
+            return 0;
+    }
+}
+
+/* Saves the VM unless it moved. */
+static int leave(struct peer *peer, int rc, struct drafter_error *err)
+{
+    uint64_t started = drafter_now_ns();
+    struct drafter_error error = {0};
+    bool gone;
+
+    server_stop(peer->server, "the node is ending");
+    peer->server = NULL;
+    pthread_mutex_lock(&peer->lock);
+    gone = peer->moved || peer->lost;
+    pthread_mutex_unlock(&peer->lock);
+    if (gone || !peer->vm.running || (rc && err->code == ESRCH))
+        return rc;
+    if (vm_suspend(&peer->vm, &error)) {
+        if (!rc)
+            *err = error;
+        else
+            log_error("peer", "the VM could not be saved: %s", error.message);
+        return rc ? rc : -error.code;
+    }
+    log_event("suspended", "\"vm\":\"%s\",\"ms\":%.1f", peer->node->options.name,
+              (double)(drafter_now_ns() - started) / 1e6);
+    return rc;
+}
+
+static void release(struct peer *peer)
+{
+    if (peer->vm_made) {
+        if (peer->vm.started)
+            vmm_stop(peer->vmm); /* ends whoever reads devices or waits for the guest */
+        peer->vm.started = false;
+    }
+    if (peer->aftermath_running)
+        pthread_join(peer->aftermath, NULL);
+    if (peer->vm_made)
+        vm_release(&peer->vm);
+    devices_release(&peer->devices);
+    if (peer->ledger_open)
+        ledger_close(&peer->ledger);
+    pthread_mutex_destroy(&peer->lock);
+    supervisor_release(&peer->supervisor);
+}
+
+static int run(struct peer *peer, struct drafter_error *err)
+{
+    int rc = open_plugins(peer, err);
+
+    if (!rc)
+        rc = devices_read(peer->node, &peer->devices, err);
+    if (!rc)
+        rc = peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
+    if (rc)
+        return peer->vm.running ? leave(peer, rc, err) : rc;
+    if (peer->vm.running && peer->options.listen)
+        rc = peer_serve(peer, err);
+    if (!rc && peer->vm.running)
+        rc = supervise(peer, err);
+    return leave(peer, rc, err);
+}
+
+int peer_run(struct node *node, struct drafter_error *err)
+{
+    cleanup_free struct peer *peer = calloc(1, sizeof(*peer));
+    int rc;
+
+    if (!peer)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    peer->node = node;
+    peer->ledger.fd = -1;
+    pthread_mutex_init(&peer->lock, NULL);
+    rc = config_apply(config_section(node->config, "peer", ""), peer_option_table, NULL,
+                      &peer->options, sizeof(peer->options), err);
+    if (rc)
+        return rc;
+    rc = supervisor_init(&peer->supervisor, err);
+    if (!rc)
+        rc = run(peer, err);
+    release(peer);
+    return rc;
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "role/serve.h"
+
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+#include <time.h>
+
+/* What a peer may cost before it said who it is. */
+#define GREETING_TIMEOUT_MS 5000
+#define THREAD_STACK (256 << 10)
+#define CONNECTIONS_MAX 1024
+
+struct server {
+    struct transport_listener *listener;
+    struct server_ops ops;
+    pthread_t acceptor;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Under `lock`: */
+    struct source *sessions[SERVER_SESSIONS_MAX];
+    unsigned connections; /* threads that serve one */
+    bool stopping;
+    const char *why;
+};
+
+struct connection {
+    struct server *server;
+    struct stream *stream;
+};
+
+static struct source *find(struct server *server, const uint8_t *token)
+{
+    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
+        if (server->sessions[i] &&
+            !memcmp(source_token(server->sessions[i]), token, WIRE_TOKEN_SIZE))
+            return server->sessions[i];
+    return NULL;
+}
+
+/* A further stream of a session that must be under way. */
+static void join(struct server *server, struct stream *stream, const struct wire_header *header,
+                 const uint8_t *token)
+{
+    struct source *source = NULL;
+
+    transport_set_timeout(stream->connection, 0);
+    pthread_mutex_lock(&server->lock);
+    if (header->length == WIRE_TOKEN_SIZE)
+        source = find(server, token);
+    if (source) /* under the lock: the session cannot end and be freed meanwhile */
+        source_attach(source, (unsigned)header->argument, stream);
+    pthread_mutex_unlock(&server->lock);
+    if (!source) {
+        log_warning("serve", "%s: it wants to join a session that is not under way", stream->peer);
+        stream_free(stream);
+    }
+}
+
+static bool add_session(struct server *server, struct source *source)
+{
+    lock_scope(&server->lock);
+    for (unsigned i = 0; !server->stopping && i < SERVER_SESSIONS_MAX; i++) {
+        if (server->sessions[i])
+            continue;
+        server->sessions[i] = source;
+        return true;
+    }
+    return false;
+}
+
+static void remove_session(struct server *server, struct source *source)
+{
+    lock_scope(&server->lock);
+    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
+        if (server->sessions[i] == source)
+            server->sessions[i] = NULL;
+}
+
+static void refuse(struct stream *stream, const struct drafter_error *error)
+{
+    log_warning("serve", "%s refused: %s", stream->peer, error->message);
+    session_send_refusal(stream, WIRE_ABORT, 0, "hello", error);
+    stream_free(stream);
+}
+
+static void serve_session(struct server *server, struct stream *stream, const char *text,
+                          size_t length)
+{
+    struct drafter_error error = {0};
+    struct source *source = NULL;
+    enum source_outcome outcome;
+    struct hello hello;
+
+    if (hello_decode(text, length, &hello, &error) ||
+        server->ops.begin(server->ops.opaque, &hello, stream, &source, &error)) {
+        refuse(stream, &error);
+        return;
+    }
+    if (!add_session(server, source)) {
+        source_cancel(source, "too many sessions, or the node is stopping");
+    }
+    outcome = source_run(source, &error);
+    remove_session(server, source);
+    server->ops.end(server->ops.opaque, outcome, &error);
+    source_free(source);
+}
+
+static void *connection_main(void *opaque)
+{
+    struct connection *connection = opaque;
+    struct server *server = connection->server;
+    struct stream *stream = connection->stream;
+    cleanup_free char *payload = malloc(WIRE_JSON_MAX);
+    struct wire_header header;
+    int rc = payload ? stream_receive(stream, &header, payload, WIRE_JSON_MAX) : -ENOMEM;
+
+    free(connection);
+    if (!rc && header.type == WIRE_HELLO) {
+        serve_session(server, stream, payload, header.length);
+    } else if (!rc && header.type == WIRE_JOIN) {
+        join(server, stream, &header, (uint8_t *)payload);
+    } else {
+        log_warning("serve", "%s: no greeting: %s", stream->peer,
+                    rc ? stream_error_text(rc) : "another frame came first");
+        stream_free(stream);
+    }
+    pthread_mutex_lock(&server->lock);
+    server->connections--;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+    return NULL;
+}
+
+/* Counts the connection in; false when there are too many. */
+static bool enter(struct server *server)
+{
+    lock_scope(&server->lock);
+    if (server->stopping || server->connections == CONNECTIONS_MAX)
+        return false;
+    server->connections++;
+    return true;
+}
+
+static void leave(struct server *server)
+{
+    lock_scope(&server->lock);
+    server->connections--;
+    pthread_cond_broadcast(&server->changed);
+}
+
+static void start_connection(struct server *server, struct transport_connection *incoming)
+{
+    struct connection *connection = malloc(sizeof(*connection));
+    struct stream *stream = NULL;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    bool started = false;
+
+    transport_set_timeout(incoming, GREETING_TIMEOUT_MS);
+    if (stream_new(incoming, &stream) || !connection || !enter(server)) {
+        free(connection);
+        stream_free(stream);
+        return;
+    }
+    *connection = (struct connection){server, stream};
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK);
+    started = !pthread_create(&thread, &attributes, connection_main, connection);
+    pthread_attr_destroy(&attributes);
+    if (!started) {
+        free(connection);
+        stream_free(stream);
+        leave(server);
+    }
+}
+
+static void *accept_main(void *opaque)
+{
+    static const struct timespec pause = {0, 10000000};
+    struct server *server = opaque;
+
+    for (;;) {
+        struct transport_connection *incoming;
+        struct drafter_error error = {0};
+        int rc = transport_accept(server->listener, &incoming, &error);
+
+        if (!rc) {
+            start_connection(server, incoming);
+        } else if (rc == -EAGAIN) {
+            nanosleep(&pause, NULL);
+        } else {
+            if (rc != -ECANCELED)
+                log_error("serve", "%s", error.message);
+            return NULL;
+        }
+    }
+}
+
+int server_start(struct instance *transport, const char *address, const struct server_ops *ops,
+                 struct server **ret_server, struct drafter_error *err)
+{
+    struct server *server = calloc(1, sizeof(*server));
+    char shown[256] = "";
+    int rc;
+
+    if (!server)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    server->ops = *ops;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    rc = transport_listen(transport, address, &server->listener, err);
+    if (!rc && pthread_create(&server->acceptor, NULL, accept_main, server)) {
+        transport_listener_close(server->listener);
+        rc = drafter_error_set(err, EAGAIN, "cannot start a thread");
+    }
+    if (rc) {
+        free(server);
+        return rc;
+    }
+    transport_listener_address(server->listener, shown, sizeof(shown));
+    log_event("listening", "\"address\":\"%s\"", shown);
+    *ret_server = server;
+    return 0;
+}
+
+void server_stop(struct server *server, const char *why)
+{
+    if (!server)
+        return;
+    transport_listener_shutdown(server->listener);
+    pthread_join(server->acceptor, NULL);
+    pthread_mutex_lock(&server->lock);
+    server->stopping = true;
+    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
+        if (server->sessions[i])
+            source_cancel(server->sessions[i], why);
+    while (server->connections)
+        pthread_cond_wait(&server->changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+    transport_listener_close(server->listener);
+    pthread_mutex_destroy(&server->lock);
+    pthread_cond_destroy(&server->changed);
+    free(server);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Accepts peers.  The first stream of a session says HELLO and becomes its control stream; further ones
+ * say JOIN with its token.  A thread per connection; that of a session's first stream runs the session.
+ */
+#ifndef ROLE_SERVE_H
+#define ROLE_SERVE_H
+
+#include "migrate/source.h"
+
+#define SERVER_SESSIONS_MAX 256
+
+struct server_ops {
+    /*
+     * Makes the source for a peer that said HELLO, or refuses it: a negative errno and a message that
+     * the peer gets.  Takes `control` when it succeeds.  Called from any thread.
+     */
+    int (*begin)(void *opaque, const struct hello *hello, struct stream *control,
+                 struct source **ret_source, struct drafter_error *err);
+
+    /* The session is over; the source is freed afterwards. */
+    void (*end)(void *opaque, enum source_outcome outcome, const struct drafter_error *error);
+    void *opaque;
+};
+
+struct server;
+
+/* `address` NUL-terminated; the address with the real port is logged as event "listening". */
+int server_start(struct instance *transport, const char *address, const struct server_ops *ops,
+                 struct server **ret_server, struct drafter_error *err);
+
+/* Cancels all sessions ("why"), waits for their ends, closes the listener.  NULL is allowed. */
+void server_stop(struct server *server, const char *why);
+
+#endif
