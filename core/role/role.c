@@ -39,7 +39,7 @@ int role_run(const char *role, const struct options *options, struct drafter_err
 {
     struct config *config;
     struct node node;
-    unsigned index;
+    unsigned index = 0;
     int rc;
 
     if (options->rest_count)

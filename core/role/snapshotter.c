@@ -188,8 +188,7 @@ static int settle(struct snapshotter *snapshotter, struct drafter_error *err)
     case WAKEUP_SIGNAL:
         return drafter_error_set(err, ECANCELED, "cancelled before the snapshot");
     case WAKEUP_PROCESS:
-        return drafter_error_set(err, ESRCH, "the VMM ended before the snapshot; see its log in %s",
-                                 snapshotter->node->directory);
+        return drafter_error_set(err, ESRCH, "the VMM ended before the snapshot");
     default:
         return 0;
     }
@@ -370,6 +369,10 @@ static int take_snapshot(struct snapshotter *snapshotter, struct drafter_error *
 
 static void release(struct snapshotter *snapshotter)
 {
+    struct drafter_error err = {0};
+
+    if (io_remove_tree(snapshotter->node->directory, &err))
+        log_warning("snapshotter", "%s", err.message);
     for (unsigned i = 0; i < snapshotter->devices.count; i++) {
         if (snapshotter->paths[i])
             unlink(snapshotter->paths[i]); /* gone already when it was published */
