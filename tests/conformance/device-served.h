@@ -118,6 +118,54 @@ START_TEST(missing_page_costs_one_page)
 }
 END_TEST
 
+/* As QEMU maps memory: the kernel then reads ahead even where readahead is off. */
+START_TEST(missing_page_costs_one_page_in_a_huge_mapping)
+{
+    char *memory = map_exposed(exposure, store.size);
+    unsigned reads;
+
+    madvise(memory, store.size, MADV_HUGEPAGE);
+    store_gate(&store, 0, 50 * PAGE);
+    ck_assert_int_eq(memory[50 * PAGE], store_pattern(50 * PAGE));
+    ck_assert_int_eq(memory[51 * PAGE], store_pattern(51 * PAGE));
+    ck_assert_uint_eq(store.reads, 2);
+    store_gate(&store, 0, 0);
+    ck_assert_int_eq(exposure_populate(exposure, 0, store.size), 0);
+    ck_assert_uint_le(store.reads, 2 + 8); /* in large reads even so */
+    reads = store.reads;
+    ck_assert_int_eq(memcmp(memory, store.bytes, store.size), 0);
+    ck_assert_uint_eq(store.reads, reads);
+    munmap(memory, store.size);
+}
+END_TEST
+
+static bool all_present(void *opaque, uint64_t length, uint64_t offset)
+{
+    struct store *backing = opaque;
+
+    return offset + length <= backing->size / 2;
+}
+
+START_TEST(present_blocks_are_read_ahead)
+{
+    struct drafter_device_spec spec = store_spec(&store, "half", DRAFTER_DEVICE_MAPPED);
+    struct drafter_error err = {0};
+    struct exposure *half = NULL;
+    char *memory;
+
+    spec.backend.present = all_present;
+    ck_assert_int_eq(device_expose(device, &spec, &half, &err), 0);
+    memory = map_exposed(half, store.size);
+    madvise(memory, store.size, MADV_HUGEPAGE);
+    for (unsigned page = 0; page < 256; page++)
+        ck_assert_int_eq(memory[page * PAGE], store_pattern(page * PAGE));
+    ck_assert_uint_le(store.reads, 8);
+    ck_assert_int_eq(memory[store.size - 1], store_pattern(store.size - 1));
+    munmap(memory, store.size);
+    device_withdraw(half);
+}
+END_TEST
+
 START_TEST(backend_errors_reach_the_reader)
 {
     struct exposure *disk = expose(device, &store, "disk", 0);
@@ -480,6 +528,8 @@ static void add_served(TCase *tests)
         missing_block_stops_no_other_access,
         more_blocked_reads_than_threads_all_end,
         missing_page_costs_one_page,
+        missing_page_costs_one_page_in_a_huge_mapping,
+        present_blocks_are_read_ahead,
         backend_errors_reach_the_reader,
         failed_write_back_reaches_msync,
         guest_fsync_is_a_flush,

@@ -28,6 +28,12 @@ struct drafter_device_backend {
     int (*write)(void *opaque, const void *buffer, size_t length, uint64_t offset);
     int (*flush)(void *opaque);
     int (*trim)(void *opaque, uint64_t length, uint64_t offset);
+    /*
+     * Whether a read of the range would return without waiting for a missing block; never waits
+     * itself.  Optional: NULL means that nothing is known.  Lets an exposure read ahead of a fault
+     * while the device is sparse, but only what costs no round trip.
+     */
+    bool (*present)(void *opaque, uint64_t length, uint64_t offset);
 };
 
 #define DRAFTER_DEVICE_READONLY 0x1u
@@ -72,7 +78,10 @@ struct drafter_device_ops {
     /* Reads what the VMM sees, dirty cached pages included.  Mandatory. */
     int (*read)(void *exposure, void *buffer, size_t length, uint64_t offset);
 
-    /* Drops clean cached pages of the range (length 0: to the end): they changed below.  Mandatory. */
+    /*
+     * Drops clean cached pages of the range (length 0: to the end): they changed below.  May wait for
+     * reads of the range that are in progress.  Mandatory.
+     */
     int (*invalidate)(void *exposure, uint64_t offset, uint64_t length);
 
     /* Default: nothing. */
@@ -81,7 +90,10 @@ struct drafter_device_ops {
     /* Brings the range into the cache in large reads, where there is one.  Default: nothing. */
     int (*populate)(void *exposure, uint64_t offset, uint64_t length);
 
-    /* Takes a device away; whoever still holds it open gets errors.  Mandatory. */
+    /*
+     * Takes a device away; whoever still holds it open gets errors.  Returns when no call is inside the
+     * backend any more, so reads that wait for missing blocks have to be ended first.  Mandatory.
+     */
     void (*withdraw)(void *exposure);
 
     /* Ends the service and unmounts; all exposures were withdrawn.  Mandatory. */

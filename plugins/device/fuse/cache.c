@@ -26,7 +26,7 @@
 #define CACHE_STEP ((uint64_t)64 << 10)
 #define CACHE_STRIPE ((uint64_t)16 << 20) /* what a thread takes at a time; whole bitmap words */
 #define CACHE_THREADS_MAX 4
-#define CACHE_POPULATE_STEP ((uint64_t)1 << 20)
+#define CACHE_POPULATE_STEP ((uint64_t)SERVICE_TRANSFER_MAX)
 
 struct cache_range {
     uint64_t offset, length;
@@ -228,22 +228,40 @@ int cache_invalidate(void *exposure, uint64_t offset, uint64_t length)
 }
 
 /*
+ * Readahead that was refused (see data.c) leaves empty pages in the cache, which a later readahead
+ * passes over: drops what is clean and not mapped.  Asking mincore(2) for them would need a mapping of
+ * our own, and a process that is killed while it maps a file that it serves itself never ends.
+ */
+static void cache_drop_refused(struct file *file, uint64_t offset)
+{
+    uint64_t step = offset / SERVICE_TRANSFER_MAX;
+
+    if (atomic_fetch_and(&file->refused[step / 8], (unsigned char)~(1u << step % 8)) >> step % 8 & 1)
+        posix_fadvise(file->fd, (off_t)(step * SERVICE_TRANSFER_MAX), (off_t)SERVICE_TRANSFER_MAX,
+                      POSIX_FADV_DONTNEED);
+}
+
+/*
  * Starts reading a step and waits for the step before, by reading one byte of it, so that two are on
  * the way.  Nothing is copied and what is cached already, dirty or not, is left alone.
  */
 int cache_populate(void *exposure, uint64_t offset, uint64_t length)
 {
     struct file *file = exposure;
-    uint64_t end, ahead;
+    uint64_t end, ahead, step;
     char last;
 
     if (file->fd < 0 || offset >= file->size)
         return 0;
     end = length > file->size - offset ? file->size : offset + length;
+    offset -= offset % CACHE_POPULATE_STEP;
     ahead = offset;
     while (offset < end) {
-        for (; ahead < end && ahead < offset + 2 * CACHE_POPULATE_STEP; ahead += CACHE_POPULATE_STEP)
-            readahead(file->bulk_fd, (off_t)ahead, CACHE_POPULATE_STEP);
+        for (; ahead < end && ahead < offset + 2 * CACHE_POPULATE_STEP; ahead += step) {
+            step = end - ahead < CACHE_POPULATE_STEP ? end - ahead : CACHE_POPULATE_STEP;
+            cache_drop_refused(file, ahead);
+            readahead(file->bulk_fd, (off_t)ahead, step);
+        }
         offset = end - offset < CACHE_POPULATE_STEP ? end : offset + CACHE_POPULATE_STEP;
         if (pread(file->fd, &last, 1, (off_t)offset - 1) < 0)
             return -errno;

@@ -41,12 +41,51 @@ void data_run(struct read_job *job, void *buffer)
     free(job);
 }
 
+static void data_note_refusal(struct file *file, uint64_t offset, size_t size)
+{
+    uint64_t first = offset / SERVICE_TRANSFER_MAX, end = offset + size;
+
+    if (end > file->size)
+        end = file->size;
+    for (uint64_t step = first; step <= (end - 1) / SERVICE_TRANSFER_MAX; step++)
+        atomic_fetch_or(&file->refused[step / 8], (unsigned char)(1u << step % 8));
+}
+
+/*
+ * Readahead of a device with missing blocks would make a fault wait for all of it, so it is refused:
+ * the kernel then asks for the one page that was faulted on.  Our own setting of no readahead is not
+ * enough, because a mapping with MADV_HUGEPAGE (QEMU's) reads 4 MiB ahead whatever the setting.
+ */
+static bool data_refuses_readahead(struct service *service, fuse_ino_t ino, size_t size,
+                                   uint64_t offset)
+{
+    struct file *file = service_get(service, ino);
+    bool sparse;
+
+    if (!file)
+        return false;
+    pthread_mutex_lock(&service->lock);
+    sparse = (file->flags & DRAFTER_DEVICE_MAPPED) && file->hint == DRAFTER_DEVICE_SPARSE;
+    pthread_mutex_unlock(&service->lock);
+    if (sparse && file->backend.present && offset < file->size)
+        sparse = !file->backend.present(file->backend.opaque,
+                                        size < file->size - offset ? size : file->size - offset, offset);
+    if (sparse && offset < file->size)
+        data_note_refusal(file, offset, size);
+    service_put(file);
+    return sparse;
+}
+
 void data_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     struct service *service = fuse_req_userdata(req);
     struct read_job *job = NULL;
 
-    (void)fi;
+    if (size > DRAFTER_PAGE_SIZE && fi->fh != SERVICE_HANDLE_SELF && offset >= 0 &&
+        data_refuses_readahead(service, ino, size, (uint64_t)offset)) {
+        fuse_reply_err(req, EAGAIN);
+        return;
+    }
     if (offset >= 0 && size <= SERVICE_TRANSFER_MAX)
         job = calloc(1, sizeof(*job));
     if (!job) {

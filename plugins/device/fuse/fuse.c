@@ -212,6 +212,11 @@ static struct file *fuse_file_new(struct service *service, const struct drafter_
            spec->backend.struct_size && spec->backend.struct_size < sizeof(file->backend)
                ? spec->backend.struct_size
                : sizeof(file->backend));
+    file->refused = calloc(spec->size / SERVICE_TRANSFER_MAX / 8 + 1, 1);
+    if (!file->refused) {
+        free(file);
+        return NULL;
+    }
     snprintf(file->name, sizeof(file->name), "%s", spec->name);
     clock_gettime(CLOCK_REALTIME, &file->born);
     return file;
@@ -320,6 +325,7 @@ static void fuse_withdraw(void *exposure)
     pthread_mutex_lock(&service->lock);
     service->files[file->ino - SERVICE_FIRST_INO] = NULL;
     pthread_mutex_unlock(&service->lock);
+    free((void *)file->refused);
     free(file);
     fuse_update_readahead(service);
 }
@@ -341,6 +347,7 @@ static int fuse_expose(void *instance, const struct drafter_device_spec *spec, c
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);
     result = fuse_file_add(service, file);
     if (result < 0) {
+        free((void *)file->refused);
         free(file);
         return drafter_error_errno(err, -result, "%s: cannot expose the device", spec->name);
     }

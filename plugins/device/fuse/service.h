@@ -90,6 +90,7 @@ struct file {
     struct timespec born;
     int fd;      /* our own descriptor without readahead; -1 unless DRAFTER_DEVICE_MAPPED */
     int bulk_fd; /* our own descriptor with large readahead; likewise */
+    _Atomic unsigned char *refused; /* a bit per SERVICE_TRANSFER_MAX: readahead was refused in it */
 
     /* protected by service.lock */
     enum drafter_device_hint hint;
