@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which accelerator a VM gets, and the facts about the host's CPU that depend on it.
+ *
+ * A /dev/kvm that opens proves nothing: where KVM has no hardware below it, QEMU may fail to set up
+ * a CPU, or interpret instruction by instruction code that the guest's kernel is made of.  So the
+ * probe runs twenty million instructions in real mode, as every boot does, and expects them to take
+ * no time.
+ */
+#ifndef QEMU_ACCEL_H
+#define QEMU_ACCEL_H
+
+#include <drafter/common.h>
+
+struct accel_choice {
+    bool kvm;
+    char reason[256]; /* one line: why */
+};
+
+/* Runs the probe with this binary and CPU model.  Cannot fail: without proof it is not KVM. */
+void accel_probe(const char *binary, const char *cpu, struct accel_choice *ret_choice);
+
+/* What the host's CPU is called and a hash of the features that a guest of `kvm` sees. */
+void accel_host_cpu(char *name, size_t size, uint64_t *ret_features);
+
+/* A reading of the time stamp counter; two of them give its frequency. */
+struct accel_tsc {
+    uint64_t ticks, ns;
+};
+struct accel_tsc accel_tsc_read(void);
+
+/* kHz from `since` to now; waits when that is too short to be exact. */
+uint64_t accel_tsc_khz(const struct accel_tsc *since);
+
+/* FNV-1a, to be chained; begin with 0. */
+uint64_t accel_hash(uint64_t hash, const void *data, size_t length);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The QEMU process: started, watched and reaped by one thread of its own.
+ *
+ * The thread has two reasons.  PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the
+ * process, and the caller's thread may come and go.  And someone must read what QEMU prints, so
+ * that a chatty one can neither fill the disk nor block: the first part goes to a log file, the end
+ * is kept for error messages.
+ */
+#ifndef QEMU_PROCESS_H
+#define QEMU_PROCESS_H
+
+#include <drafter/common.h>
+#include <pthread.h>
+
+struct process_spec {
+    const char *const *argv;
+    const int *keep_fds;  /* ends with -1 */
+    const char *netns;    /* or NULL */
+    const char *log_path; /* truncated at the start */
+    bool inherit_stdout;  /* the guest's serial port is ours */
+};
+
+struct process {
+    const struct process_spec *spec; /* only until process_start returns */
+    pthread_t watcher;
+    bool started; /* watcher and fields below exist; only the control thread looks */
+    int pidfd, output_fd, log_fd;
+    uint64_t logged;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum { PROCESS_STARTING, PROCESS_RUNNING, PROCESS_ENDED } phase; /* lock */
+    pid_t pid;                                                       /* lock */
+    int status;                                                      /* lock; wait status */
+    struct drafter_error failure;                                    /* lock; of the start */
+    char tail[1024];                                                 /* lock; end of the output */
+    size_t tail_used;                                                /* lock */
+};
+
+int process_start(struct process *process, const struct process_spec *spec,
+                  struct drafter_error *err);
+
+/* The process id, or -ESRCH when it has ended or never was. */
+pid_t process_pid(struct process *process);
+
+/*
+ * If the process has ended, or does within timeout_ms, puts how and its last words in place of the
+ * error and returns -ECHILD; otherwise returns -err->code.
+ */
+int process_explain(struct process *process, unsigned timeout_ms, struct drafter_error *err);
+
+/* Kills and reaps; nothing happens when there is no process. */
+void process_stop(struct process *process);
+
+#endif

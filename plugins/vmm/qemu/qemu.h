@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef QEMU_QEMU_H
+#define QEMU_QEMU_H
+
+#include "accel.h"
+#include "machine.h"
+#include "process.h"
+#include "qmp.h"
+
+enum qemu_accelerator { ACCELERATOR_AUTO, ACCELERATOR_KVM, ACCELERATOR_TCG };
+enum qemu_net { NET_USER, NET_TAP, NET_NONE };
+enum qemu_reset { ON_RESET_REBOOT, ON_RESET_EXIT };
+
+struct qemu_config {
+    const char *binary, *machine, *cpu, *forward, *serial, *extra_args;
+    int accelerator, net, on_reset;
+    bool restrict_net, sandbox, memory_prealloc;
+    uint64_t tb_size, timeout;
+};
+
+/* Services of the guest, each a virtio serial port of this number and a socket. */
+struct qemu_channel {
+    const char *name, *socket, *port;
+};
+#define QEMU_CHANNELS 2
+extern const struct qemu_channel qemu_channels[QEMU_CHANNELS];
+
+enum qemu_phase {
+    QEMU_STOPPED,
+    QEMU_RUNNING,
+    QEMU_PAUSED,
+    QEMU_SAVED,    /* paused, and saved_fd holds the state */
+    QEMU_INCOMING, /* waits for load() */
+    QEMU_BROKEN,   /* a load failed: only stop() is left */
+};
+
+struct qemu_vmm {
+    const struct qemu_config *config;
+    char *id;
+    struct accel_tsc created;
+    char version[64];          /* "" until asked for */
+    struct accel_choice accel; /* reason "" until probed */
+
+    enum qemu_phase phase;
+    struct machine machine;
+    char *directory; /* of the VM */
+    struct process process;
+    struct qmp qmp;
+    int saved_fd; /* memory file with the stream of the last save, or -1 */
+};
+
+/* Deadline of one control operation that starts now. */
+uint64_t qemu_deadline(const struct qemu_vmm *vmm);
+
+/* facts.c: what the host has; answers are kept. */
+int qemu_version(struct qemu_vmm *vmm, struct drafter_error *err);
+int qemu_accelerator(struct qemu_vmm *vmm, bool *ret_kvm, struct drafter_error *err);
+const char *qemu_cpu(const struct qemu_config *config, bool kvm);
+int qemu_facts(void *instance, struct drafter_vmm_facts *ret_facts, struct drafter_error *err);
+
+/* start.c: the way from a spec to a process that answers. */
+int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+               struct drafter_error *err);
+void qemu_stop(void *instance);
+
+/* socket.c: sockets in a directory, however long its path is. */
+int socket_listen(const char *directory, const char *name, int *ret_fd, struct drafter_error *err);
+int socket_connect(const char *directory, const char *name, int *ret_fd, struct drafter_error *err);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A client of the QEMU Machine Protocol: one JSON object a line, commands answered in order, events
+ * in between.  No thread: events are looked at whenever an answer or an event is waited for.
+ *
+ * QEMU is run by us but executes a guest that may be hostile, so what it says is parsed as
+ * untrusted: lines are bounded, forms are checked, every wait has a deadline (in terms of
+ * drafter_now_ns).
+ */
+#ifndef QEMU_QMP_H
+#define QEMU_QMP_H
+
+#include <drafter/common.h>
+#include <jansson.h>
+
+#define QMP_LINE_MAX ((size_t)1 << 20)
+
+enum qmp_migration {
+    QMP_MIGRATION_NONE,
+    QMP_MIGRATION_ACTIVE,
+    QMP_MIGRATION_DONE,
+    QMP_MIGRATION_FAILED
+};
+
+struct qmp {
+    int fd;
+    char *buffer; /* received, not consumed */
+    size_t used, capacity;
+    uint64_t last_id; /* of the command sent last */
+    enum qmp_migration migration;
+};
+
+enum qmp_type { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
+
+/* One parsed line.  The other pointers point into `root`, which qmp_message_release frees. */
+struct qmp_message {
+    enum qmp_type type;
+    json_t *root;
+    json_t *value;      /* of a return */
+    const char *text;   /* description of an error, name of an event */
+    const char *status; /* of a MIGRATION event, or NULL */
+    uint64_t id;        /* of the command answered; 0 when it has none */
+};
+
+/* Parses one line without its end; -EBADMSG for anything that QMP does not have. */
+int qmp_parse(const char *line, size_t length, struct qmp_message *ret_message);
+void qmp_message_release(struct qmp_message *message);
+
+/* Takes `fd` in any case, reads the greeting and enters command mode. */
+int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err);
+void qmp_close(struct qmp *qmp);
+
+/* Sends a command, with `pass_fd` when not negative.  Takes `arguments`, which may be NULL. */
+int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
+             uint64_t deadline, struct drafter_error *err);
+
+/*
+ * Waits for the answer to the command with this id.  The value is a new reference; `ret_value` may
+ * be NULL.  -EPIPE: QEMU is gone.
+ */
+int qmp_receive(struct qmp *qmp, uint64_t id, uint64_t deadline, json_t **ret_value,
+                struct drafter_error *err);
+
+/* qmp_send and qmp_receive of a command whose value does not matter. */
+int qmp_execute(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
+                uint64_t deadline, struct drafter_error *err);
+
+/* Waits for the end of a migration; forget what earlier ones left with qmp->migration first. */
+int qmp_wait_migration(struct qmp *qmp, uint64_t deadline, struct drafter_error *err);
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cmdline.h"
+#include "qemu.h"
+#include "util/cleanup.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTROL_SOCKET "qmp.sock"
+#define TSC_DRIFT_PPM 500 /* beyond what NTP corrects */
+
+/* ---- the machine */
+
+static int boot_machine(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                        struct machine *machine, struct drafter_error *err)
+{
+    bool kvm;
+    int result = qemu_accelerator(vmm, &kvm, err);
+
+    if (result < 0)
+        return result;
+    snprintf(machine->type, sizeof(machine->type), "%s", vmm->config->machine);
+    snprintf(machine->accel, sizeof(machine->accel), "%s", kvm ? "kvm" : "tcg");
+    snprintf(machine->cpu, sizeof(machine->cpu), "%s", qemu_cpu(vmm->config, kvm));
+    machine->tsc_khz = accel_tsc_khz(&vmm->created);
+    if (spec->tap)
+        machine->nic = MACHINE_NIC_TAP;
+    else if (vmm->config->net == NET_USER)
+        machine->nic = MACHINE_NIC_USER;
+    else if (vmm->config->net == NET_TAP)
+        return drafter_error_set(err, EINVAL, "net = tap: there is no tap interface");
+    return machine_from_spec(machine, spec, err);
+}
+
+/* The counter of a VM does not change its pace when the host below it does. */
+static void check_clock(const struct qemu_vmm *vmm, const struct machine *machine)
+{
+    uint64_t here = accel_tsc_khz(&vmm->created), there = machine->tsc_khz;
+    uint64_t difference = here > there ? here - there : there - here;
+
+    if (there && difference * 1000000 / there > TSC_DRIFT_PPM)
+        drafter_log(DRAFTER_LOG_WARNING, vmm->id,
+                    "the VM was booted at a TSC of %" PRIu64 " kHz, this host's has %" PRIu64
+                    " kHz: its clock will drift",
+                    there, here);
+}
+
+static int saved_machine(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                         struct machine *machine, struct drafter_error *err)
+{
+    static const char *const forced[] = {NULL, "kvm", "tcg"};
+    const char *accel = forced[vmm->config->accelerator];
+    struct machine wanted = {0};
+    int result = machine_from_spec(&wanted, spec, err);
+
+    if (result == 0)
+        result = machine_parse(spec->machine_config, machine, err);
+    if (result == 0)
+        result = machine_check(machine, &wanted, err);
+    if (result < 0)
+        return result;
+    if (accel && strcmp(machine->accel, accel) != 0)
+        return drafter_error_set(err, EINVAL, "the saved VM ran under %s, here it would under %s",
+                                 machine->accel, accel);
+    if (machine->nic == MACHINE_NIC_TAP && !spec->tap)
+        return drafter_error_set(err, EINVAL,
+                                 "the saved VM had a tap interface and needs one again");
+    if (machine->nic == MACHINE_NIC_USER && !spec->tap && vmm->config->net != NET_USER)
+        return drafter_error_set(err, EINVAL,
+                                 "the saved VM has a network card: it needs net = user");
+    return 0;
+}
+
+static int choose_machine(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                          enum drafter_vmm_start how, struct drafter_error *err)
+{
+    struct machine machine = {0};
+    int result = how == DRAFTER_VMM_BOOT ? boot_machine(vmm, spec, &machine, err)
+                                         : saved_machine(vmm, spec, &machine, err);
+
+    if (result == 0)
+        vmm->machine = machine;
+    return result;
+}
+
+/* ---- the process */
+
+struct sockets {
+    int qmp, channels[QEMU_CHANNELS];
+};
+
+static void close_sockets(struct sockets *sockets)
+{
+    if (sockets->qmp >= 0)
+        close(sockets->qmp);
+    for (size_t i = 0; i < QEMU_CHANNELS; i++) {
+        if (sockets->channels[i] >= 0)
+            close(sockets->channels[i]);
+    }
+}
+
+static int open_sockets(const char *directory, struct sockets *sockets, struct drafter_error *err)
+{
+    int result = socket_listen(directory, CONTROL_SOCKET, &sockets->qmp, err);
+
+    for (size_t i = 0; i < QEMU_CHANNELS && result == 0; i++)
+        result = socket_listen(directory, qemu_channels[i].socket, &sockets->channels[i], err);
+    return result;
+}
+
+static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                 enum drafter_vmm_start how, const struct sockets *sockets,
+                 struct drafter_error *err)
+{
+    struct cmdline cmdline = {0};
+    struct cmdline_input input = {.config = vmm->config,
+                                  .spec = spec,
+                                  .machine = &vmm->machine,
+                                  .how = how,
+                                  .tsc_khz = vmm->machine.tsc_khz,
+                                  .qmp_fd = sockets->qmp};
+    int keep_fds[QEMU_CHANNELS + 2] = {sockets->qmp};
+    char log_path[PATH_MAX];
+    int result;
+
+    for (size_t i = 0; i < QEMU_CHANNELS; i++)
+        keep_fds[i + 1] = input.channel_fds[i] = sockets->channels[i];
+    keep_fds[QEMU_CHANNELS + 1] = -1;
+    snprintf(log_path, sizeof(log_path), "%s/qemu.log", spec->directory);
+    result = cmdline_build(&cmdline, &input, err);
+    if (result == 0)
+        result = process_start(
+            &vmm->process,
+            &(struct process_spec){.argv = (const char *const *)cmdline.words,
+                                   .keep_fds = keep_fds,
+                                   .netns = spec->netns,
+                                   .log_path = log_path,
+                                   .inherit_stdout = strcmp(vmm->config->serial, "stdio") == 0},
+            err);
+    cmdline_release(&cmdline);
+    return result;
+}
+
+/* The answers come in one go with the greeting's; RAM is a shared file and no part of the stream.
+ */
+static int set_up_control(struct qemu_vmm *vmm, int fd, uint64_t deadline,
+                          struct drafter_error *err)
+{
+    int result = qmp_open(&vmm->qmp, fd, deadline, err);
+    json_t *capabilities;
+
+    if (result < 0)
+        return result;
+    capabilities = json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
+                             "x-ignore-shared", "state", 1, "capability", "events", "state", 1);
+    return qmp_execute(&vmm->qmp, "migrate-set-capabilities", capabilities, -1, deadline, err);
+}
+
+static int launch(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                  enum drafter_vmm_start how, struct drafter_error *err)
+{
+    uint64_t timeout_ms = spec->timeout_ms ? spec->timeout_ms : vmm->config->timeout / 1000000;
+    uint64_t deadline = drafter_now_ns() + timeout_ms * 1000000;
+    struct sockets sockets = {.qmp = -1, .channels = {-1, -1}};
+    int fd = -1, result = open_sockets(spec->directory, &sockets, err);
+
+    /* Connected before QEMU runs: the greeting is awaited, not looked for. */
+    if (result == 0)
+        result = socket_connect(spec->directory, CONTROL_SOCKET, &fd, err);
+    if (result == 0)
+        result = spawn(vmm, spec, how, &sockets, err);
+    close_sockets(&sockets); /* now an end of QEMU ends the connections */
+    if (result == 0)
+        return set_up_control(vmm, fd, deadline, err);
+    if (fd >= 0)
+        close(fd);
+    return result;
+}
+
+static int check_spec(const struct drafter_vmm_spec *spec, struct drafter_error *err)
+{
+    if (!spec->memory || !spec->kernel || !spec->directory || !spec->name)
+        return drafter_error_set(err, EINVAL,
+                                 "a VM needs a name, a directory, memory and a kernel");
+    if (strlen(spec->directory) > PATH_MAX - 64)
+        return drafter_error_set(err, ENAMETOOLONG, "the VM's directory");
+    return 0;
+}
+
+int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+               struct drafter_error *err)
+{
+    struct qemu_vmm *vmm = instance;
+    int result = check_spec(spec, err);
+
+    if (vmm->phase != QEMU_STOPPED)
+        return drafter_error_set(err, EBUSY, "the VM was started already");
+    if (result == 0)
+        result = choose_machine(vmm, spec, how, err);
+    if (result < 0)
+        return result;
+    vmm->directory = strdup(spec->directory);
+    if (!vmm->directory)
+        return drafter_error_errno(err, ENOMEM, "VM");
+    result = launch(vmm, spec, how, err);
+    if (result == -EPIPE)
+        result = process_explain(&vmm->process, 2000, err);
+    if (result < 0) {
+        qemu_stop(vmm);
+        return result;
+    }
+    vmm->phase = how == DRAFTER_VMM_BOOT ? QEMU_RUNNING : QEMU_INCOMING;
+    if (how == DRAFTER_VMM_RESTORE)
+        check_clock(vmm, &vmm->machine);
+    return 0;
+}
+
+/* ---- the end */
+
+static void remove_file(const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+
+    if (snprintf(path, sizeof(path), "%s/%s", directory, name) < (int)sizeof(path))
+        unlink(path);
+}
+
+void qemu_stop(void *instance)
+{
+    struct qemu_vmm *vmm = instance;
+
+    process_stop(&vmm->process);
+    qmp_close(&vmm->qmp);
+    if (vmm->directory) {
+        remove_file(vmm->directory, CONTROL_SOCKET);
+        for (size_t i = 0; i < QEMU_CHANNELS; i++)
+            remove_file(vmm->directory, qemu_channels[i].socket);
+        if (strncmp(vmm->config->serial, "unix:", 5) == 0)
+            unlink(vmm->config->serial + 5);
+    }
+    free(vmm->directory);
+    vmm->directory = NULL;
+    if (vmm->saved_fd >= 0)
+        close(vmm->saved_fd);
+    vmm->saved_fd = -1;
+    vmm->phase = QEMU_STOPPED;
+}
