@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "vmm.h"
 #include "util/io.h"
+#include "vmm.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -107,8 +107,8 @@ void vm_load(struct vm *vm, int state_fd)
 /* ---- heartbeats */
 
 /*
- * Scans the serial log: the number of the first and last whole heartbeat line, 0 for none.  A restored
- * guest may begin in the middle of a line.
+ * Scans the serial log: the number of the first and last whole heartbeat line, 0 for none.  A
+ * restored guest may begin in the middle of a line.
  */
 static bool scan(const struct vm *vm, unsigned long *ret_first, unsigned long *ret_last)
 {
@@ -131,8 +131,8 @@ static bool scan(const struct vm *vm, unsigned long *ret_first, unsigned long *r
         sound = sound && strncmp(line, "BAD", 3) != 0;
         if (sscanf(line, "HB %lu ", &beat) != 1)
             continue;
-        ck_assert_msg(!*ret_last || beat == *ret_last + 1, "after heartbeat %lu came %lu", *ret_last,
-                      beat);
+        ck_assert_msg(!*ret_last || beat == *ret_last + 1, "after heartbeat %lu came %lu",
+                      *ret_last, beat);
         *ret_first = *ret_first ? *ret_first : beat;
         *ret_last = beat;
     }

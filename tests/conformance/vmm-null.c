@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What only the null VMM promises: it notices each wrong page, and it fails on request. */
-#include "vmm.h"
 #include "util/io.h"
+#include "vmm.h"
 #include <fcntl.h>
 #include <stdio.h>
 
@@ -71,7 +71,7 @@ START_TEST(a_stale_page_is_named_with_its_version)
 {
     int state, memory;
     struct vm *vm = saved(subject, &state, &memory);
-    char (*before)[DRAFTER_PAGE_SIZE] = malloc(subject->memory_size), now[DRAFTER_PAGE_SIZE];
+    char(*before)[DRAFTER_PAGE_SIZE] = malloc(subject->memory_size), now[DRAFTER_PAGE_SIZE];
     uint64_t pages = subject->memory_size / DRAFTER_PAGE_SIZE, page;
 
     ck_assert_ptr_nonnull(before);
@@ -192,7 +192,8 @@ END_TEST
 START_TEST(drives_are_part_of_the_pattern)
 {
     struct vmm_subject with_drive = *subject;
-    struct drafter_vmm_device drive = {.name = "disk", .path = conformance_path("disk"), .drive = true};
+    struct drafter_vmm_device drive = {
+        .name = "disk", .path = conformance_path("disk"), .drive = true};
     struct vm *first, *second;
     char zeros[DRAFTER_PAGE_SIZE] = {0};
     int disk = open(drive.path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), state;

@@ -123,14 +123,14 @@ START_TEST(drives_in_another_order_are_refused)
                                           {.name = "b", .path = "/dev/null", .drive = true}};
     struct vm *vm = vm_new(subject, NULL);
     struct drafter_error err = {0};
+    char other[2048];
 
     vm_boot(vm);
-    replaced(vm->machine_config, "drives=", "drives=b,a", vm->machine_config,
-             sizeof(vm->machine_config));
+    replaced(vm->machine_config, "drives=", "drives=b,a", other, sizeof(other));
     vmm_stop(vm->vmm);
     vm->spec.devices = drives;
     vm->spec.device_count = 2;
-    vm->spec.machine_config = vm->machine_config;
+    vm->spec.machine_config = other;
     conformance_expect_error(vmm_start(vm->vmm, &vm->spec, DRAFTER_VMM_RESTORE, &err), EINVAL, &err,
                              "drive 1");
     vm_free(vm);

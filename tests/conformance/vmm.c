@@ -261,7 +261,8 @@ START_TEST(a_state_is_read_from_a_pipe_and_may_end_in_zeros)
 END_TEST
 
 /* Loading this must fail, leave a stoppable VM, and a good state must load afterwards. */
-static void expect_refused_state(struct vm *vm, const struct vm *from, const char *data, size_t length)
+static void expect_refused_state(struct vm *vm, const struct vm *from, const char *data,
+                                 size_t length)
 {
     struct drafter_error err = {0};
     pid_t pid;

@@ -38,7 +38,8 @@ void vm_resume(struct vm *vm);
 int vm_save(struct vm *vm);
 void vm_load(struct vm *vm, int state_fd);
 
-/* Number of the last heartbeat; fails the test when they are not consecutive or the guest complains. */
+/* Number of the last heartbeat; fails the test when they are not consecutive or the guest
+ * complains. */
 unsigned long vm_beats(const struct vm *vm);
 
 /* The first heartbeat in this VM's log; waits for it. */
