@@ -94,7 +94,7 @@ static void first_line(int fd, char *line, size_t size)
 static void refuse(struct accel_choice *choice, const char *why, const char *detail)
 {
     choice->kvm = false;
-    snprintf(choice->reason, sizeof(choice->reason), "KVM is not used: %s%s%.180s", why,
+    snprintf(choice->reason, sizeof(choice->reason), "KVM is not used: %s%s%.160s", why,
              *detail ? ": " : "", detail);
 }
 
