@@ -99,6 +99,7 @@ static void apply_entry(const struct config_section *section, struct config_entr
             entry->used = true;
         else if (!known)
             unknown_key(section, entry, table, also, fault);
+        entry->faulty |= fault->code != 0;
         return;
     }
     entry->used = true;
@@ -207,6 +208,7 @@ int config_check_kinds_all(const struct config *config, const char *const *kinds
         if (listed(kinds, config->sections[i]->kind))
             continue;
         unknown_kind(config->sections[i], kinds, &fault);
+        config->sections[i]->faulty = true;
         if (!note(&outcome, &fault))
             break;
     }
@@ -224,6 +226,8 @@ static bool check_section_used(const struct config_section *section, struct outc
     struct drafter_error fault = {0};
     char title[160];
 
+    if (section->faulty)
+        return true;
     config_section_title(section, title, sizeof(title));
     if (!section->used) {
         drafter_error_set(&fault, EINVAL, "%s: nothing uses section %s",
@@ -233,7 +237,7 @@ static bool check_section_used(const struct config_section *section, struct outc
     for (size_t i = 0; i < section->entry_count; i++) {
         const char *key = section->entries[i].key;
 
-        if (section->entries[i].used)
+        if (section->entries[i].used || section->entries[i].faulty)
             continue;
         drafter_error_set(&fault, EINVAL, "%s: nothing uses key '%.64s' in %s",
                           config_where(section, key), key, title);

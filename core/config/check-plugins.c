@@ -13,38 +13,31 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifndef DEFAULT_TRANSPORT
-#define DEFAULT_TRANSPORT "tcp"
-#endif
-#ifndef DEFAULT_STORAGE
-#define DEFAULT_STORAGE "file"
-#endif
-#ifndef DEFAULT_OVERLAY
-#define DEFAULT_OVERLAY "cow"
-#endif
-#ifndef DEFAULT_EXPOSURE
-#define DEFAULT_EXPOSURE "fuse"
-#endif
-#ifndef DEFAULT_VMM
-#define DEFAULT_VMM "qemu"
-#endif
-
-/* A plain [device] is no such section: [device:ID] is a device of the VM, not the plugin showing it. */
+/* [device:ID] is none of them: that is a device of the VM, not the plugin that shows it. */
 static const struct plugin_section {
     const char *section;
     enum drafter_kind kind;
-    const char *fallback; /* NULL: must be named */
 } plugin_sections[] = {
-    {"transport", DRAFTER_KIND_TRANSPORT, DEFAULT_TRANSPORT},
-    {"storage", DRAFTER_KIND_STORAGE, DEFAULT_STORAGE},
-    {"network", DRAFTER_KIND_NETWORK, NULL},
-    {"device-plugin", DRAFTER_KIND_DEVICE, DEFAULT_EXPOSURE},
-    {"vmm", DRAFTER_KIND_VMM, DEFAULT_VMM},
+    {"transport", DRAFTER_KIND_TRANSPORT}, {"storage", DRAFTER_KIND_STORAGE},
+    {"network", DRAFTER_KIND_NETWORK},     {"exposure", DRAFTER_KIND_DEVICE},
+    {"vmm", DRAFTER_KIND_VMM},
 };
 #define SECTION_COUNT (sizeof(plugin_sections) / sizeof(*plugin_sections))
 
-const char *const check_plugin_sections[] = {"transport",     "storage", "network",
-                                             "device-plugin", "vmm",     NULL};
+static const char *section_of(enum drafter_kind kind)
+{
+    for (size_t i = 0; i < SECTION_COUNT; i++)
+        if (plugin_sections[i].kind == kind)
+            return plugin_sections[i].section;
+    return "";
+}
+
+/* What a plugin that is not there would make of its section nobody knows. */
+static void give_up(const struct config_section *section)
+{
+    if (section)
+        ((struct config_section *)section)->faulty = true;
+}
 
 static void title_of(enum drafter_kind kind, const struct config_section *section,
                      const char *plugin, char *buffer, size_t size)
@@ -122,6 +115,7 @@ void check_plugin(struct check *check, enum drafter_kind kind, const struct conf
         title_of(kind, section, "", what, sizeof(what));
         check_add(check, CHECK_ERROR, what, "add plugin = NAME", "%s names no plugin",
                   section ? config_where(section, NULL) : "the configuration");
+        give_up(section);
         return;
     }
     title_of(kind, section, name, what, sizeof(what));
@@ -130,26 +124,34 @@ void check_plugin(struct check *check, enum drafter_kind kind, const struct conf
             drafter_error_wrap(&err, "%s", config_where(section, "plugin"));
         check_add(check, level, what, "install it, or name one that `drafter plugins` lists", "%s",
                   err.message);
+        give_up(section);
         return;
     }
     apply_and_probe(check, plugin, section, also, level, what);
     plugin_unload(plugin);
 }
 
+void check_reference(struct check *check, const struct config *config, enum drafter_kind kind,
+                     const char *id, bool needed)
+{
+    if (!config_section(config, section_of(kind), id))
+        check_plugin(check, kind, NULL, id, NULL, needed);
+}
+
 /* Follows `next` down; more steps than sections is a circle. */
-static void check_chain(struct check *check, const struct config *config,
+static void check_chain(struct check *check, const struct config *config, enum drafter_kind kind,
                         const struct config_section *section)
 {
     const struct config_section *at = section;
     const char *next = config_value(section, "next");
     char title[160];
 
-    config_section_title(section, title, sizeof(title));
-    if (next && !config_section(config, section->kind, next))
-        check_add(check, CHECK_ERROR, title, NULL, "%s: there is no section [%s:%s]",
-                  config_where(section, "next"), section->kind, next);
+    if (!next)
+        return;
+    check_reference(check, config, kind, next, true);
     for (size_t steps = 0; at && (next = config_value(at, "next")); steps++) {
         if (steps > config->section_count) {
+            config_section_title(section, title, sizeof(title));
             check_add(check, CHECK_ERROR, title, "end the chain with a section without next",
                       "%s: the sections lie over each other in a circle",
                       config_where(section, "next"));
@@ -165,14 +167,11 @@ void check_plugins(struct check *check, const struct config *config)
 
     for (size_t i = 0; i < SECTION_COUNT; i++) {
         const struct plugin_section *entry = &plugin_sections[i];
-        const struct config_section *section = config_next(config, entry->section, NULL);
+        const struct config_section *section = NULL;
 
-        if (!section && entry->fallback)
-            check_plugin(check, entry->kind, NULL, entry->fallback, NULL, false);
-        for (; section; section = config_next(config, entry->section, section)) {
-            check_plugin(check, entry->kind, section, entry->fallback, also, true);
-            check_chain(check, config, section);
+        while ((section = config_next(config, entry->section, section))) {
+            check_plugin(check, entry->kind, section, NULL, also, true);
+            check_chain(check, config, entry->kind, section);
         }
     }
-    check_plugin(check, DRAFTER_KIND_STORAGE, NULL, DEFAULT_OVERLAY, NULL, false);
 }

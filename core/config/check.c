@@ -3,7 +3,7 @@
 
 #include "command.h"
 #include "config/tree.h"
-#include "role/role.h"
+#include "role/node.h"
 #include "util/cleanup.h"
 #include "util/probe.h"
 
@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define KINDS_MAX 64
 
 struct check {
     json_t *findings; /* NULL: print them as they come */
@@ -63,50 +61,11 @@ bool check_apply(struct check *check, const struct config_section *section,
     return ret == 0;
 }
 
-static void add_kinds(const char **kinds, size_t *count, const char *const *more)
-{
-    for (; more && *more && *count < KINDS_MAX - 1; more++)
-        kinds[(*count)++] = *more;
-}
-
 static void check_kinds(struct check *check, const struct config *config)
 {
-    static const char *const common[] = {"device", NULL};
-    const char *kinds[KINDS_MAX] = {NULL};
     struct config_report report = {0};
-    size_t count = 0;
 
-    add_kinds(kinds, &count, common);
-    add_kinds(kinds, &count, check_plugin_sections);
-    add_kinds(kinds, &count, role_names);
-    for (const struct check_role *role = check_roles; role->section; role++) {
-        const char *const own[] = {role->section, NULL};
-
-        add_kinds(kinds, &count, own);
-        add_kinds(kinds, &count, role->sections);
-    }
-    config_check_kinds_all(config, kinds, &report, NULL);
-    check_add_report(check, "configuration", &report);
-}
-
-static void check_role(struct check *check, const struct config *config)
-{
-    struct config_report report = {0};
-    unsigned found = 0;
-
-    for (const struct check_role *role = check_roles; role->section; role++) {
-        const struct config_section *section = config_next(config, role->section, NULL);
-
-        if (!section)
-            continue;
-        if (found++ > 0)
-            check_add(check, CHECK_ERROR, role->section, "write one file for each role",
-                      "%s: the file names a second role", config_where(section, NULL));
-        role->run(check, config, section);
-    }
-    if (found == 0)
-        return; /* a role without checks of its own: nobody knows which keys it uses */
-    config_check_used(config, &report, NULL);
+    config_check_kinds_all(config, node_section_kinds, &report, NULL);
     check_add_report(check, "configuration", &report);
 }
 
@@ -180,7 +139,7 @@ int command_check(const char *config_path, bool json, struct drafter_error *err)
     if (config) {
         check_kinds(&check, config);
         check_plugins(&check, config);
-        check_role(&check, config);
+        check_roles(&check, config);
         check_access(&check, config_path, config);
     }
     check_host(&check);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * `drafter check`: finds every fault of a configuration and of the host before anything starts, and
- * changes nothing.  Roles add what only they know through check_roles.
+ * changes nothing.  A role says what only it knows in check-roles.c.
  */
 #ifndef CONFIG_CHECK_H
 #define CONFIG_CHECK_H
@@ -32,19 +32,17 @@ bool check_apply(struct check *check, const struct config_section *section,
                  const struct drafter_option *table, const char *const *also, void *target,
                  size_t size);
 
-/* What a role knows about its part of the configuration. */
-struct check_role {
-    const char *section; /* kind of the section that makes a configuration one of this role */
-    const char *const *sections; /* further kinds that the role reads; NULL-terminated, or NULL */
-    void (*run)(struct check *check, const struct config *config,
-                const struct config_section *section);
-};
+/*
+ * The instance that `[kind:id]` describes was checked by check_plugins; without such a section `id` is
+ * the name of a plugin, which is checked on its defaults.
+ */
+void check_reference(struct check *check, const struct config *config, enum drafter_kind kind,
+                     const char *id, bool needed);
 
-/* All roles; an entry without section ends the table.  In check-roles.c. */
-extern const struct check_role check_roles[];
-
-/* check-plugins.c: all sections of plugins, and the default plugins that no section names. */
+/* check-plugins.c: all sections of plugins. */
 void check_plugins(struct check *check, const struct config *config);
-extern const char *const check_plugin_sections[]; /* NULL-terminated */
+
+/* check-roles.c: [drafter], the section of the role and the plugins it uses, the devices. */
+void check_roles(struct check *check, const struct config *config);
 
 #endif

@@ -15,6 +15,7 @@ struct config_entry {
     unsigned line; /* 0 for a value that did not come from the file */
     bool used;     /* an option table knew it, or config_value asked for it */
     bool secret;   /* an option table said so: never printed */
+    bool faulty;   /* reported already: config_check_used says nothing more */
 };
 
 struct config_section {
@@ -22,7 +23,8 @@ struct config_section {
     char *kind; /* "device" of [device:memory] */
     char *id;   /* "memory", or "" */
     unsigned line;
-    bool used; /* a table was applied to it or a value asked for */
+    bool used;   /* a table was applied to it or a value asked for */
+    bool faulty; /* reported already, with all its keys */
     struct config_entry *entries;
     size_t entry_count;
 };

@@ -17,9 +17,9 @@ struct unit {
 static const struct unit size_units[] = {
     {"", 1},
     {"k", UINT64_C(1) << 10},
-    {"m", UINT64_C(1) << 20},
-    {"g", UINT64_C(1) << 30},
-    {"t", UINT64_C(1) << 40},
+    {"M", UINT64_C(1) << 20},
+    {"G", UINT64_C(1) << 30},
+    {"T", UINT64_C(1) << 40},
     {NULL, 0},
 };
 

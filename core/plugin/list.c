@@ -47,7 +47,7 @@ static void print_row(const char *file, enum drafter_kind kind, const char *name
     const struct drafter_plugin *descriptor = plugin ? &plugin->descriptor : NULL;
 
     if (descriptor)
-        printf("%-10s %-12s %-8s %-44s %s\n", plugin_kind_name(kind), name,
+        printf("%-10s %-12s %-8s %-64s %s\n", plugin_kind_name(kind), name,
                descriptor->version ? descriptor->version : "-",
                descriptor->summary ? descriptor->summary : "-", file);
     else
@@ -136,7 +136,7 @@ static int describe_name(const char *name, struct listing *listing, struct draft
 static int list_all(struct listing *listing)
 {
     if (!listing->json)
-        printf("%-10s %-12s %-8s %-44s %s\n", "KIND", "NAME", "VERSION", "SUMMARY", "PATH");
+        printf("%-10s %-12s %-8s %-64s %s\n", "KIND", "NAME", "VERSION", "SUMMARY", "PATH");
     return search_each(visit, listing);
 }
 

@@ -187,11 +187,13 @@ static int copy_descriptor(const char *file, const struct drafter_plugin *found,
 
     memset(copy, 0, sizeof(*copy));
     memcpy(copy, found, size);
-    if (!copy->ops || copy->ops_size < sizeof(void *) || copy->ops_size > STRUCT_SIZE_MAX)
+    if (!copy->ops)
+        return drafter_error_set(err, ENOEXEC, "%s: found no table of operations, wanted one", file);
+    if (copy->ops_size < sizeof(void *) || copy->ops_size > STRUCT_SIZE_MAX)
         return drafter_error_set(err, ENOEXEC,
-                                 "%s: found %s operations table of %u bytes, wanted up to %zu",
-                                 file, copy->ops ? "an" : "no", (unsigned)copy->ops_size,
-                                 kind->ops_size);
+                                 "%s: found a table of operations of %u bytes, wanted %zu to %u",
+                                 file, (unsigned)copy->ops_size, sizeof(void *),
+                                 (unsigned)STRUCT_SIZE_MAX);
     plugin->ops = calloc(1, kind->ops_size);
     if (!plugin->ops)
         return drafter_error_errno(err, ENOMEM, "%s", file);
@@ -219,6 +221,17 @@ static void loaded_free(struct loaded *entry)
     free(entry);
 }
 
+/* dlerror() begins with the path where the linker got as far as that. */
+static const char *load_error(const char *path)
+{
+    const char *message = dlerror();
+    size_t length = strlen(path);
+
+    if (strncmp(message, path, length) == 0 && strncmp(message + length, ": ", 2) == 0)
+        return message + length + 2;
+    return message;
+}
+
 static int open_object(const char *file, struct plugin *plugin,
                        const struct drafter_plugin **ret_found, struct drafter_error *err)
 {
@@ -228,7 +241,7 @@ static int open_object(const char *file, struct plugin *plugin,
     plugin->handle = dlopen(plugin->path, RTLD_NOW | RTLD_LOCAL);
     if (!plugin->handle)
         return drafter_error_set(err, ENOEXEC, "%s: found an object that cannot be loaded: %s",
-                                 file, dlerror());
+                                 file, load_error(plugin->path));
     symbol = dlsym(plugin->handle, "drafter_plugin_entry");
     if (!symbol)
         return drafter_error_set(err, ENOEXEC,

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The null network, through its adapter: a slot has one owner, an owner has one slot. */
+#include "unit.h"
+
+#include "plugin/network.h"
+
+static struct instance *make(const char *const *overrides)
+{
+    struct drafter_error err = {0};
+    struct instance *network = NULL;
+
+    ck_assert_msg(instance_new(DRAFTER_KIND_NETWORK, NULL, "null", overrides, "net", "/", NULL,
+                               &network, &err) == 0,
+                  "%s", err.message);
+    return network;
+}
+
+START_TEST(a_slot_is_empty_but_for_its_name)
+{
+    struct instance *network = make(NULL);
+    struct drafter_network_slot slot;
+
+    memset(&slot, 'x', sizeof(slot));
+    ck_assert_int_eq(network_claim(network, "blue", "vm1", &slot, NULL), 0);
+    ck_assert_str_eq(slot.name, "blue");
+    ck_assert_str_eq(slot.netns, "");
+    ck_assert_str_eq(slot.tap, "");
+    ck_assert_str_eq(slot.mac, "");
+    ck_assert_str_eq(slot.address, "");
+    ck_assert_int_eq(network_announce(network, &slot, NULL), 0);
+    network_release(network, &slot);
+    instance_free(network);
+}
+END_TEST
+
+START_TEST(a_slot_has_one_owner_until_it_is_released)
+{
+    struct instance *network = make(NULL);
+    struct drafter_network_slot slot, other;
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(network_claim(network, "blue", "vm1", &slot, NULL), 0);
+    ck_assert_int_eq(network_claim(network, "blue", "vm2", &other, &err), -EBUSY);
+    ck_assert_str_eq(err.message, "null: slot blue belongs to vm1");
+    ck_assert_int_eq(network_claim(network, "red", "vm1", &other, &err), -EBUSY);
+    ck_assert_str_eq(err.message, "null: vm1 has slot blue already");
+    network_release(network, &slot);
+    ck_assert_int_eq(network_claim(network, "blue", "vm2", &other, NULL), 0);
+    instance_free(network);
+}
+END_TEST
+
+START_TEST(slots_without_a_name_get_free_numbers)
+{
+    static const char *const two[] = {"slots", "2", NULL};
+    struct instance *network = make(two);
+    struct drafter_network_slot first, second, third;
+
+    ck_assert_int_eq(network_claim(network, NULL, "vm1", &first, NULL), 0);
+    ck_assert_int_eq(network_claim(network, NULL, "vm2", &second, NULL), 0);
+    ck_assert_str_eq(first.name, "0");
+    ck_assert_str_eq(second.name, "1");
+    ck_assert_int_eq(network_claim(network, NULL, "vm3", &third, NULL), -EBUSY);
+    network_release(network, &first);
+    ck_assert_int_eq(network_claim(network, NULL, "vm3", &third, NULL), 0);
+    ck_assert_str_eq(third.name, "0");
+    instance_free(network);
+}
+END_TEST
+
+START_TEST(instances_do_not_share_slots)
+{
+    struct instance *one = make(NULL), *two = make(NULL);
+    struct drafter_network_slot slot;
+
+    ck_assert_int_eq(network_claim(one, "blue", "vm1", &slot, NULL), 0);
+    ck_assert_int_eq(network_claim(two, "blue", "vm1", &slot, NULL), 0);
+    instance_free(one);
+    instance_free(two);
+}
+END_TEST
+
+START_TEST(a_claim_can_be_made_to_fail)
+{
+    static const char *const second[] = {"fail-claim-at", "2", NULL};
+    struct instance *network = make(second);
+    struct drafter_network_slot slot;
+
+    ck_assert_int_eq(network_claim(network, NULL, "vm1", &slot, NULL), 0);
+    ck_assert_int_eq(network_claim(network, NULL, "vm2", &slot, NULL), -EIO);
+    ck_assert_int_eq(network_claim(network, NULL, "vm2", &slot, NULL), 0);
+    ck_assert_int_eq(network_claim(network, NULL, "", &slot, NULL), -EINVAL);
+    instance_free(network);
+}
+END_TEST
+
+static void add_tests(TCase *tests)
+{
+    tcase_add_test(tests, a_slot_is_empty_but_for_its_name);
+    tcase_add_test(tests, a_slot_has_one_owner_until_it_is_released);
+    tcase_add_test(tests, slots_without_a_name_get_free_numbers);
+    tcase_add_test(tests, instances_do_not_share_slots);
+    tcase_add_test(tests, a_claim_can_be_made_to_fail);
+}
+
+int main(void)
+{
+    struct drafter_error err = {0};
+    struct plugin *plugin;
+
+    if (plugin_load(DRAFTER_KIND_NETWORK, "null", &plugin, &err) < 0) {
+        printf("%s\n", err.message);
+        return 77;
+    }
+    plugin_unload(plugin);
+    return unit_run("plugin-network", add_tests);
+}
