@@ -35,7 +35,7 @@ bench: all
 	@test -z '$(BENCHES)' || VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)'
 check-valgrind: all
 	@programs=`for t in $(TESTS); do case $$t in *.sh) ;; *) echo $$t;; esac; done`; \
-	test -z "$$programs" || CK_FORK=no CK_DEFAULT_TIMEOUT=120 \
+	test -z "$$programs" || CK_TIMEOUT_MULTIPLIER=10 \
 	    $(MAKE) check TESTS="$$programs" LOG_COMPILER='$(VALGRIND_LOG_COMPILER)'
 
 .PHONY: check-root soak bench check-valgrind

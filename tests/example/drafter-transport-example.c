@@ -105,7 +105,7 @@ static int example_open(struct example *example, const char *address, bool liste
 {
     struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000}, forever = {0, 0};
     struct sockaddr_un where;
-    socklen_t length;
+    socklen_t length = 0;
     int fd, result = example_resolve(example, address, &where, &length, err);
 
     if (result < 0)
