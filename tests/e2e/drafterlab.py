@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Peers, registries, links and heartbeats for end-to-end tests and benchmarks; all of it ends with the Lab.
+
+A test reads like this:
+
+    with drafterlab.Lab() as lab:
+        package = lab.package("fill=64 dirty=16 rate=20000 check=1")
+        a = lab.peer("a", package)
+        b = lab.peer("b", connect=a)
+        b.wait("arrived")
+
+Standard library only. Everything lives in one temporary directory; all traffic stays on the loopback interface. What a
+VM does is told by its heartbeats, which drafter-heartbeats stamps, not by what drafter says of itself.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "bench"))
+os.environ.setdefault("top_builddir", os.environ.get("abs_top_builddir", str(TESTS.parent)))
+
+import benchlib  # noqa: E402  (its place is only known now)
+
+BUILD = pathlib.Path(os.environ["top_builddir"])
+DRAFTER = os.environ.get("DRAFTER", str(BUILD / "core/drafter"))
+os.environ.setdefault("DRAFTER_PLUGIN_PATH", str(BUILD / "plugins/loadable"))
+
+DEVICES = ("kernel", "state", "memory", "config")
+FILES = {"kernel": "vmlinux", "state": "state.bin", "memory": "memory.bin", "config": "config.json"}
+QUIET = "fill=16 dirty=2 rate=1000"  # a guest for tests that are not about memory
+BUSY = "fill=64 dirty=16 rate=40000 check=1"  # proves its memory while it changes it
+PATIENCE = 60  # s for anything that should happen at once; machines of tests are busy
+
+
+class Failure(Exception):
+    """An expectation that was not met, in words for whoever reads the test's log."""
+
+
+def check(condition, text):
+    """Says what is checked; the test ends here when it does not hold."""
+    if not condition:
+        raise Failure(text)
+    print(f"ok: {text}", flush=True)
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def need_host():
+    """Skips where no VM can be shown a device file or none can run."""
+    if not shutil.which(benchlib.QEMU):
+        skip(f"{benchlib.QEMU} is not installed")
+    if not os.path.exists("/dev/fuse"):
+        skip("/dev/fuse is missing")
+    if os.geteuid() != 0 and not shutil.which("fusermount3"):
+        skip("neither root nor fusermount3: FUSE files cannot be mounted")
+    if not os.path.exists(DRAFTER):
+        skip(f"{DRAFTER} is not built")
+
+
+def main(test):
+    """Runs a test function with a Lab; its failure is one line and the logs of all nodes."""
+    need_host()
+    lab = Lab()
+    try:
+        with lab:
+            test(lab)
+            lab.check_leaks()
+    except (Failure, benchlib.BenchError, subprocess.TimeoutExpired) as failure:
+        print(f"FAILED: {failure}", flush=True)
+        lab.print_logs()
+        sys.exit(1)
+
+
+def value(text):
+    return {True: "yes", False: "no"}.get(text, text)
+
+
+def section(name, /, **options):
+    lines = [f"{key.replace('_', '-')} = {value(v)}" for key, v in options.items() if v is not None]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+class Node:
+    """One drafter process. Its events are dictionaries; each got `at`, the seconds of CLOCK_MONOTONIC."""
+
+    def __init__(self, lab, name, text):
+        self.lab, self.name, self.events, self.log = lab, name, [], []
+        self.changed = threading.Condition()
+        self.config = lab.path(f"{name}.ini")
+        pathlib.Path(self.config).write_text(text)
+        self.started = time.monotonic()
+        self.child = lab.spawn([DRAFTER, "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        lab.callback(self.reader.join, 10)
+
+    def read(self):
+        offset = time.time() - time.monotonic()
+        with self.child.stderr as stream:
+            for line in stream:
+                text = line.decode(errors="replace").rstrip()
+                with contextlib.suppress(ValueError):
+                    event = json.loads(text)
+                    event["at"] = parse_time(event["time"]) - offset
+                    with self.changed:
+                        self.events.append(event)
+                        self.changed.notify_all()
+                self.log.append(text)
+        with self.changed:
+            self.changed.notify_all()
+
+    def find(self, event, **fields):
+        wanted = {"event": event, **fields}
+        for found in list(self.events):
+            if all(found.get(key) == expected for key, expected in wanted.items()):
+                return found
+        return None
+
+    def wait(self, event, timeout=PATIENCE, **fields):
+        """Returns the event; a node that ends without it is a failure."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while not (found := self.find(event, **fields)):
+                if not self.reader.is_alive() or (self.child.poll() is not None and not self.changed.wait(1)):
+                    raise Failure(f"{self.name} ended with {self.child.poll()} before '{event}': {self.last_line()}")
+                if time.monotonic() > deadline:
+                    raise Failure(f"{self.name}: no '{event}' within {timeout} s")
+                self.changed.wait(0.2)
+        return found
+
+    def exited(self, timeout=PATIENCE):
+        """Waits for the end of the process; returns its status."""
+        status = self.child.wait(timeout)
+        self.reader.join(10)
+        return status
+
+    def stop(self, timeout=PATIENCE):
+        self.child.send_signal(signal.SIGTERM)
+        return self.exited(timeout)
+
+    def kill(self):
+        self.child.kill()
+        return self.exited()
+
+    def messages(self, *levels):
+        return [e["message"] for e in self.events if e.get("level") in levels and "message" in e]
+
+    def last_line(self):
+        return self.log[-1] if self.log else "(it said nothing)"
+
+    @property
+    def address(self):
+        return self.wait("listening")["address"]
+
+    @property
+    def serial(self):
+        return self.lab.path(f"{self.name}.serial")
+
+    @property
+    def directory(self):
+        return self.lab.path(self.name)
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.child.pid}/fd"))
+
+
+def parse_time(text):
+    """Seconds since 1970 of 2000-01-01T00:00:00.000000Z."""
+    whole, fraction = text.rstrip("Z").split(".")
+    import calendar
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0." + fraction)
+
+
+class Lab(benchlib.Bench):
+    def __init__(self, directory=None):
+        contextlib.ExitStack.__init__(self)
+        shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.dir = pathlib.Path(self.enter_context(
+            tempfile.TemporaryDirectory(prefix="drafter-lab-", dir=directory or shared)))
+        self.callback(self.unmount)
+        self.nodes = []
+
+    # What runs
+
+    def node(self, name, text):
+        node = Node(self, name, text)
+        self.nodes.append(node)
+        return node
+
+    def drafter_section(self, name, role, vm="vm", **more):
+        return section("drafter", role=role, name=vm, run_directory=self.path(f"run/{name}"),
+                       state_directory=self.path(f"state/{name}"), log_level="debug", **more)
+
+    def snapshot(self, words, memory="128M", settle="300ms", name="snapshotter", directory=None, vmm=None):
+        """Boots the test guest and makes a package of it, however far it got; returns its directory."""
+        directory = directory or self.path("booted")
+        os.makedirs(directory, exist_ok=True)
+        devices = [section(f"device:{d}", input=self.guest_kernel() if d == "kernel" else None,
+                           output=f"{directory}/{FILES[d]}") for d in DEVICES]
+        node = self.node(name, "".join([
+            self.drafter_section(name, "snapshotter"), section("vmm:vm", plugin="qemu", accelerator="tcg", **(vmm or {})),
+            section("snapshotter", vmm="vm", memory_size=memory, boot_args=self.guest_append(words), liveness=False,
+                    agent=False, settle=settle), *devices]))
+        status = node.exited()
+        if status:
+            raise Failure(f"the snapshotter ended with {status}: {node.last_line()}")
+        return directory
+
+    def package(self, words=QUIET, memory="128M"):
+        """A package of the test guest that has filled its memory."""
+        directory = self.snapshot(words, memory)
+        node = self.peer("packager", directory, listen=None)
+        beats = self.heartbeats(node)
+        beats.wait("ready", "packager", PATIENCE)
+        if node.stop():
+            raise Failure(f"the packager ended badly: {node.last_line()}")
+        benchlib.end(beats.child)
+        shutil.rmtree(self.path("state/packager"), ignore_errors=True)
+        return directory
+
+    def peer(self, name, files=None, connect=None, listen="127.0.0.1:0", devices=None, vmm=None, drafter=None,
+             extra="", copy=True, **options):
+        """A peer on a copy of `files` or on empty files of its own; `connect`: a node or an address.
+
+        `devices` gives more options of devices by name, `vmm` those of the VMM, `options` those of [peer].
+        """
+        directory = self.path(name)
+        os.makedirs(directory, exist_ok=True)
+        if files and copy and str(files) != directory:
+            for file in FILES.values():
+                subprocess.run(["cp", "--sparse=always", f"{files}/{file}", f"{directory}/{file}"], check=True)
+        elif files:
+            directory = str(files)
+        if isinstance(connect, Node):
+            connect = connect.address
+        text = [self.drafter_section(name, "peer", **(drafter or {})),
+                section("vmm:vm", **{"plugin": "qemu", "accelerator": "tcg", "serial": f"unix:{self.path(name)}.serial",
+                                     **(vmm or {})}),
+                section("peer", vmm="vm", listen=listen, connect=connect, **options)]
+        for device in DEVICES:
+            chosen = {"base": f"{directory}/{FILES[device]}", **(devices or {}).get(device, {})}
+            text.append(section(f"device:{device}", **chosen))
+        return self.node(name, "".join(text) + extra)
+
+    def registry(self, name, files, listen="127.0.0.1:0", extra="", **options):
+        text = [self.drafter_section(name, "registry"), section("registry", listen=listen, **options)]
+        text += [section(f"device:{d}", base=f"{files}/{FILES[d]}") for d in DEVICES]
+        return self.node(name, "".join(text) + extra)
+
+    def heartbeats(self, *nodes, log=None):
+        """`nodes`: nodes or names of those to come."""
+        names = [getattr(node, "name", node) for node in nodes]
+        return benchlib.Heartbeats(self, {name: self.path(f"{name}.serial") for name in names},
+                                   ["--log", log] if log else [])
+
+    def link(self, node, rtt_ms=0, rate=None, *options):
+        """A relay in front of a node or an address; returns its address and a function for its control socket."""
+        to = node.address if isinstance(node, Node) else node
+        address, control = self.relay(to, rtt_ms, rate, options)
+        return address, lambda command: relay_command(control, command)
+
+    # What is left behind
+
+    def mounts(self):
+        with open("/proc/self/mounts") as table:
+            return [line.split()[1] for line in table if str(self.dir) in line]
+
+    def processes(self):
+        found = []
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.isdigit() and int(entry) != os.getpid():
+                    words = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if str(self.dir) in words and ("qemu" in words or "--config" in words):
+                        found.append(f"{entry}: {words[:80]}")
+        return found
+
+    def check_leaks(self):
+        """After all nodes ended: no process, mount, socket or run directory of theirs is left."""
+        for node in self.nodes:
+            if node.child.poll() is None:
+                node.stop()
+        check(not self.processes(), f"no process is left {self.processes() or ''}")
+        check(not self.mounts(), f"no mount is left {self.mounts() or ''}")
+        left = [str(path) for path in self.dir.glob("run/*/*")] + [str(path) for path in self.dir.glob("*.serial")]
+        check(not left, f"no run directory or socket is left {left or ''}")
+
+    def unmount(self):
+        for node in getattr(self, "nodes", []):
+            if node.child.poll() is None:
+                benchlib.end(node.child)
+        for line in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(int(line.split(":")[0]), signal.SIGKILL)
+        for mount in self.mounts():
+            subprocess.run(["umount", "-l", mount], check=False, stderr=subprocess.DEVNULL)
+
+    def print_logs(self):
+        for node in self.nodes:
+            print(f"--- log of {node.name} ---")
+            print("\n".join(line for line in node.log[-60:]))
+
+
+def relay_command(control, command):
+    import socket
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(control)
+        client.sendall(command.encode() + b"\n")
+        answer = client.makefile().readline().strip()
+    return json.loads(answer) if command == "stats" else answer
+
+
+def intact(report):
+    """The guest never noticed: checks its whole record."""
+    keys = ("repeated", "rewound", "split_brain", "sweeps_back", "tsc_back", "bad", "chk_bad")
+    check(report["intact"], f"the guest is intact: {({key: report[key] for key in keys})}")
