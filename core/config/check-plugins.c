@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The sections that configure plugins, whatever the role.  A storage section may lie over another one
+ * The sections that configure plugins, whatever the role.  A storage section may lie over another
+ * one
  * (`next = ID`), a transport section likewise; the chain must end.
  */
 #include "config/check.h"
@@ -18,8 +19,10 @@ static const struct plugin_section {
     const char *section;
     enum drafter_kind kind;
 } plugin_sections[] = {
-    {"transport", DRAFTER_KIND_TRANSPORT}, {"storage", DRAFTER_KIND_STORAGE},
-    {"network", DRAFTER_KIND_NETWORK},     {"exposure", DRAFTER_KIND_DEVICE},
+    {"transport", DRAFTER_KIND_TRANSPORT},
+    {"storage", DRAFTER_KIND_STORAGE},
+    {"network", DRAFTER_KIND_NETWORK},
+    {"exposure", DRAFTER_KIND_DEVICE},
     {"vmm", DRAFTER_KIND_VMM},
 };
 #define SECTION_COUNT (sizeof(plugin_sections) / sizeof(*plugin_sections))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What only roles know: their option tables, which plugins they use and which files they need.  A new
- * role is one line in `roles`.
+ * What only roles know: their option tables, which plugins they use and which files they need.  A
+ * new role is one line in `roles`.
  */
 #include "config/check.h"
 
@@ -149,6 +149,20 @@ static void check_file_plugins(struct check *check, const struct config *config)
         check_plugin(check, DRAFTER_KIND_STORAGE, NULL, DEFAULT_OVERLAY, NULL, true);
 }
 
+/* A directory that the node makes when it starts: the nearest parent that is there must be
+ * writable. */
+static void check_directory(struct check *check, const char *key, const char *path)
+{
+    cleanup_free char *copy = strdup(path);
+    const char *parent = copy;
+
+    while (parent && access(parent, F_OK) < 0 && errno == ENOENT)
+        parent = dirname((char *)parent); /* ends at "/" or ".", which are there */
+    if (parent && access(parent, W_OK) < 0)
+        check_add(check, CHECK_ERROR, key, "make it writable or name another one", "%s: %s", parent,
+                  strerror(errno));
+}
+
 /* [drafter] role, or the section that only one role has. */
 static const struct role *find_role(const struct config *config, const char *name)
 {
@@ -168,7 +182,8 @@ static void unknown_role(struct check *check, const struct config *config, const
     for (size_t i = 0; i < ROLE_COUNT; i++)
         names[i] = roles[i].name;
     if (!name) {
-        check_add(check, CHECK_WARNING, "role", "add role = peer, registry or snapshotter to [drafter]",
+        check_add(check, CHECK_WARNING, "role",
+                  "add role = peer, registry or snapshotter to [drafter]",
                   "the file names no role: it has to be given on the command line");
         return;
     }
@@ -200,9 +215,11 @@ void check_roles(struct check *check, const struct config *config)
     struct config_report report = {0};
     const struct role *role;
 
-    if (!check_apply(check, config_section(config, "drafter", ""), node_option_table, NULL, &options,
-                     sizeof(options)))
+    if (!check_apply(check, config_section(config, "drafter", ""), node_option_table, NULL,
+                     &options, sizeof(options)))
         return;
+    check_directory(check, "state-directory", options.state_directory);
+    check_directory(check, "run-directory", options.run_directory);
     role = find_role(config, options.role);
     if (!role) {
         unknown_role(check, config, options.role);

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 struct check {
-    json_t *findings; /* NULL: print them as they come */
+    json_t *findings;   /* NULL: print them as they come */
     unsigned counts[3]; /* by level */
 };
 
@@ -32,8 +32,8 @@ void check_add(struct check *check, enum check_level level, const char *what, co
     check->counts[level]++;
     if (check->findings)
         json_array_append_new(check->findings,
-                              json_pack("{s:s, s:s, s:s, s:s?}", "level", level_names[level], "what",
-                                        what, "reason", reason, "remedy",
+                              json_pack("{s:s, s:s, s:s, s:s?}", "level", level_names[level],
+                                        "what", what, "reason", reason, "remedy",
                                         has_remedy ? remedy : NULL));
     else
         printf("%-8s %s: %s%s%s\n", level_names[level], what, reason, has_remedy ? "; " : "",

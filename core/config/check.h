@@ -21,7 +21,7 @@ void check_add_report(struct check *check, const char *what, struct config_repor
 
 /*
  * Loads the plugin that the section names, else `fallback`, applies its option table to the section
- * (NULL: the defaults) and asks its probe.  Keys in `also` (may be NULL) are the caller's.  Findings
+ * (NULL: the defaults) and asks its probe.  Keys in `also` (may be NULL) are the caller's. Findings
  * go to `check`; a fault is an error where `needed`, else a warning.
  */
 void check_plugin(struct check *check, enum drafter_kind kind, const struct config_section *section,
@@ -33,8 +33,8 @@ bool check_apply(struct check *check, const struct config_section *section,
                  size_t size);
 
 /*
- * The instance that `[kind:id]` describes was checked by check_plugins; without such a section `id` is
- * the name of a plugin, which is checked on its defaults.
+ * The instance that `[kind:id]` describes was checked by check_plugins; without such a section `id`
+ * is the name of a plugin, which is checked on its defaults.
  */
 void check_reference(struct check *check, const struct config *config, enum drafter_kind kind,
                      const char *id, bool needed);

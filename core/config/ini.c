@@ -3,9 +3,9 @@
  * Reads INI files with inih.
  *
  * inih knows neither empty sections nor, in its handler, line numbers, and cuts section names at 50
- * characters.  So it reads through feed(), which sees each line just before inih does: that is where
- * lines are counted and sections begin.  What inih would silently bend (over-long lines, control
- * characters) is refused before it starts.
+ * characters.  So it reads through feed(), which sees each line just before inih does: that is
+ * where lines are counted and sections begin.  What inih would silently bend (over-long lines,
+ * control characters) is refused before it starts.
  */
 #include "config/suggest.h"
 #include "config/tree.h"
@@ -119,10 +119,11 @@ static void begin_section(struct parser *parser, const char *line, const char *e
         }
     }
     if (!split_title(line + 1, bracket, kind, id)) {
-        fault(parser, EINVAL,
-              "'%.*s' is no section: wanted [KIND] or [KIND:ID], of letters, digits, dashes and, in "
-              "the id, dots, at most %d each",
-              (int)(bracket - line + 1 > 80 ? 80 : bracket - line + 1), line, DRAFTER_NAME_MAX);
+        fault(
+            parser, EINVAL,
+            "'%.*s' is no section: wanted [KIND] or [KIND:ID], of letters, digits, dashes and, in "
+            "the id, dots, at most %d each",
+            (int)(bracket - line + 1 > 80 ? 80 : bracket - line + 1), line, DRAFTER_NAME_MAX);
         return;
     }
     before = config_section(parser->config, kind, id);
@@ -221,9 +222,8 @@ static int check_text(const char *text, size_t length, const char *origin,
             return drafter_error_set(err, EINVAL, "%s:%u: found control character 0x%02x", origin,
                                      line, c);
         } else if (c == '\r' && (i + 1 == length || text[i + 1] != '\n')) {
-            return drafter_error_set(err, EINVAL,
-                                     "%s:%u: found a carriage return inside of a line", origin,
-                                     line);
+            return drafter_error_set(err, EINVAL, "%s:%u: found a carriage return inside of a line",
+                                     origin, line);
         }
     }
     return 0;

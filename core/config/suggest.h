@@ -4,8 +4,8 @@
 #define CONFIG_SUGGEST_H
 
 /*
- * Insertions, deletions, replacements and swaps of neighbours that make one name of the other, letter
- * case and dashes aside.  Names beyond 64 characters count as entirely different.
+ * Insertions, deletions, replacements and swaps of neighbours that make one name of the other,
+ * letter case and dashes aside.  Names beyond 64 characters count as entirely different.
  */
 unsigned suggest_distance(const char *a, const char *b);
 

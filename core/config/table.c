@@ -298,8 +298,7 @@ static int check_default(const struct drafter_option *option, struct drafter_err
     return table_store(&copy, option->default_value, &value, err);
 }
 
-static int check_option(const struct drafter_option *option, size_t size,
-                        struct drafter_error *err)
+static int check_option(const struct drafter_option *option, size_t size, struct drafter_error *err)
 {
     size_t need = value_size(option->type);
     int ret;

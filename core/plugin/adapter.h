@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the adapters share.  A plugin may be written by anybody: its answers are brought into the form
- * that the contract promises before the core sees them.
+ * What the adapters share.  A plugin may be written by anybody: its answers are brought into the
+ * form that the contract promises before the core sees them.
  */
 #ifndef PLUGIN_ADAPTER_H
 #define PLUGIN_ADAPTER_H
@@ -35,8 +35,8 @@ static inline int adapter_errno(int ret)
 }
 
 /*
- * As adapter_errno for control operations; a failure that the plugin left without a sentence gets one
- * that names the plugin and the operation.
+ * As adapter_errno for control operations; a failure that the plugin left without a sentence gets
+ * one that names the plugin and the operation.
  */
 int adapter_result(const struct instance *instance, const char *operation, int ret,
                    struct drafter_error *err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The device adapter.  sync() and read() of an exposure reach back into the core through the backend,
- * from other threads; that is no second call into the plugin, so a serializing one may have it.
+ * The device adapter.  sync() and read() of an exposure reach back into the core through the
+ * backend, from other threads; that is no second call into the plugin, so a serializing one may
+ * have it.
  */
 #include "plugin/device.h"
 
@@ -44,9 +45,9 @@ static int check_spec(const struct drafter_device_spec *spec, struct drafter_err
 {
     size_t length = strnlen(spec->name, DRAFTER_NAME_MAX + 1);
 
-    if (length == 0 || length > DRAFTER_NAME_MAX || strchr(spec->name, '/') ||
-        spec->name[0] == '.')
-        return drafter_error_set(err, EINVAL, "'%.*s' is no device name: one path component of at "
+    if (length == 0 || length > DRAFTER_NAME_MAX || strchr(spec->name, '/') || spec->name[0] == '.')
+        return drafter_error_set(err, EINVAL,
+                                 "'%.*s' is no device name: one path component of at "
                                  "most %d characters that does not begin with a dot",
                                  DRAFTER_NAME_MAX, spec->name, DRAFTER_NAME_MAX);
     if (spec->size == 0 || spec->size > INT64_MAX)
@@ -118,8 +119,7 @@ int exposure_read(struct exposure *exposure, void *buffer, size_t length, uint64
 
     if (adapter_check_range(length, offset, INT64_MAX) < 0)
         return -EINVAL;
-    return adapter_errno(
-        ops_of(exposure->device)->read(exposure->data, buffer, length, offset));
+    return adapter_errno(ops_of(exposure->device)->read(exposure->data, buffer, length, offset));
 }
 
 int exposure_invalidate(struct exposure *exposure, uint64_t offset, uint64_t length)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Instances of plugins.  The configuration of an instance is a copy of its section with the overrides
- * put in, so that the strings its config struct points to live exactly as long as it does.
+ * Instances of plugins.  The configuration of an instance is a copy of its section with the
+ * overrides put in, so that the strings its config struct points to live exactly as long as it
+ * does.
  */
 #include "plugin/adapter.h"
 #include "plugin/kinds.h"
@@ -45,8 +46,8 @@ static int copy_settings(enum drafter_kind kind, const struct config_section *se
     if (!instance->settings)
         return drafter_error_errno(err, ENOMEM, "%s", id);
     for (size_t i = 0; overrides && overrides[i]; i += 2) {
-        ret = config_set(instance->settings, kind_name, copy_id, overrides[i], overrides[i + 1],
-                         err);
+        ret =
+            config_set(instance->settings, kind_name, copy_id, overrides[i], overrides[i + 1], err);
         if (ret < 0)
             return ret;
     }

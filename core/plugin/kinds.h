@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the loader knows of each plugin kind: its name, its operations and which of them must exist. */
+/* What the loader knows of each plugin kind: its name, its operations and which of them must exist.
+ */
 #ifndef PLUGIN_KINDS_H
 #define PLUGIN_KINDS_H
 

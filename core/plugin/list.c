@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * `drafter plugins`: what is installed, and what one of it can do.  A name may belong to several kinds
- * (there is a null plugin of each); then all of them are described.
+ * `drafter plugins`: what is installed, and what one of it can do.  A name may belong to several
+ * kinds (there is a null plugin of each); then all of them are described.
  */
 #include "command.h"
 
@@ -116,9 +116,8 @@ static int describe_name(const char *name, struct listing *listing, struct draft
     cleanup_free char *missing = NULL;
 
     if (kind && plugin_kind_parse(kind, &listing->kind) < 0)
-        return drafter_error_set(err, EINVAL,
-                                 "'%s' is no plugin kind: transport, storage, network, device, vmm",
-                                 kind);
+        return drafter_error_set(
+            err, EINVAL, "'%s' is no plugin kind: transport, storage, network, device, vmm", kind);
     listing->wanted = slash ? slash + 1 : name;
     search_each(visit, listing);
     if (listing->count == 0 && listing->kind) /* says what is near */

@@ -36,7 +36,7 @@ static struct {
     struct loaded {
         struct plugin plugin;
         struct loaded *next;
-    } *first;
+    } * first;
 } loader = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int check_owner(const char *file, const char *path, bool want_directory,
@@ -50,11 +50,11 @@ static int check_owner(const char *file, const char *path, bool want_directory,
     if (want_directory ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode))
         return drafter_error_set(err, EINVAL, "%s: found something else, wanted a %s", path, what);
     if (status.st_mode & S_IWOTH)
-        return drafter_error_set(err, EPERM,
-                                 "%s: found mode %04o of %s, which everybody can write, wanted a %s "
-                                 "that only its owner can",
-                                 file, (unsigned)status.st_mode & 07777,
-                                 strcmp(file, path) == 0 ? "it" : path, what);
+        return drafter_error_set(
+            err, EPERM,
+            "%s: found mode %04o of %s, which everybody can write, wanted a %s "
+            "that only its owner can",
+            file, (unsigned)status.st_mode & 07777, strcmp(file, path) == 0 ? "it" : path, what);
     if (status.st_uid != 0 && status.st_uid != geteuid())
         return drafter_error_set(err, EPERM, "%s: found owner %u of %s, wanted 0 or %u", file,
                                  (unsigned)status.st_uid, strcmp(file, path) == 0 ? "it" : path,
@@ -77,7 +77,8 @@ static int check_parent(const char *file, const char *path, struct drafter_error
     return check_owner(file, directory, true, err);
 }
 
-/* The path itself may be a symbolic link: both the link's directory and the target's must be safe. */
+/* The path itself may be a symbolic link: both the link's directory and the target's must be safe.
+ */
 static int check_file(const char *file, const char *resolved, struct drafter_error *err)
 {
     int ret;
@@ -107,10 +108,9 @@ static int check_header(const char *file, const struct drafter_plugin *found,
                                  "%s: found plugin interface %u.%u, wanted major version %u", file,
                                  found->abi_major, found->abi_minor, DRAFTER_ABI_MAJOR);
     if (found->struct_size < DESCRIPTOR_SIZE_MIN || found->struct_size > STRUCT_SIZE_MAX)
-        return drafter_error_set(err, ENOEXEC,
-                                 "%s: found a descriptor of %u bytes, wanted %zu to %u", file,
-                                 (unsigned)found->struct_size, DESCRIPTOR_SIZE_MIN,
-                                 (unsigned)STRUCT_SIZE_MAX);
+        return drafter_error_set(
+            err, ENOEXEC, "%s: found a descriptor of %u bytes, wanted %zu to %u", file,
+            (unsigned)found->struct_size, DESCRIPTOR_SIZE_MIN, (unsigned)STRUCT_SIZE_MAX);
     return 0;
 }
 
@@ -188,12 +188,12 @@ static int copy_descriptor(const char *file, const struct drafter_plugin *found,
     memset(copy, 0, sizeof(*copy));
     memcpy(copy, found, size);
     if (!copy->ops)
-        return drafter_error_set(err, ENOEXEC, "%s: found no table of operations, wanted one", file);
+        return drafter_error_set(err, ENOEXEC, "%s: found no table of operations, wanted one",
+                                 file);
     if (copy->ops_size < sizeof(void *) || copy->ops_size > STRUCT_SIZE_MAX)
-        return drafter_error_set(err, ENOEXEC,
-                                 "%s: found a table of operations of %u bytes, wanted %zu to %u",
-                                 file, (unsigned)copy->ops_size, sizeof(void *),
-                                 (unsigned)STRUCT_SIZE_MAX);
+        return drafter_error_set(
+            err, ENOEXEC, "%s: found a table of operations of %u bytes, wanted %zu to %u", file,
+            (unsigned)copy->ops_size, sizeof(void *), (unsigned)STRUCT_SIZE_MAX);
     plugin->ops = calloc(1, kind->ops_size);
     if (!plugin->ops)
         return drafter_error_errno(err, ENOMEM, "%s", file);
@@ -204,8 +204,9 @@ static int copy_descriptor(const char *file, const struct drafter_plugin *found,
         return ret;
     copy->ops = plugin->ops;
     if (copy->config_size > CONFIG_SIZE_MAX)
-        return drafter_error_set(err, ENOEXEC, "%s: found a configuration of %zu bytes, wanted at most %u",
-                                 file, copy->config_size, CONFIG_SIZE_MAX);
+        return drafter_error_set(err, ENOEXEC,
+                                 "%s: found a configuration of %zu bytes, wanted at most %u", file,
+                                 copy->config_size, CONFIG_SIZE_MAX);
     ret = table_check(copy->options, copy->config_size, err);
     return ret < 0 ? drafter_error_wrap(err, "%s", file) : 0;
 }

@@ -29,7 +29,8 @@ const char *plugin_search_path(void)
     return path && *path ? path : PLUGINDIR;
 }
 
-/* Steps to the next absolute directory of the path; others are passed over, as if they were empty. */
+/* Steps to the next absolute directory of the path; others are passed over, as if they were empty.
+ */
 static bool next_directory(const char **path, struct search_directory *ret_directory)
 {
     while (**path) {
@@ -87,9 +88,8 @@ static int not_found(enum drafter_kind kind, const char *name, struct drafter_er
 
     search_each(keep_nearest, &nearest);
     if (*nearest.best)
-        return drafter_error_set(err, ENOENT,
-                                 "no %s plugin '%s' in %s; did you mean '%s'?", kind_name, name,
-                                 plugin_search_path(), nearest.best);
+        return drafter_error_set(err, ENOENT, "no %s plugin '%s' in %s; did you mean '%s'?",
+                                 kind_name, name, plugin_search_path(), nearest.best);
     return drafter_error_set(err, ENOENT, "no %s plugin '%s' (" PREFIX "%s-%s" SUFFIX ") in %s",
                              kind_name, name, kind_name, name, plugin_search_path());
 }

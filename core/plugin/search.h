@@ -11,16 +11,16 @@ struct plugin;
 bool search_valid_name(const char *name);
 
 /*
- * The file of a plugin: the first match along the search path; the caller frees it.  A missing one is
- * -ENOENT with the directories searched and the nearest name that exists.
+ * The file of a plugin: the first match along the search path; the caller frees it.  A missing one
+ * is -ENOENT with the directories searched and the nearest name that exists.
  */
 int search_file(enum drafter_kind kind, const char *name, char **ret_file,
                 struct drafter_error *err);
 
 /*
- * Calls `visit` for each file named like a plugin, in the order of the search path and by name within
- * a directory; a file hidden by one of an earlier directory is left out.  Stops at a non-zero answer
- * and returns it.
+ * Calls `visit` for each file named like a plugin, in the order of the search path and by name
+ * within a directory; a file hidden by one of an earlier directory is left out.  Stops at a
+ * non-zero answer and returns it.
  */
 int search_each(int (*visit)(void *opaque, const char *file, enum drafter_kind kind,
                              const char *name),

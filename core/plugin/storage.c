@@ -168,8 +168,8 @@ int storage_check(struct instance *storage, void (*report)(void *, const char *)
 }
 
 /*
- * What a layer sees of the storage below: the adapter itself, as a table.  So the defaults, the range
- * checks and the lock of a serializing plugin hold for layers as they do for the core.
+ * What a layer sees of the storage below: the adapter itself, as a table.  So the defaults, the
+ * range checks and the lock of a serializing plugin hold for layers as they do for the core.
  */
 static int next_open(void *next, uint64_t size, unsigned flags, struct drafter_error *err)
 {

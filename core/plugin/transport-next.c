@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a layer sees of the transport below: the adapter as an operations table, in which a connection
- * is a struct transport_connection and a listener a struct transport_listener.
+ * What a layer sees of the transport below: the adapter as an operations table, in which a
+ * connection is a struct transport_connection and a listener a struct transport_listener.
  */
 #include "plugin/transport.h"
 
@@ -27,8 +27,7 @@ static int next_listen(void *next, const char *address, void **ret_listener,
     return ret;
 }
 
-static int next_accept(void *next, void *listener, void **ret_connection,
-                       struct drafter_error *err)
+static int next_accept(void *next, void *listener, void **ret_connection, struct drafter_error *err)
 {
     struct transport_connection *connection;
     int ret = transport_accept(listener, &connection, err);

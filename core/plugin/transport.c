@@ -88,7 +88,8 @@ void transport_listener_close(struct transport_listener *listener)
     free(listener);
 }
 
-/* At least one byte, 0 at the end of the stream; a plugin that claims more than asked for is broken. */
+/* At least one byte, 0 at the end of the stream; a plugin that claims more than asked for is
+ * broken. */
 ssize_t transport_readv(struct transport_connection *connection, const struct iovec *vector,
                         int count)
 {
@@ -162,8 +163,7 @@ int transport_writev_full(struct transport_connection *connection, struct iovec 
 
 int transport_set_timeout(struct transport_connection *connection, unsigned timeout_ms)
 {
-    return adapter_errno(
-        ops_of(connection->transport)->set_timeout(connection->data, timeout_ms));
+    return adapter_errno(ops_of(connection->transport)->set_timeout(connection->data, timeout_ms));
 }
 
 ssize_t transport_unsent(struct transport_connection *connection)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The VMM adapter.  pid() is asked for while a control operation waits, so it never takes the lock. */
+/* The VMM adapter.  pid() is asked for while a control operation waits, so it never takes the lock.
+ */
 #include "plugin/vmm.h"
 
 #include "plugin/adapter.h"

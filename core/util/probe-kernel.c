@@ -61,7 +61,8 @@ void probe_cachestat(struct probe_result *result)
     cleanup_close int fd = memfd_create("drafter-probe", MFD_CLOEXEC);
 
     if (fd < 0 || pwrite(fd, "", 1, 0) != 1 || syscall(SYS_cachestat, fd, &range, &found, 0) < 0)
-        probe_no(result, "use Linux 6.5 or later; dirty pages are found by writing them back instead",
+        probe_no(result,
+                 "use Linux 6.5 or later; dirty pages are found by writing them back instead",
                  "cachestat(2): %s", strerror(errno));
     else if (found.cache != 1)
         probe_no(result, "", "cachestat(2) counts %llu pages, wanted 1",

@@ -34,8 +34,10 @@ static int open_node(const char *path, const char *remedy, struct probe_result *
 
 void probe_kvm(struct probe_result *result)
 {
-    cleanup_close int kvm = open_node("/dev/kvm", "enable virtualisation in the firmware, or nested "
-                                                  "virtualisation in the host, and load kvm", result);
+    cleanup_close int kvm = open_node("/dev/kvm",
+                                      "enable virtualisation in the firmware, or nested "
+                                      "virtualisation in the host, and load kvm",
+                                      result);
     cleanup_close int vm = -1;
     cleanup_close int cpu = -1;
     int version;
@@ -61,9 +63,8 @@ void probe_kvm(struct probe_result *result)
 
 void probe_vhost_vsock(struct probe_result *result)
 {
-    cleanup_close int fd =
-        open_node("/dev/vhost-vsock", "load vhost_vsock; QEMU guests can use virtio-serial instead",
-                  result);
+    cleanup_close int fd = open_node(
+        "/dev/vhost-vsock", "load vhost_vsock; QEMU guests can use virtio-serial instead", result);
 
     if (fd >= 0)
         probe_yes(result, "opened /dev/vhost-vsock");
@@ -82,7 +83,7 @@ static int try_fuse(void)
     for (int i = 0, value = fd; i < 3; i++, value /= 10)
         options[5 - i] = (char)('0' + value % 10);
     if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("drafter-probe", "/tmp", "fuse", MS_NOSUID | MS_NODEV, options) < 0)
+        mount("drafter-probe", "/tmp", "fuse.probe", MS_NOSUID | MS_NODEV, options) < 0)
         return -errno;
     return 0;
 }

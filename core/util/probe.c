@@ -8,7 +8,7 @@
 
 static const struct probe probes[] = {
     {"kvm", "runs guests at the speed of the hardware", probe_kvm},
-    {"fuse", "shows devices to a VMM as files", probe_fuse},
+    {"fuse-mount", "shows devices to a VMM as files", probe_fuse},
     {"nbd", "shows devices to a VMM as /dev/nbdN", probe_nbd},
     {"loop", "shows devices to a VMM as /dev/loopN", probe_loop},
     {"tun", "connects a guest to the network", probe_tun},
@@ -21,7 +21,8 @@ static const struct probe probes[] = {
 };
 #define PROBE_COUNT (sizeof(probes) / sizeof(*probes))
 
-/* Results so far; `lock` protects all of it and is held while a probe runs, so that each runs once. */
+/* Results so far; `lock` protects all of it and is held while a probe runs, so that each runs once.
+ */
 static struct {
     pthread_mutex_t lock;
     bool known[PROBE_COUNT];

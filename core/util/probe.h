@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What this host can do.  Each capability is found by using it, not by looking for a file or a kernel
- * version; nothing that outlasts the call is changed.
+ * What this host can do.  Each capability is found by using it, not by looking for a file or a
+ * kernel version; nothing that outlasts the call is changed.
  */
 #ifndef UTIL_PROBE_H
 #define UTIL_PROBE_H
@@ -33,8 +33,9 @@ void probe_no(struct probe_result *result, const char *remedy, const char *forma
     DRAFTER_PRINTF(3, 4);
 
 /*
- * Runs `try` in a child process, for what cannot be undone in this one (namespaces): it returns 0 or
- * a negative errno of at most 255, makes async-signal-safe calls only and must not leave anything.
+ * Runs `try` in a child process, for what cannot be undone in this one (namespaces): it returns 0
+ * or a negative errno of at most 255, makes async-signal-safe calls only and must not leave
+ * anything.
  */
 int probe_in_child(int (*try)(void));
 

@@ -106,9 +106,9 @@ START_TEST(all_faults_come_at_once)
     ck_assert_has(run.output, "node.conf:3: unknown key 'limt' in [storage:a]; did you mean "
                               "'limit'?\n");
     ck_assert_has(run.output, "node.conf:4: mode: 'fast' is not one of slow|fast-forward\n");
-    ck_assert_has(run.output, "found no operation flush(), wanted it: every storage plugin has one");
     ck_assert_has(run.output,
-                  "error    [storage:d] with-probe: the moon is not full; wait\n");
+                  "found no operation flush(), wanted it: every storage plugin has one");
+    ck_assert_has(run.output, "error    [storage:d] with-probe: the moon is not full; wait\n");
     ck_assert_has(run.output, "node.conf:11 names no plugin; add plugin = NAME\n");
     ck_assert_has(run.output, "error    storage plugin f: no storage plugin 'f'");
     free(run.output);
@@ -136,7 +136,8 @@ START_TEST(a_role_is_checked_with_its_plugins_and_devices)
                                 0600, false);
 
     ck_assert_int_eq(run.ret, -EINVAL);
-    ck_assert_has(run.output, "node.conf:6: unknown key 'strems' in [peer]; did you mean 'streams'?");
+    ck_assert_has(run.output,
+                  "node.conf:6: unknown key 'strems' in [peer]; did you mean 'streams'?");
     ck_assert_has(run.output, "node.conf:12: nothing uses section [registry]\n");
     free(run.output);
     run = check_text("[drafter]\nrole = peer\n[peer]\nvmm = v\nexposure = e\ntransport = t\n"
@@ -167,6 +168,24 @@ START_TEST(where_an_arriving_vm_goes_must_be_writable)
                      "[device:memory]\nbase = /tmp/not-there-yet\n",
                      0600, false);
     ck_assert_hasnt(run.output, "not-there-yet");
+    free(run.output);
+}
+END_TEST
+
+START_TEST(directories_of_the_node_must_be_writable)
+{
+    struct run run = check_text("[drafter]\nrole = peer\nstate-directory = /dev/null/x\n"
+                                "run-directory = /proc/drafter/a/b\n[peer]\n",
+                                0600, false);
+
+    ck_assert_has(run.output, "error    state-directory: /dev/null/x: Not a directory");
+    if (geteuid() != 0)
+        ck_assert_has(run.output, "error    run-directory: /proc");
+    free(run.output);
+    run = check_text("[drafter]\nrole = peer\nstate-directory = /tmp/a/b/c\n"
+                     "run-directory = /tmp\n[peer]\n",
+                     0600, false);
+    ck_assert_hasnt(run.output, "-directory");
     free(run.output);
 }
 END_TEST
@@ -210,7 +229,8 @@ START_TEST(findings_are_there_as_json)
     ck_assert_ptr_nonnull(all);
     ck_assert_int_eq(json_integer_value(json_object_get(all, "errors")), 1);
     findings = json_object_get(all, "findings");
-    json_array_foreach (findings, i, finding) {
+    json_array_foreach(findings, i, finding)
+    {
         if (strcmp(json_string_value(json_object_get(finding, "level")), "error") != 0)
             continue;
         errors++;
@@ -288,7 +308,8 @@ END_TEST
 
 START_TEST(a_plugin_is_described)
 {
-    static const char *const names[] = {"good", "storage/good", FIXTURES "/drafter-storage-good.so"};
+    static const char *const names[] = {"good", "storage/good",
+                                        FIXTURES "/drafter-storage-good.so"};
     struct run run = plugins(names[_i], false);
 
     ck_assert_msg(run.ret == 0, "%s", run.err.message);
@@ -327,7 +348,8 @@ START_TEST(the_list_is_there_as_json)
     bool failed = false;
     size_t i;
 
-    json_array_foreach (all, i, entry) {
+    json_array_foreach(all, i, entry)
+    {
         if (strcmp(json_string_value(json_object_get(entry, "name")), "null-entry") == 0)
             failed = json_is_string(json_object_get(entry, "error"));
         if (strcmp(json_string_value(json_object_get(entry, "name")), "good") == 0)
@@ -366,6 +388,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, layers_in_a_circle_are_an_error);
     tcase_add_test(tests, a_role_is_checked_with_its_plugins_and_devices);
     tcase_add_test(tests, where_an_arriving_vm_goes_must_be_writable);
+    tcase_add_test(tests, directories_of_the_node_must_be_writable);
     tcase_add_test(tests, a_secret_that_everybody_can_read_is_a_warning);
     tcase_add_test(tests, a_file_that_is_not_there_is_an_error);
     tcase_add_test(tests, findings_are_there_as_json);

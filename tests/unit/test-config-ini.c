@@ -125,7 +125,7 @@ END_TEST
 
 START_TEST(section_names_that_could_be_paths_are_refused)
 {
-    static const char *const titles[] = {"[]\n",        "[:a]\n",  "[a:]\n",   "[a:../b]\n",
+    static const char *const titles[] = {"[]\n",          "[:a]\n",  "[a:]\n",    "[a:../b]\n",
                                          "[a:.hidden]\n", "[a b]\n", "[a:b:c]\n", "[a/b]\n"};
     struct drafter_error err = {0};
     struct config *config;

@@ -88,8 +88,7 @@ static const struct {
     {"[storage:a]\n\nplugin = goood\n",
      "t.conf:3: no storage plugin 'goood' in " FIXTURES "; did you mean 'good'?"},
     {"[storage:a]\nplugin = good\ntext = refuse\n", "refused as asked"},
-    {"[storage:a]\nplugin = good\nsilent = yes\n",
-     "storage plugin good (a): create: Host is down"},
+    {"[storage:a]\nplugin = good\nsilent = yes\n", "storage plugin good (a): create: Host is down"},
 };
 
 START_TEST(a_faulty_instance_is_refused_with_a_sentence)

@@ -140,9 +140,9 @@ START_TEST(an_absolute_path_is_taken)
     struct plugin *plugin;
 
     setenv("DRAFTER_PLUGIN_PATH", "/nonexistent", 1);
-    ck_assert_msg(plugin_load(DRAFTER_KIND_STORAGE, FIXTURES "/drafter-storage-good.so", &plugin,
-                              &err) == 0,
-                  "%s", err.message);
+    ck_assert_msg(
+        plugin_load(DRAFTER_KIND_STORAGE, FIXTURES "/drafter-storage-good.so", &plugin, &err) == 0,
+        "%s", err.message);
     plugin_unload(plugin);
     expect_refusal(DRAFTER_KIND_VMM, FIXTURES "/drafter-storage-good.so",
                    FIXTURES "/drafter-storage-good.so",
@@ -211,11 +211,12 @@ START_TEST(a_directory_that_everybody_can_write_is_refused)
     char *file = copy_good(directory);
 
     chmod(directory, 01777);
-    ck_assert_int_gt(asprintf(&reason,
-                              "found mode 1777 of %s, which everybody can write, wanted a directory "
-                              "that only its owner can",
-                              directory),
-                     0);
+    ck_assert_int_gt(
+        asprintf(&reason,
+                 "found mode 1777 of %s, which everybody can write, wanted a directory "
+                 "that only its owner can",
+                 directory),
+        0);
     expect_refusal(DRAFTER_KIND_STORAGE, file, file, reason);
     free(reason);
     free(file);
