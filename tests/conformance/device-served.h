@@ -319,6 +319,40 @@ START_TEST(withdrawn_device_gives_errors)
 }
 END_TEST
 
+struct withdrawal {
+    struct exposure *exposed;
+    atomic_bool done;
+};
+
+static void *withdrawal_run(void *opaque)
+{
+    struct withdrawal *withdrawal = opaque;
+
+    device_withdraw(withdrawal->exposed);
+    atomic_store(&withdrawal->done, true);
+    return NULL;
+}
+
+START_TEST(withdraw_waits_for_calls_in_the_backend)
+{
+    struct withdrawal withdrawal = {.exposed = expose(device, &store, "disk", 0)};
+    int fd = open_exposed(withdrawal.exposed, O_RDONLY);
+    struct reader reader;
+    pthread_t thread;
+
+    store_gate(&store, 0, store.size);
+    reader_start(&reader, fd, 0);
+    store_await_blocked(&store, 1);
+    ck_assert_int_eq(pthread_create(&thread, NULL, withdrawal_run, &withdrawal), 0);
+    usleep(100000);
+    ck_assert(!atomic_load(&withdrawal.done));
+    store_gate(&store, 0, 0);
+    pthread_join(thread, NULL);
+    pthread_join(reader.thread, NULL);
+    close(fd);
+}
+END_TEST
+
 START_TEST(stop_does_not_wait_for_open_files)
 {
     char *memory = map_exposed(exposure, store.size), byte;
@@ -371,19 +405,21 @@ static void ignore_signal(int number)
 START_TEST(signalled_reader_goes_on)
 {
     struct sigaction action = {.sa_handler = ignore_signal};
+    struct exposure *disk = expose(device, &store, "disk", 0); /* the reader waits for the request */
     struct reader reader;
-    int fd = open_exposed(exposure, O_RDONLY);
+    int fd = open_exposed(disk, O_RDONLY);
 
     sigaction(SIGUSR1, &action, NULL);
     store_gate(&store, 0, store.size);
     reader_start(&reader, fd, 0);
     store_await_blocked(&store, 1);
     pthread_kill(reader.thread, SIGUSR1);
-    usleep(50000);
+    usleep(150000);
     store_gate(&store, 0, 0);
     pthread_join(reader.thread, NULL);
     ck_assert_int_eq(reader.result, PAGE);
     close(fd);
+    device_withdraw(disk);
 }
 END_TEST
 
@@ -540,6 +576,7 @@ static void add_served(TCase *tests)
         uncached_device_can_be_mapped_privately,
         directory_lists_devices,
         withdrawn_device_gives_errors,
+        withdraw_waits_for_calls_in_the_backend,
         stop_does_not_wait_for_open_files,
         killed_reader_ends_at_once,
         signalled_reader_goes_on,
