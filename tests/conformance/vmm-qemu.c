@@ -137,6 +137,25 @@ START_TEST(drives_in_another_order_are_refused)
 }
 END_TEST
 
+START_TEST(a_state_beyond_the_bound_is_refused_by_its_header)
+{
+    const uint64_t length = ((uint64_t)64 << 20) + 1;
+    struct vm *first = vm_new(subject, NULL), *second = vm_new(subject, first);
+    struct drafter_error err = {0};
+    int state;
+
+    vm_boot(first);
+    vm_pause(first);
+    state = vm_save(first);
+    ck_assert_int_eq(pwrite(state, &length, sizeof(length), 8), sizeof(length));
+    vm_restore(second, first);
+    conformance_expect_error(vmm_load(second->vmm, state, &err), EBADMSG, &err, "cannot be");
+    close(state);
+    vm_free(second);
+    vm_free(first);
+}
+END_TEST
+
 START_TEST(damaged_memory_is_noticed_by_the_guest)
 {
     struct vm *first = vm_new(subject, NULL), *second = vm_new(subject, first);
@@ -206,6 +225,7 @@ void vmm_qemu_cases(Suite *suite, const struct vmm_subject *qemu_subject)
     tcase_add_test(cases, a_tampered_description_never_reaches_the_command_line);
     tcase_add_test(cases, drives_and_a_network_card_survive_a_restore);
     tcase_add_test(cases, drives_in_another_order_are_refused);
+    tcase_add_test(cases, a_state_beyond_the_bound_is_refused_by_its_header);
     tcase_add_test(cases, damaged_memory_is_noticed_by_the_guest);
     tcase_add_test(cases, a_program_that_is_missing_is_named);
     tcase_add_test(cases, the_accelerator_is_proved);

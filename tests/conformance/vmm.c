@@ -428,6 +428,20 @@ static unsigned entries(const char *path)
     return count;
 }
 
+/* Sockets and pipes that a stopped VM left in its directory. */
+static unsigned endpoints(const char *path)
+{
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(directory);
+    while ((entry = readdir(directory)))
+        count += entry->d_type == DT_SOCK || entry->d_type == DT_FIFO;
+    closedir(directory);
+    return count;
+}
+
 static void stop_in_phase(int subject, int phase)
 {
     int state = -1;
@@ -453,6 +467,7 @@ static void stop_in_phase(int subject, int phase)
     pid = vmm_pid(last->vmm);
     vmm_stop(last->vmm);
     expect_gone(last, pid);
+    ck_assert_uint_eq(endpoints(last->directory), 0);
     if (state >= 0)
         close(state);
     if (second)

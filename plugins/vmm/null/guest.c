@@ -27,11 +27,12 @@ static void beat(struct guest *guest, uint64_t now)
 
     guest->beats++;
     print_line(guest, line,
-               snprintf(line, sizeof(line), "HB %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", guest->beats,
-                        guest->files[0].steps, now));
+               snprintf(line, sizeof(line), "HB %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                        guest->beats, guest->files[0].steps, now));
 }
 
-static int work(struct guest *guest, struct stretch *stretch, uint64_t now, struct drafter_error *err)
+static int work(struct guest *guest, struct stretch *stretch, uint64_t now,
+                struct drafter_error *err)
 {
     for (size_t i = 0; i < guest->file_count; i++) {
         double due = (double)guest->rates[i] * (double)(now - stretch->since) / (double)SECOND_NS;

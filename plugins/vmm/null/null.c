@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VMM without a virtual machine: the mock for tests of everything that moves VMs, and the reference
- * for writers of VMM plugins.  Needs no privilege, no kernel and no program.
+ * A VMM without a virtual machine: the mock for tests of everything that moves VMs, and the
+ * reference for writers of VMM plugins.  Needs no privilege, no kernel and no program.
  *
  * Its guest is a thread (guest.c) that keeps rewriting memory in a pattern which shows each lost or
- * stale page (oracle.c); its device state is a small blob with the guest's counters.  Like that of a
- * real machine, the state is worthless without the memory that belongs to it: load() verifies every
- * page against the counters, or lets the guest find out while it runs (verify = background).
+ * stale page (oracle.c); its device state is a small blob with the guest's counters.  Like that of
+ * a real machine, the state is worthless without the memory that belongs to it: load() verifies
+ * every page against the counters, or lets the guest find out while it runs (verify = background).
  *
  * While the guest runs, the memory file is locked (flock), so that two copies of a VM that share a
  * file cannot run at once.
@@ -74,8 +74,8 @@ static uint64_t checksum(const struct null_state *state)
 static int inject(uint64_t *calls, uint64_t wanted, const char *what, struct drafter_error *err)
 {
     if (++*calls == wanted)
-        return drafter_error_set(err, EIO, "null vmm: %s fails as configured (call %" PRIu64 ")", what,
-                                 wanted);
+        return drafter_error_set(err, EIO, "null vmm: %s fails as configured (call %" PRIu64 ")",
+                                 what, wanted);
     return 0;
 }
 
@@ -101,8 +101,8 @@ static int add_file(struct null_vmm *vmm, const char *name, const char *path, bo
         return drafter_error_errno(err, errno, "%s %s", name, path);
     size = S_ISREG(status.st_mode) ? status.st_size : lseek(fd, 0, SEEK_END);
     if (size < 0 || (uint64_t)size < need)
-        return drafter_error_set(err, EINVAL, "%s %s: %jd bytes, %" PRIu64 " are needed", name, path,
-                                 (intmax_t)size, need);
+        return drafter_error_set(err, EINVAL, "%s %s: %jd bytes, %" PRIu64 " are needed", name,
+                                 path, (intmax_t)size, need);
     if (readonly)
         return 0;
     if (vmm->file_count == GUEST_FILES_MAX)
@@ -192,8 +192,9 @@ static int boot(struct null_vmm *vmm, struct drafter_error *err)
 static int null_describe(void *instance, char *buffer, size_t size)
 {
     const struct null_vmm *vmm = instance;
-    int length = snprintf(buffer, size, "machine=null cpus=%u memory=%" PRIu64 " drives=%zu",
-                          vmm->cpu_count, vmm->memory_size, vmm->file_count - (vmm->file_count > 0));
+    int length =
+        snprintf(buffer, size, "machine=null cpus=%u memory=%" PRIu64 " drives=%zu", vmm->cpu_count,
+                 vmm->memory_size, vmm->file_count - (vmm->file_count > 0));
 
     return length < 0 || (size_t)length >= size ? -ENOSPC : 0;
 }
@@ -205,7 +206,8 @@ static int check_description(struct null_vmm *vmm, const char *given, struct dra
     if (!given)
         return drafter_error_set(err, EINVAL, "a restore needs the description of the machine");
     if (null_describe(vmm, ours, sizeof(ours)) < 0 || strcmp(ours, given) != 0)
-        return drafter_error_set(err, EINVAL, "the VM was \"%.128s\", this one is \"%s\"", given, ours);
+        return drafter_error_set(err, EINVAL, "the VM was \"%.128s\", this one is \"%s\"", given,
+                                 ours);
     return 0;
 }
 
@@ -223,8 +225,8 @@ static void null_stop(void *instance)
     vmm->phase = PHASE_STOPPED;
 }
 
-static int null_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
-                      struct drafter_error *err)
+static int null_start(void *instance, const struct drafter_vmm_spec *spec,
+                      enum drafter_vmm_start how, struct drafter_error *err)
 {
     struct null_vmm *vmm = instance;
     int result;
@@ -370,7 +372,8 @@ static int read_state(int fd, struct null_state *state, struct drafter_error *er
     if (result < 0)
         return drafter_error_errno(err, -result, "cannot read the device state");
     if (length < sizeof(*state) || length > STATE_MAX)
-        return drafter_error_set(err, EBADMSG, "no device state: it would have %" PRIu64 " bytes", length);
+        return drafter_error_set(err, EBADMSG, "no device state: it would have %" PRIu64 " bytes",
+                                 length);
     result = io_read_full(fd, state, sizeof(*state));
     if (result < 0)
         return drafter_error_errno(err, -result, "cannot read the device state");
@@ -381,7 +384,8 @@ static int read_state(int fd, struct null_state *state, struct drafter_error *er
     return result < 0 ? drafter_error_errno(err, -result, "cannot read the device state") : 0;
 }
 
-static int adopt_state(struct null_vmm *vmm, const struct null_state *state, struct drafter_error *err)
+static int adopt_state(struct null_vmm *vmm, const struct null_state *state,
+                       struct drafter_error *err)
 {
     int result;
 
@@ -417,7 +421,8 @@ static int null_load(void *instance, int fd, struct drafter_error *err)
     int result;
 
     if (vmm->phase != PHASE_INCOMING)
-        return drafter_error_set(err, EINVAL, "this VM was not started for a restore, or is loaded");
+        return drafter_error_set(err, EINVAL,
+                                 "this VM was not started for a restore, or is loaded");
     result = inject(&vmm->calls_load, vmm->config->fail_load, "load", err);
     if (result == 0)
         result = read_state(fd, &state, err);
@@ -432,7 +437,8 @@ static int null_load(void *instance, int fd, struct drafter_error *err)
 
 /* ---- the plugin */
 
-static int null_facts(void *instance, struct drafter_vmm_facts *ret_facts, struct drafter_error *err)
+static int null_facts(void *instance, struct drafter_vmm_facts *ret_facts,
+                      struct drafter_error *err)
 {
     (void)instance;
     (void)err;
@@ -451,8 +457,8 @@ static pid_t null_pid(void *instance)
     return -ESRCH;
 }
 
-static int null_create(const struct drafter_context *context, const void *config, void **ret_instance,
-                       struct drafter_error *err)
+static int null_create(const struct drafter_context *context, const void *config,
+                       void **ret_instance, struct drafter_error *err)
 {
     struct null_vmm *vmm = calloc(1, sizeof(*vmm));
 
@@ -483,9 +489,10 @@ static const char *const verify_choices[] = {"load", "background", "no", NULL};
 static const struct drafter_option null_options[] = {
     NULL_OPTION("dirty-rate", DRAFTER_OPTION_UINT, dirty_rate, "1000", "pages/s",
                 "Pages of memory that the guest rewrites a second"),
-    NULL_OPTION("disk-rate", DRAFTER_OPTION_UINT, disk_rate, "0", "pages/s",
-                "Pages of each writable drive that the guest rewrites a second; 0 leaves drives alone, "
-                "otherwise their content is overwritten at boot"),
+    NULL_OPTION(
+        "disk-rate", DRAFTER_OPTION_UINT, disk_rate, "0", "pages/s",
+        "Pages of each writable drive that the guest rewrites a second; 0 leaves drives alone, "
+        "otherwise their content is overwritten at boot"),
     NULL_OPTION("working-set", DRAFTER_OPTION_SIZE, working_set, "0", "bytes",
                 "Part of memory that is rewritten, the rest is written once at boot; 0 is all"),
     NULL_OPTION("fill", DRAFTER_OPTION_SIZE, fill, "0", "bytes",
@@ -501,8 +508,9 @@ static const struct drafter_option null_options[] = {
      .offset = offsetof(struct null_config, verify),
      .default_value = "load",
      .choices = verify_choices,
-     .help = "When a restored guest looks at its memory: all of it in load, while it runs, or only at "
-             "what it rewrites"},
+     .help =
+         "When a restored guest looks at its memory: all of it in load, while it runs, or only at "
+         "what it rewrites"},
     NULL_OPTION("fail-start", DRAFTER_OPTION_UINT, fail_start, "0", "call", "Which start fails"),
     NULL_OPTION("fail-pause", DRAFTER_OPTION_UINT, fail_pause, "0", "call", "Which pause fails"),
     NULL_OPTION("fail-save", DRAFTER_OPTION_UINT, fail_save, "0", "call", "Which save fails"),

@@ -53,8 +53,9 @@ int oracle_init(struct oracle *oracle, const char *what, int fd, uint64_t key, u
                 uint64_t hot, struct drafter_error *err)
 {
     if (pages > MAX_PAGES || hot > pages)
-        return drafter_error_set(err, EINVAL, "%s: %" PRIu64 " pages, %" PRIu64 " of them hot: too many",
-                                 what, pages, hot);
+        return drafter_error_set(err, EINVAL,
+                                 "%s: %" PRIu64 " pages, %" PRIu64 " of them hot: too many", what,
+                                 pages, hot);
     *oracle = (struct oracle){.what = what, .fd = fd, .key = key, .pages = pages, .hot = hot};
     if (!hot)
         return 0;
@@ -115,7 +116,8 @@ static int write_page(const struct oracle *oracle, uint64_t page, uint64_t versi
     make_page(oracle, page, version, words);
     result = io_pwrite_full(oracle->fd, words, sizeof(words), page << DRAFTER_PAGE_SHIFT);
     if (result < 0)
-        return drafter_error_errno(err, -result, "%s: cannot write page %" PRIu64, oracle->what, page);
+        return drafter_error_errno(err, -result, "%s: cannot write page %" PRIu64, oracle->what,
+                                   page);
     return 0;
 }
 
@@ -127,19 +129,20 @@ static int describe_bad(const struct oracle *oracle, uint64_t page, const uint64
     uint64_t whole[WORDS];
 
     if (io_is_zero(words, sizeof(whole)))
-        return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " is lost: zeros, not version %" PRIu64,
+        return drafter_error_set(err, EBADMSG,
+                                 "%s: page %" PRIu64 " is lost: zeros, not version %" PRIu64,
                                  oracle->what, page, wanted);
     make_page(oracle, page, version, whole);
     if (memcmp(words, whole, sizeof(whole)) == 0)
-        return drafter_error_set(err, EBADMSG,
-                                 "%s: page %" PRIu64 " is %s: version %" PRIu64 ", not %" PRIu64,
-                                 oracle->what, page,
-                                 version < wanted ? "stale" : "from the future", version, wanted);
+        return drafter_error_set(
+            err, EBADMSG, "%s: page %" PRIu64 " is %s: version %" PRIu64 ", not %" PRIu64,
+            oracle->what, page, version < wanted ? "stale" : "from the future", version, wanted);
     if (words[WORD_KEY] != oracle->key)
-        return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " is foreign", oracle->what, page);
+        return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " is foreign", oracle->what,
+                                 page);
     if (words[WORD_PAGE] != page)
-        return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " holds page %" PRIu64, oracle->what,
-                                 page, words[WORD_PAGE]);
+        return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " holds page %" PRIu64,
+                                 oracle->what, page, words[WORD_PAGE]);
     return drafter_error_set(err, EBADMSG, "%s: page %" PRIu64 " is torn", oracle->what, page);
 }
 
@@ -149,7 +152,8 @@ static int verify_page(const struct oracle *oracle, uint64_t page, struct drafte
     int result = io_pread_full(oracle->fd, words, sizeof(words), page << DRAFTER_PAGE_SHIFT);
 
     if (result < 0)
-        return drafter_error_errno(err, -result, "%s: cannot read page %" PRIu64, oracle->what, page);
+        return drafter_error_errno(err, -result, "%s: cannot read page %" PRIu64, oracle->what,
+                                   page);
     make_page(oracle, page, oracle_version(oracle, page), wanted);
     if (memcmp(words, wanted, sizeof(words)) != 0)
         return describe_bad(oracle, page, words, err);
@@ -208,7 +212,8 @@ int oracle_verify(const struct oracle *oracle, struct drafter_error *err)
         bad += result < 0;
     }
     if (bad)
-        return drafter_error_set(err, EBADMSG, "%" PRIu64 " of %" PRIu64 " pages are wrong; first: %s", bad,
+        return drafter_error_set(err, EBADMSG,
+                                 "%" PRIu64 " of %" PRIu64 " pages are wrong; first: %s", bad,
                                  oracle->pages, first.message);
     return 0;
 }

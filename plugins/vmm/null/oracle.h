@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Content that proves itself: a file whose every page says which page of which VM it is and how often
- * it has been written, and a count of writes from which the right version of each page follows.
+ * Content that proves itself: a file whose every page says which page of which VM it is and how
+ * often it has been written, and a count of writes from which the right version of each page
+ * follows.
  *
- * Pages [0, hot) are written in rounds.  A round visits each hot page once, in an order that differs
- * from round to round, so that the version of a page after `steps` writes is known without a table:
- * the number of whole rounds, plus one if this round has passed it.  Pages [hot, pages) stay at
- * version 0.  A page that was lost, is stale, or belongs elsewhere is therefore always noticed.
+ * Pages [0, hot) are written in rounds.  A round visits each hot page once, in an order that
+ * differs from round to round, so that the version of a page after `steps` writes is known without
+ * a table: the number of whole rounds, plus one if this round has passed it.  Pages [hot, pages)
+ * stay at version 0.  A page that was lost, is stale, or belongs elsewhere is therefore always
+ * noticed.
  */
 #ifndef NULL_ORACLE_H
 #define NULL_ORACLE_H
@@ -16,12 +18,12 @@
 struct oracle {
     const char *what; /* for messages: "memory", the name of a drive; not owned */
     int fd;
-    uint64_t key;   /* of the VM and the file */
-    uint64_t pages; /* that are filled and verified */
-    uint64_t hot;   /* of these, how many are rewritten */
-    uint64_t steps; /* writes so far */
+    uint64_t key;                    /* of the VM and the file */
+    uint64_t pages;                  /* that are filled and verified */
+    uint64_t hot;                    /* of these, how many are rewritten */
+    uint64_t steps;                  /* writes so far */
     uint64_t stride, stride_inverse; /* of a round's order; from hot */
-    uint64_t scanned; /* pages that oracle_scan has verified */
+    uint64_t scanned;                /* pages that oracle_scan has verified */
 };
 
 /* Sets everything but `steps` and `scanned`, which start at 0; `fd` is borrowed. */

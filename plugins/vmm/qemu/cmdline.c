@@ -13,6 +13,7 @@
 #define FORWARDS_MAX 64
 
 enum { SLOT_SERIAL, SLOT_NET, SLOT_RNG, SLOT_DRIVES };
+#define MMIO_SLOTS 24
 
 /* ---- words */
 
@@ -145,6 +146,12 @@ static void add_net(struct cmdline *cmdline, const struct cmdline_input *input)
                spec->mac ? spec->mac : "52:54:00:12:34:56", pci ? ",romfile=" : "");
 }
 
+/* A microvm lists its slots from the last to the first, and a guest names its disks in that order. */
+static unsigned drive_slot(const struct machine *machine, unsigned number)
+{
+    return machine_has_mmio(machine) ? MMIO_SLOTS - 1 - number : SLOT_DRIVES + number;
+}
+
 /*
  * cache.direct keeps drives out of the host's page cache, where a block could go stale after the
  * disk has moved; no-flush off makes a guest's flush an fsync of the file.  Some file systems
@@ -160,7 +167,8 @@ static void add_drive(struct cmdline *cmdline, const struct cmdline_input *input
     bool block = stat(drive->path, &status) == 0 && S_ISBLK(status.st_mode);
     char device[96];
 
-    device_name(input->machine, "virtio-blk", SLOT_DRIVES + number, device, sizeof(device));
+    device_name(input->machine, "virtio-blk", drive_slot(input->machine, number), device,
+                sizeof(device));
     add_option(cmdline, "-blockdev",
                "driver=%s,node-name=file%u,filename=%s,locking=off,aio=threads,read-only=%s,"
                "discard=unmap,cache.direct=%s,cache.no-flush=off",

@@ -6,7 +6,7 @@
  *     slot 0  virtio-serial, with a port for each channel
  *     slot 1  virtio-net, when the machine has a network card
  *     slot 2  virtio-rng
- *     slot 3  the drives, in their order
+ *     slot 3  the drives, in their order; on a microvm from its last slot downwards
  *
  * A slot is a virtio-mmio transport of a microvm, or a PCI address.  Whoever changes this raises
  * LAYOUT in machine.c.
