@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The part of the device suite for plugins that answer each access of a VMM themselves.  Included by
- * device.c, whose fixture it uses.
+ * The part of the device suite for plugins that answer each access of a VMM themselves.  Included
+ * by device.c, whose fixture it uses.
  */
 
 /* A read of one page in a thread of its own. */
@@ -220,7 +220,8 @@ START_TEST(punched_hole_is_a_trim)
     int fd = open_exposed(exposure, O_RDWR);
     char byte = 1;
 
-    ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4 * PAGE, 2 * PAGE), 0);
+    ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4 * PAGE, 2 * PAGE),
+                     0);
     ck_assert_uint_eq(store.trims, 1);
     ck_assert_uint_eq(store.trim_offset, 4 * PAGE);
     ck_assert_uint_eq(store.trim_length, 2 * PAGE);
@@ -405,7 +406,8 @@ static void ignore_signal(int number)
 START_TEST(signalled_reader_goes_on)
 {
     struct sigaction action = {.sa_handler = ignore_signal};
-    struct exposure *disk = expose(device, &store, "disk", 0); /* the reader waits for the request */
+    struct exposure *disk =
+        expose(device, &store, "disk", 0); /* the reader waits for the request */
     struct reader reader;
     int fd = open_exposed(disk, O_RDONLY);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A backend in memory that counts, fails and blocks on demand.  All fields but `bytes` and `size` are
- * protected by `lock`.
+ * A backend in memory that counts, fails and blocks on demand.  All fields but `bytes` and `size`
+ * are protected by `lock`.
  */
 #ifndef DEVICE_STORE_H
 #define DEVICE_STORE_H
@@ -18,8 +18,8 @@ struct store {
     pthread_cond_t change;
     unsigned reads, writes, flushes, trims;
     uint64_t trim_offset, trim_length;
-    unsigned blocked;                    /* reads that wait for the gate */
-    uint64_t gate_offset, gate_length;   /* reads of this range wait; length 0: open */
+    unsigned blocked;                  /* reads that wait for the gate */
+    uint64_t gate_offset, gate_length; /* reads of this range wait; length 0: open */
     int read_error, write_error, flush_error;
 };
 

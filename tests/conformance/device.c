@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What every device plugin must do, run through the adapters over each plugin that can work here, or
- * over the one named on the command line.  An exposed path is used as a VMM uses it.
+ * What every device plugin must do, run through the adapters over each plugin that can work here,
+ * or over the one named on the command line.  An exposed path is used as a VMM uses it.
  *
  * "served" tests need a plugin that answers each access itself, that is, not the null plugin.
  */
@@ -45,8 +45,8 @@ static struct instance *make_instance(const char *id, const char *threads)
     struct drafter_error err = {0};
     struct instance *made = NULL;
 
-    ck_assert_msg(instance_new(DRAFTER_KIND_DEVICE, NULL, plugin_name, threads ? overrides : NULL, id,
-                               base, NULL, &made, &err) == 0,
+    ck_assert_msg(instance_new(DRAFTER_KIND_DEVICE, NULL, plugin_name, threads ? overrides : NULL,
+                               id, base, NULL, &made, &err) == 0,
                   "%s", err.message);
     return made;
 }
@@ -430,20 +430,13 @@ static void add_all(TCase *tests, const TTest *const *all, size_t count)
 static void add_contract(TCase *tests)
 {
     const TTest *const all[] = {
-        file_has_size_of_device,
-        file_shows_backend,
-        mapped_writes_are_dirty_pages,
-        dirty_keeps_bits_and_bounds,
-        sync_writes_back_without_flush,
-        last_partial_page_is_written_back,
-        read_sees_dirty_pages,
-        invalidate_shows_new_content,
-        invalidate_loses_no_write,
-        populated_pages_need_no_backend,
-        failed_write_back_is_reported,
-        name_is_exposed_once,
-        name_is_free_after_withdraw,
-        instances_are_independent,
+        file_has_size_of_device,        file_shows_backend,
+        mapped_writes_are_dirty_pages,  dirty_keeps_bits_and_bounds,
+        sync_writes_back_without_flush, last_partial_page_is_written_back,
+        read_sees_dirty_pages,          invalidate_shows_new_content,
+        invalidate_loses_no_write,      populated_pages_need_no_backend,
+        failed_write_back_is_reported,  name_is_exposed_once,
+        name_is_free_after_withdraw,    instances_are_independent,
         nothing_is_left_behind,
     };
 

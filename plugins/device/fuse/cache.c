@@ -2,14 +2,15 @@
 /*
  * What the kernel caches of a mapped file.
  *
- * dirty() asks cachestat(2).  Its cost is that of walking the cached pages, about 45 ns each, whatever
- * the size of the ranges; so it walks once, in ranges of 64 KiB, on several threads, and looks closer
- * only where a range is partly dirty, by halves.  Only counts come back, so a half that was not asked
- * is the difference; where write-back is going on a page can be counted twice, and both are asked.
+ * dirty() asks cachestat(2).  Its cost is that of walking the cached pages, about 45 ns each,
+ * whatever the size of the ranges; so it walks once, in ranges of 64 KiB, on several threads, and
+ * looks closer only where a range is partly dirty, by halves.  Only counts come back, so a half
+ * that was not asked is the difference; where write-back is going on a page can be counted twice,
+ * and both are asked.
  *
- * Before Linux 6.16 a page under write-back is unmarked as soon as its copy is on the way to us, and
- * before 6.5 there is no cachestat.  There dirty() first writes everything back: slower, but what is
- * not reported as dirty is then truly with the backend.
+ * Before Linux 6.16 a page under write-back is unmarked as soon as its copy is on the way to us,
+ * and before 6.5 there is no cachestat.  There dirty() first writes everything back: slower, but
+ * what is not reported as dirty is then truly with the backend.
  */
 #include "service.h"
 
@@ -65,8 +66,8 @@ static void cache_mark(uint64_t *bitmap, uint64_t first, uint64_t count)
 }
 
 /*
- * Marks the dirty pages of a range of `pages`, a power of two, in which `dirty` and `writeback` were
- * counted, not both zero.
+ * Marks the dirty pages of a range of `pages`, a power of two, in which `dirty` and `writeback`
+ * were counted, not both zero.
  */
 static int cache_drill(struct cache_scan *scan, uint64_t first, uint64_t pages, uint64_t dirty,
                        uint64_t writeback)
@@ -105,8 +106,8 @@ static int cache_scan_stripe(struct cache_scan *scan, uint64_t from, uint64_t to
     for (uint64_t at = from; at < to; at += CACHE_STEP) {
         result = cache_count(scan->fd, at, CACHE_STEP, &dirty, &writeback);
         if (result == 0 && (dirty || writeback))
-            result = cache_drill(scan, at / DRAFTER_PAGE_SIZE, CACHE_STEP / DRAFTER_PAGE_SIZE, dirty,
-                                 writeback);
+            result = cache_drill(scan, at / DRAFTER_PAGE_SIZE, CACHE_STEP / DRAFTER_PAGE_SIZE,
+                                 dirty, writeback);
         if (result < 0)
             return result;
     }
@@ -129,7 +130,8 @@ static void *cache_scan_run(void *opaque)
     return NULL;
 }
 
-/* More threads than one where there are processors and work for them; a thread less is no failure. */
+/* More threads than one where there are processors and work for them; a thread less is no failure.
+ */
 static int cache_scan_all(struct cache_scan *scan)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -167,7 +169,8 @@ static int cache_scan_bounded(struct file *file, uint64_t *bitmap, uint64_t page
 
     result = cache_scan_all(&scan);
     for (uint64_t page = whole; result == 0 && page < pages; page++) {
-        result = cache_count(file->fd, page * DRAFTER_PAGE_SIZE, DRAFTER_PAGE_SIZE, &dirty, &writeback);
+        result =
+            cache_count(file->fd, page * DRAFTER_PAGE_SIZE, DRAFTER_PAGE_SIZE, &dirty, &writeback);
         if (result == 0 && (dirty || writeback))
             cache_mark(bitmap, page, 1);
     }
@@ -224,26 +227,28 @@ int cache_invalidate(void *exposure, uint64_t offset, uint64_t length)
         length = 0; /* to the end */
     result = fuse_lowlevel_notify_inval_inode(file->service->session, file->ino, (off_t)offset,
                                               (off_t)length);
-    return result == -ENOENT ? 0 : result; /* ENOENT: the kernel does not know the file (any more) */
+    return result == -ENOENT ? 0
+                             : result; /* ENOENT: the kernel does not know the file (any more) */
 }
 
 /*
  * Readahead that was refused (see data.c) leaves empty pages in the cache, which a later readahead
- * passes over: drops what is clean and not mapped.  Asking mincore(2) for them would need a mapping of
- * our own, and a process that is killed while it maps a file that it serves itself never ends.
+ * passes over: drops what is clean and not mapped.  Asking mincore(2) for them would need a mapping
+ * of our own, and a process that is killed while it maps a file that it serves itself never ends.
  */
 static void cache_drop_refused(struct file *file, uint64_t offset)
 {
     uint64_t step = offset / SERVICE_TRANSFER_MAX;
 
-    if (atomic_fetch_and(&file->refused[step / 8], (unsigned char)~(1u << step % 8)) >> step % 8 & 1)
+    if (atomic_fetch_and(&file->refused[step / 8], (unsigned char)~(1u << step % 8)) >> step % 8 &
+        1)
         posix_fadvise(file->fd, (off_t)(step * SERVICE_TRANSFER_MAX), (off_t)SERVICE_TRANSFER_MAX,
                       POSIX_FADV_DONTNEED);
 }
 
 /*
- * Starts reading a step and waits for the step before, by reading one byte of it, so that two are on
- * the way.  Nothing is copied and what is cached already, dirty or not, is left alone.
+ * Starts reading a step and waits for the step before, by reading one byte of it, so that two are
+ * on the way.  Nothing is copied and what is cached already, dirty or not, is left alone.
  */
 int cache_populate(void *exposure, uint64_t offset, uint64_t length)
 {

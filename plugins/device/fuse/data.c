@@ -52,9 +52,10 @@ static void data_note_refusal(struct file *file, uint64_t offset, size_t size)
 }
 
 /*
- * Readahead of a device with missing blocks would make a fault wait for all of it, so it is refused:
- * the kernel then asks for the one page that was faulted on.  Our own setting of no readahead is not
- * enough, because a mapping with MADV_HUGEPAGE (QEMU's) reads 4 MiB ahead whatever the setting.
+ * Readahead of a device with missing blocks would make a fault wait for all of it, so it is
+ * refused: the kernel then asks for the one page that was faulted on.  Our own setting of no
+ * readahead is not enough, because a mapping with MADV_HUGEPAGE (QEMU's) reads 4 MiB ahead whatever
+ * the setting.
  */
 static bool data_refuses_readahead(struct service *service, fuse_ino_t ino, size_t size,
                                    uint64_t offset)
@@ -68,8 +69,8 @@ static bool data_refuses_readahead(struct service *service, fuse_ino_t ino, size
     sparse = (file->flags & DRAFTER_DEVICE_MAPPED) && file->hint == DRAFTER_DEVICE_SPARSE;
     pthread_mutex_unlock(&service->lock);
     if (sparse && file->backend.present && offset < file->size)
-        sparse = !file->backend.present(file->backend.opaque,
-                                        size < file->size - offset ? size : file->size - offset, offset);
+        sparse = !file->backend.present(
+            file->backend.opaque, size < file->size - offset ? size : file->size - offset, offset);
     if (sparse && offset < file->size)
         data_note_refusal(file, offset, size);
     service_put(file);
@@ -92,9 +93,12 @@ void data_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
         fuse_reply_err(req, offset < 0 || size > SERVICE_TRANSFER_MAX ? EINVAL : ENOMEM);
         return;
     }
-    *job = (struct read_job){
-        .service = service, .req = req, .reader = fuse_req_ctx(req)->pid, .ino = ino, .size = size,
-        .offset = (uint64_t)offset};
+    *job = (struct read_job){.service = service,
+                             .req = req,
+                             .reader = fuse_req_ctx(req)->pid,
+                             .ino = ino,
+                             .size = size,
+                             .offset = (uint64_t)offset};
     watch_begin(job);
     if (!pool_claim(&service->pool, job))
         return;

@@ -22,15 +22,21 @@
 #define FUSE_READAHEAD_COMPLETE_KIB 1024
 
 static const struct drafter_option fuse_options[] = {
-    {.key = "threads", .type = DRAFTER_OPTION_UINT,
-     .offset = offsetof(struct service_config, threads), .default_value = "32", .minimum = 1,
+    {.key = "threads",
+     .type = DRAFTER_OPTION_UINT,
+     .offset = offsetof(struct service_config, threads),
+     .default_value = "32",
+     .minimum = 1,
      .maximum = 1024,
      .help = "reads of missing blocks that may wait at the same time; a quarter more threads, at "
              "least 4, serve everything else"},
-    {.key = "allow-other", .type = DRAFTER_OPTION_BOOL,
-     .offset = offsetof(struct service_config, allow_other), .default_value = "no",
-     .help = "let processes of other users open the files, as a jailed VMM must; who can reach them "
-             "is then up to the permissions of the directory above"},
+    {.key = "allow-other",
+     .type = DRAFTER_OPTION_BOOL,
+     .offset = offsetof(struct service_config, allow_other),
+     .default_value = "no",
+     .help =
+         "let processes of other users open the files, as a jailed VMM must; who can reach them "
+         "is then up to the permissions of the directory above"},
     DRAFTER_OPTION_END,
 };
 
@@ -40,11 +46,12 @@ static void fuse_forward_log(enum fuse_log_level level, const char *format, va_l
 
     vsnprintf(text, sizeof(text), format, arguments);
     text[strcspn(text, "\n")] = '\0';
-    drafter_log(level <= FUSE_LOG_ERR ? DRAFTER_LOG_WARNING : DRAFTER_LOG_DEBUG, "libfuse", "%s", text);
+    drafter_log(level <= FUSE_LOG_ERR ? DRAFTER_LOG_WARNING : DRAFTER_LOG_DEBUG, "libfuse", "%s",
+                text);
 }
 
-static int fuse_create(const struct drafter_context *context, const void *config, void **ret_instance,
-                       struct drafter_error *err)
+static int fuse_create(const struct drafter_context *context, const void *config,
+                       void **ret_instance, struct drafter_error *err)
 {
     struct service *service = calloc(1, sizeof(*service));
 
@@ -60,8 +67,8 @@ static int fuse_create(const struct drafter_context *context, const void *config
 }
 
 /*
- * Ends the service.  The connection is aborted before anything is unmounted: an unmount writes dirty
- * pages back and would wait for us.  A thread that is inside a backend keeps what it uses.
+ * Ends the service.  The connection is aborted before anything is unmounted: an unmount writes
+ * dirty pages back and would wait for us.  A thread that is inside a backend keeps what it uses.
  */
 static void fuse_stop(void *instance)
 {
@@ -157,7 +164,8 @@ static int fuse_start(void *instance, const char *directory, struct drafter_erro
     struct service *service = instance;
 
     if (service->session)
-        return drafter_error_set(err, EALREADY, "%s: already serves %s", service->id, service->directory);
+        return drafter_error_set(err, EALREADY, "%s: already serves %s", service->id,
+                                 service->directory);
     service->directory = realpath(directory, NULL);
     if (!service->directory)
         return drafter_error_errno(err, errno, "%s", directory);
@@ -169,8 +177,10 @@ static int fuse_start(void *instance, const char *directory, struct drafter_erro
         service->session = NULL;
         free(service->directory);
         service->directory = NULL;
-        return drafter_error_set(err, EIO, "%s: cannot mount a FUSE file system (needs /dev/fuse and "
-                                 "root or fusermount3)", directory);
+        return drafter_error_set(err, EIO,
+                                 "%s: cannot mount a FUSE file system (needs /dev/fuse and "
+                                 "root or fusermount3)",
+                                 directory);
     }
     if (watch_start(&service->watch, err) < 0 ||
         pool_start(&service->pool, service->session, (unsigned)service->config->threads, err) < 0) {
@@ -206,8 +216,12 @@ static struct file *fuse_file_new(struct service *service, const struct drafter_
 
     if (!file)
         return NULL;
-    *file = (struct file){.service = service, .size = spec->size, .flags = spec->flags,
-                          .fd = -1, .bulk_fd = -1, .hint = DRAFTER_DEVICE_SPARSE};
+    *file = (struct file){.service = service,
+                          .size = spec->size,
+                          .flags = spec->flags,
+                          .fd = -1,
+                          .bulk_fd = -1,
+                          .hint = DRAFTER_DEVICE_SPARSE};
     memcpy(&file->backend, &spec->backend,
            spec->backend.struct_size && spec->backend.struct_size < sizeof(file->backend)
                ? spec->backend.struct_size
@@ -233,8 +247,9 @@ static int fuse_file_add(struct service *service, struct file *file)
         if (service->files[i] && strcmp(service->files[i]->name, file->name) == 0)
             result = -EEXIST;
     }
-    grown = result < 0 ? NULL
-                       : reallocarray(service->files, service->file_count + 1, sizeof(*service->files));
+    grown = result < 0
+                ? NULL
+                : reallocarray(service->files, service->file_count + 1, sizeof(*service->files));
     if (grown) {
         service->files = grown;
         file->ino = SERVICE_FIRST_INO + service->file_count;
@@ -303,8 +318,8 @@ static void fuse_file_drain(struct file *file)
         } else if (pthread_cond_timedwait(&service->idle, &service->lock, &remark) == ETIMEDOUT) {
             said = true;
             drafter_log(DRAFTER_LOG_WARNING, service->id,
-                        "%s: %u requests still wait for the device that is being withdrawn", file->name,
-                        file->busy);
+                        "%s: %u requests still wait for the device that is being withdrawn",
+                        file->name, file->busy);
         }
     }
     pthread_mutex_unlock(&service->lock);
@@ -316,7 +331,8 @@ static void fuse_withdraw(void *exposure)
     struct service *service = file->service;
 
     fuse_file_drain(file);
-    fuse_lowlevel_notify_inval_entry(service->session, FUSE_ROOT_ID, file->name, strlen(file->name));
+    fuse_lowlevel_notify_inval_entry(service->session, FUSE_ROOT_ID, file->name,
+                                     strlen(file->name));
     fuse_lowlevel_notify_inval_inode(service->session, file->ino, 0, 0);
     if (file->fd >= 0)
         close(file->fd);
@@ -341,7 +357,8 @@ static int fuse_expose(void *instance, const struct drafter_device_spec *spec, c
     if (result < 0)
         return result;
     if ((size_t)snprintf(path, path_size, "%s/%s", service->directory, spec->name) >= path_size)
-        return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long", spec->name);
+        return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
+                                 spec->name);
     file = fuse_file_new(service, spec);
     if (!file)
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);
@@ -388,7 +405,8 @@ static int fuse_reclaim(void *instance, const char *directory, struct drafter_er
         return drafter_error_set(err, EBUSY, "%s: another process serves it", directory);
     result = mount_remove(directory);
     if (result < 0)
-        return drafter_error_errno(err, -result, "%s: cannot unmount what a dead process left", directory);
+        return drafter_error_errno(err, -result, "%s: cannot unmount what a dead process left",
+                                   directory);
     return 0;
 }
 

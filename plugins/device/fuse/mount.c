@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The mount table, and the backing device info (bdi) that steers readahead and write-back of a mount. */
+/* The mount table, and the backing device info (bdi) that steers readahead and write-back of a
+ * mount. */
 #include "service.h"
 
 #include <fcntl.h>
@@ -25,8 +26,8 @@ static void mount_unescape(char *text)
     char *to = text;
 
     for (; *text; text++, to++) {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' &&
-            text[3] >= '0' && text[3] <= '7') {
+        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
+            text[2] <= '7' && text[3] >= '0' && text[3] <= '7') {
             *to = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 + (text[3] - '0'));
             text += 3;
         } else {
@@ -93,8 +94,8 @@ bool mount_is_ours(const char *directory)
 
 static int mount_run_fusermount(const char *directory)
 {
-    char *const argv[] = {(char *)"fusermount3", (char *)"-q", (char *)"-u", (char *)"-z",
-                          (char *)"--", (char *)directory, NULL};
+    char *const argv[] = {(char *)"fusermount3", (char *)"-q",      (char *)"-u", (char *)"-z",
+                          (char *)"--",          (char *)directory, NULL};
     pid_t pid;
     int error, status;
 
@@ -138,7 +139,8 @@ static int mount_set(const struct service *service, const char *knob, unsigned v
     if (fd >= 0)
         close(fd);
     if (result < 0)
-        drafter_log(DRAFTER_LOG_DEBUG, service->id, "%s stays as it is: %s", path, strerror(-result));
+        drafter_log(DRAFTER_LOG_DEBUG, service->id, "%s stays as it is: %s", path,
+                    strerror(-result));
     return result;
 }
 

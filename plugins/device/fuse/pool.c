@@ -8,8 +8,8 @@
  * of a handful of threads, and still `threads` reads of missing blocks can wait at the same time.
  *
  * Reads occupy at most `reads_max` workers; further ones are queued without their data (they have
- * none) and taken up by a worker that ends its read.  The remaining workers are thus always left for
- * writes, flushes and interrupts, however many blocks are missing.
+ * none) and taken up by a worker that ends its read.  The remaining workers are thus always left
+ * for writes, flushes and interrupts, however many blocks are missing.
  */
 #include "service.h"
 
@@ -155,7 +155,8 @@ static int pool_start_worker(struct pool *pool, struct worker *worker)
     int error;
 
     worker->pool = pool;
-    worker->memory = mmap(NULL, POOL_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    worker->memory =
+        mmap(NULL, POOL_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (worker->memory == MAP_FAILED) {
         worker->memory = NULL;
         return errno;

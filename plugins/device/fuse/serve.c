@@ -71,8 +71,8 @@ static void serve_init(void *userdata, struct fuse_conn_info *conn)
      * the kernel keep and write times and sizes of its own.
      * No splice: the backend wants the data in memory, page-aligned.
      */
-    conn->want = conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-                                  FUSE_CAP_EXPLICIT_INVAL_DATA);
+    conn->want = conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+                                  FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPLICIT_INVAL_DATA);
     conn->max_read = SERVICE_TRANSFER_MAX; /* must agree with the mount option */
     conn->max_write = SERVICE_TRANSFER_MAX;
     conn->max_readahead = SERVICE_TRANSFER_MAX;

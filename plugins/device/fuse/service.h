@@ -10,7 +10,8 @@
  *   cache.c   what the kernel caches of a file: dirty, sync, invalidate, populate, readahead
  *   mount.c   the mount table and the backing device info of a mount
  *
- * Locks: service.lock, pool.lock and watch.lock, never two of them at once.  None is held across I/O or a backend call.
+ * Locks: service.lock, pool.lock and watch.lock, never two of them at once.  None is held across
+ * I/O or a backend call.
  */
 #ifndef FUSE_SERVICE_H
 #define FUSE_SERVICE_H
@@ -72,9 +73,9 @@ struct pool {
 
     pthread_mutex_t lock; /* protects what follows */
     pthread_cond_t turn;
-    unsigned receiving;  /* workers in read(/dev/fuse) */
-    unsigned parked;     /* workers waiting for `turn` */
-    unsigned reading;    /* workers that serve reads */
+    unsigned receiving; /* workers in read(/dev/fuse) */
+    unsigned parked;    /* workers waiting for `turn` */
+    unsigned reading;   /* workers that serve reads */
     bool stopping;
     struct read_job *first, *last; /* reads that wait for a worker */
 };
@@ -90,7 +91,8 @@ struct file {
     struct timespec born;
     int fd;      /* our own descriptor without readahead; -1 unless DRAFTER_DEVICE_MAPPED */
     int bulk_fd; /* our own descriptor with large readahead; likewise */
-    _Atomic unsigned char *refused; /* a bit per SERVICE_TRANSFER_MAX: readahead was refused in it */
+    _Atomic unsigned char
+        *refused; /* a bit per SERVICE_TRANSFER_MAX: readahead was refused in it */
 
     /* protected by service.lock */
     enum drafter_device_hint hint;
@@ -106,8 +108,8 @@ struct service {
     struct fuse_session *session;
     struct pool pool;
     struct watch watch;
-    char bdi[64];           /* /sys/class/bdi/MAJOR:MINOR, "" while unknown */
-    bool tracks_writeback;  /* the kernel keeps pages marked until a write-back was answered */
+    char bdi[64];          /* /sys/class/bdi/MAJOR:MINOR, "" while unknown */
+    bool tracks_writeback; /* the kernel keeps pages marked until a write-back was answered */
 
     pthread_mutex_t lock; /* protects what follows and the marked fields of struct file */
     pthread_cond_t idle;  /* a file's busy went to zero */
@@ -129,9 +131,11 @@ struct file *service_get(struct service *service, fuse_ino_t ino);
 void service_put(struct file *file);
 
 extern const struct fuse_lowlevel_ops serve_ops;
-void serve_attributes(const struct service *service, const struct file *file, struct stat *ret_stat);
+void serve_attributes(const struct service *service, const struct file *file,
+                      struct stat *ret_stat);
 
-void data_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void data_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+               struct fuse_file_info *fi);
 void data_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
                 struct fuse_file_info *fi);
 void data_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);

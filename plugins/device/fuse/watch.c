@@ -2,11 +2,11 @@
 /*
  * Reads whose reader was killed.
  *
- * A process that is killed while one of its threads waits for a read goes away only when the read is
- * answered.  The backend's read cannot be ended from here, so the read is answered in its place and
- * its result is dropped.  The kernel sends one INTERRUPT for the first signal and nothing for a later
- * one, and any signal but a fatal one must not end a read: a failed page fault would kill the VMM.
- * So an interrupted read is watched, until it is answered or its reader has a SIGKILL pending.
+ * A process that is killed while one of its threads waits for a read goes away only when the read
+ * is answered.  The backend's read cannot be ended from here, so the read is answered in its place
+ * and its result is dropped.  The kernel sends one INTERRUPT for the first signal and nothing for a
+ * later one, and any signal but a fatal one must not end a read: a failed page fault would kill the
+ * VMM. So an interrupted read is watched, until it is answered or its reader has a SIGKILL pending.
  *
  * Lock order: a request's lock of libfuse, watch.lock, the session's lock of libfuse.
  */
@@ -64,7 +64,8 @@ static void watch_interrupted(fuse_req_t req, void *data)
 
 /*
  * A read can be answered here only once it is READ_PENDING, because libfuse calls watch_interrupted
- * from within fuse_req_interrupt_func when the INTERRUPT came first, and the request must outlive that.
+ * from within fuse_req_interrupt_func when the INTERRUPT came first, and the request must outlive
+ * that.
  */
 void watch_begin(struct read_job *job)
 {

@@ -42,14 +42,17 @@ struct null_exposure {
 };
 
 static const struct drafter_option null_options[] = {
-    {.key = "cache", .type = DRAFTER_OPTION_BOOL, .offset = offsetof(struct null_config, cache),
+    {.key = "cache",
+     .type = DRAFTER_OPTION_BOOL,
+     .offset = offsetof(struct null_config, cache),
      .default_value = "yes",
-     .help = "expose plain files that stand for a write-back cache; without it paths are only names"},
+     .help =
+         "expose plain files that stand for a write-back cache; without it paths are only names"},
     DRAFTER_OPTION_END,
 };
 
-static int null_create(const struct drafter_context *context, const void *config, void **ret_instance,
-                       struct drafter_error *err)
+static int null_create(const struct drafter_context *context, const void *config,
+                       void **ret_instance, struct drafter_error *err)
 {
     struct null_device *device = calloc(1, sizeof(*device));
 
@@ -104,7 +107,8 @@ static size_t null_page_length(const struct null_exposure *exposure, uint64_t pa
 /* Brings one page from the backend into the cache; `again` even if it is there and clean. */
 static int null_load_page(struct null_exposure *exposure, uint64_t page, bool again)
 {
-    char *visible = exposure->visible + page * NULL_PAGE, *clean = exposure->clean + page * NULL_PAGE;
+    char *visible = exposure->visible + page * NULL_PAGE,
+         *clean = exposure->clean + page * NULL_PAGE;
     char buffer[NULL_PAGE] = {0};
     int result;
 
@@ -128,7 +132,8 @@ static int null_load_page(struct null_exposure *exposure, uint64_t page, bool ag
 }
 
 /* The pages that a range touches, cut at the end of the device. */
-static uint64_t null_end_page(const struct null_exposure *exposure, uint64_t offset, uint64_t length)
+static uint64_t null_end_page(const struct null_exposure *exposure, uint64_t offset,
+                              uint64_t length)
 {
     if (offset >= exposure->size || length > exposure->size - offset)
         return exposure->pages;
@@ -189,7 +194,8 @@ static int null_dirty(void *instance, uint64_t *bitmap, uint64_t pages, struct d
 /* Writes a page back when it is dirty; what the VMM writes meanwhile makes it dirty again. */
 static int null_sync_page(struct null_exposure *exposure, uint64_t page)
 {
-    char *visible = exposure->visible + page * NULL_PAGE, *clean = exposure->clean + page * NULL_PAGE;
+    char *visible = exposure->visible + page * NULL_PAGE,
+         *clean = exposure->clean + page * NULL_PAGE;
     char buffer[NULL_PAGE];
     bool dirty;
     int result;
@@ -216,12 +222,14 @@ static int null_sync(void *instance, struct drafter_error *err)
     struct null_exposure *exposure = instance;
     int result = 0;
 
-    for (uint64_t page = 0; exposure->path && !exposure->readonly && page < exposure->pages; page++) {
+    for (uint64_t page = 0; exposure->path && !exposure->readonly && page < exposure->pages;
+         page++) {
         int failed = null_sync_page(exposure, page);
 
         result = failed < 0 ? failed : result;
     }
-    return result < 0 ? drafter_error_errno(err, -result, "%s: cannot write back", exposure->path) : 0;
+    return result < 0 ? drafter_error_errno(err, -result, "%s: cannot write back", exposure->path)
+                      : 0;
 }
 
 static int null_read(void *instance, void *buffer, size_t length, uint64_t offset)
@@ -260,7 +268,8 @@ static int null_make_cache(struct null_exposure *exposure, const char *path, uns
 {
     int fd, result = 0;
 
-    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, flags & DRAFTER_DEVICE_READONLY ? 0400 : 0600);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+              flags & DRAFTER_DEVICE_READONLY ? 0400 : 0600);
     if (fd < 0)
         return -errno;
     exposure->path = strdup(path);
@@ -272,7 +281,8 @@ static int null_make_cache(struct null_exposure *exposure, const char *path, uns
     if (!exposure->path)
         unlink(path);
     if (result == 0) {
-        exposure->visible = mmap(NULL, exposure->mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        exposure->visible =
+            mmap(NULL, exposure->mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         exposure->clean = mmap(NULL, exposure->mapped_size, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (exposure->visible == MAP_FAILED || exposure->clean == MAP_FAILED)
