@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#define FIXTURE_SIZE 8192
+#define FIXTURE_SIZE 262144
 
 struct fixture_config {
     const char *text, *secret;

@@ -84,6 +84,17 @@ START_TEST(durations_are_nanoseconds)
 }
 END_TEST
 
+START_TEST(a_range_may_be_open_at_its_end)
+{
+    struct values values;
+
+    ck_assert_int_eq(store("block-size", "4096", &values, NULL), 0);
+    ck_assert_int_eq(store("block-size", "1T", &values, NULL), 0);
+    ck_assert_int_eq(store("percent", "100", &values, NULL), 0);
+    ck_assert_uint_eq(values.number, 100);
+}
+END_TEST
+
 START_TEST(booleans_have_four_spellings)
 {
     static const char *const yes[] = {"yes", "true", "on", "1", "YES", "True"};
@@ -189,8 +200,8 @@ static const struct {
     {{.key = "a", .type = (enum drafter_option_type)9}, "option 'a': unknown type 9"},
     {{.key = "a", .type = DRAFTER_OPTION_UINT, .offset = 9},
      "option 'a': 8 bytes at 9 do not fit a configuration of 16"},
-    {{.key = "a", .type = DRAFTER_OPTION_UINT, .offset = SIZE_MAX - 3},
-     "option 'a': 8 bytes at 18446744073709551612 do not fit a configuration of 16"},
+    {{.key = "a", .type = DRAFTER_OPTION_UINT, .offset = SIZE_MAX - 7},
+     "option 'a': 8 bytes at 18446744073709551608 do not fit a configuration of 16"},
     {{.key = "a", .type = DRAFTER_OPTION_ENUM}, "option 'a': no choices"},
     {{.key = "a", .type = DRAFTER_OPTION_UINT, .minimum = 5, .maximum = 4},
      "option 'a': minimum above maximum"},
@@ -227,6 +238,8 @@ END_TEST
 
 START_TEST(distances_count_edits)
 {
+    char longest[65];
+
     ck_assert_uint_eq(suggest_distance("transport", "transport"), 0);
     ck_assert_uint_eq(suggest_distance("transprot", "transport"), 1); /* a swap */
     ck_assert_uint_eq(suggest_distance("transpor", "transport"), 1);
@@ -234,6 +247,9 @@ START_TEST(distances_count_edits)
     ck_assert_uint_eq(suggest_distance("kitten", "sitting"), 3);
     ck_assert_uint_eq(suggest_distance("", "abc"), 3);
     ck_assert_uint_eq(suggest_distance("block-size", "blockSize"), 0);
+    memset(longest, 'a', 64);
+    longest[64] = '\0';
+    ck_assert_uint_eq(suggest_distance(longest, longest), 0);
 }
 END_TEST
 
@@ -257,6 +273,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, sizes_are_powers_of_1024, 0, sizeof(sizes) / sizeof(*sizes));
     tcase_add_loop_test(tests, durations_are_nanoseconds, 0,
                         sizeof(durations) / sizeof(*durations));
+    tcase_add_test(tests, a_range_may_be_open_at_its_end);
     tcase_add_test(tests, booleans_have_four_spellings);
     tcase_add_test(tests, choices_become_indices);
     tcase_add_test(tests, strings_are_kept_as_they_are);

@@ -171,6 +171,23 @@ START_TEST(absent_operations_have_their_defaults)
 }
 END_TEST
 
+START_TEST(zeros_are_written_over_any_length)
+{
+    struct instance *storage = make("older", NULL);
+    size_t length = 200000;
+    cleanup_free char *buffer = malloc(length + 2), *zeros = calloc(1, length);
+
+    memset(buffer, 'x', length + 2);
+    ck_assert_int_eq(storage_write(storage, buffer, length + 2, 512), 0);
+    ck_assert_int_eq(storage_zero(storage, length, 513), 0);
+    ck_assert_int_eq(storage_read(storage, buffer, length + 2, 512), 0);
+    ck_assert_int_eq(buffer[0], 'x');
+    ck_assert_int_eq(memcmp(buffer + 1, zeros, length), 0);
+    ck_assert_int_eq(buffer[length + 1], 'x');
+    instance_free(storage);
+}
+END_TEST
+
 START_TEST(answers_that_break_the_contract_are_mended_or_refused)
 {
     static const char *const overreach[] = {"overreach", "yes", NULL};
@@ -283,6 +300,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, what_an_instance_used_is_marked_in_the_configuration);
     tcase_add_test(tests, ranges_beyond_the_end_are_refused);
     tcase_add_test(tests, absent_operations_have_their_defaults);
+    tcase_add_test(tests, zeros_are_written_over_any_length);
     tcase_add_test(tests, answers_that_break_the_contract_are_mended_or_refused);
     tcase_add_test(tests, a_failed_flush_is_never_followed_by_a_good_one);
     tcase_add_test(tests, a_serializing_plugin_sees_one_thread_at_a_time);

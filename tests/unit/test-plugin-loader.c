@@ -224,22 +224,25 @@ START_TEST(a_directory_that_everybody_can_write_is_refused)
 }
 END_TEST
 
-START_TEST(a_link_in_a_safe_directory_to_an_unsafe_one_is_refused)
+START_TEST(a_link_is_refused_when_either_directory_is_unsafe)
 {
-    char *unsafe = unit_make_directory(), *safe = unit_make_directory();
-    char *file = copy_good(unsafe), *link = unit_path(safe, "drafter-storage-good.so");
+    char *target = unit_make_directory(), *linked = unit_make_directory();
+    char *file = copy_good(target), *link = unit_path(linked, "drafter-storage-good.so");
     struct drafter_error err = {0};
     struct plugin *plugin;
 
     ck_assert_int_eq(symlink(file, link), 0);
     ck_assert_int_eq(plugin_load(DRAFTER_KIND_STORAGE, link, &plugin, &err), 0);
     plugin_unload(plugin);
-    chmod(unsafe, 0777);
+    chmod(target, 0777);
+    ck_assert_int_eq(plugin_load(DRAFTER_KIND_STORAGE, link, &plugin, &err), -EPERM);
+    chmod(target, 0700);
+    chmod(linked, 0777);
     ck_assert_int_eq(plugin_load(DRAFTER_KIND_STORAGE, link, &plugin, &err), -EPERM);
     free(file);
     free(link);
-    unit_drop_directory(unsafe);
-    unit_drop_directory(safe);
+    unit_drop_directory(target);
+    unit_drop_directory(linked);
 }
 END_TEST
 
@@ -375,7 +378,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_missing_plugin_names_the_nearest);
     tcase_add_test(tests, a_file_that_everybody_can_write_is_refused);
     tcase_add_test(tests, a_directory_that_everybody_can_write_is_refused);
-    tcase_add_test(tests, a_link_in_a_safe_directory_to_an_unsafe_one_is_refused);
+    tcase_add_test(tests, a_link_is_refused_when_either_directory_is_unsafe);
     tcase_add_test(tests, a_file_of_another_user_is_refused);
     tcase_add_test(tests, a_file_that_is_no_object_is_refused);
     tcase_add_test(tests, a_good_plugin_under_another_file_name_is_refused);
