@@ -49,12 +49,21 @@ static struct run check_file(const char *path, bool json)
     return run;
 }
 
+/* The node's directories are in the temporary one, unless the text says otherwise: no root is
+ * needed. */
 static struct run check_text(const char *text, unsigned mode, bool json)
 {
-    char *directory = unit_make_directory(), *path = unit_path(directory, "node.conf");
+    char *directory = unit_make_directory(), *path = unit_path(directory, "node.conf"), *whole;
     struct run run;
 
-    ck_assert_int_eq(io_replace_file(path, text, strlen(text), mode, NULL), 0);
+    if (strstr(text, "[drafter]"))
+        ck_assert_ptr_nonnull(whole = strdup(text));
+    else
+        ck_assert_int_gt(asprintf(&whole, "%s[drafter]\nstate-directory = %s\nrun-directory = %s\n",
+                                  text, directory, directory),
+                         0);
+    ck_assert_int_eq(io_replace_file(path, whole, strlen(whole), mode, NULL), 0);
+    free(whole);
     ck_assert_int_eq(chmod(path, mode), 0);
     run = check_file(path, json);
     free(path);
