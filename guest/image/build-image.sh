@@ -128,6 +128,9 @@ done
 ln -s ../bin/busybox "$root/sbin/init"
 cp -L "$tmp/debs/usr/bin/redis-server" "$root/usr/bin/redis-server"
 "$guest/agent/build.sh" "$root/usr/sbin"
+# shellcheck disable=SC2086
+$guest_cc -std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none \
+    -o "$root/usr/sbin/drafter-heartbeat" "$src/heartbeat.c"
 
 copy_needed() { # FILE: the libraries that it needs, and those that they need
     local name found
