@@ -44,14 +44,17 @@ sub check {
     my $pod = $pods[0];
     my %documented;
     for my $item (items($pod)) {
-        $documented{$_} = $item for $item =~ /B<([a-z0-9-]+)>/g;
+        # "=item B<key>, B<key> = ...": what follows the keys may have words in bold too.
+        my ($keys) = $item =~ /^=item ((?:B<[a-z0-9-]+>(?:, )?)+)/ or next;
+        $documented{$_} = $item for $keys =~ /B<([a-z0-9-]+)>/g;
     }
     for my $option (@{$plugin->{options}}) {
         my ($key, $default) = @$option{'key', 'default'};
         my $item = delete $documented{$key};
         if (!defined $item) {
             fault("$pod: key $key is missing");
-        } elsif (defined $default && length $default && $item !~ /default:?\s+\Q$default\E(?![\w.-])/) {
+        } elsif (defined $default && length $default && 
+                 $item !~ /(?:default:?\s+|\()\Q$default\E(?![\w.-])/) {
             fault("$pod: the default of $key is $default, not as in \"$item\"");
         } elsif ($option->{required} && $item !~ /required/) {
             fault("$pod: $key is required");
