@@ -34,6 +34,26 @@ void block_device_release(struct block_device *device)
     block_map_release(&device->map);
 }
 
+static bool is_remote(const struct block_device *device)
+{
+    return __atomic_load_n(&device->map.remote, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t first_page(uint64_t offset)
+{
+    return offset >> DRAFTER_PAGE_SHIFT;
+}
+
+static uint64_t end_page(uint64_t offset, uint64_t length)
+{
+    return (offset + length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
+}
+
+static int check_range(const struct block_device *device, uint64_t length, uint64_t offset)
+{
+    return offset > device->size || length > device->size - offset ? -EINVAL : 0;
+}
+
 static int backend_read(void *opaque, void *buffer, size_t length, uint64_t offset)
 {
     return block_device_read(opaque, buffer, length, offset);
@@ -54,6 +74,15 @@ static int backend_trim(void *opaque, uint64_t length, uint64_t offset)
     return block_device_trim(opaque, length, offset);
 }
 
+static bool backend_present(void *opaque, uint64_t length, uint64_t offset)
+{
+    struct block_device *device = opaque;
+
+    return !check_range(device, length, offset) &&
+           block_map_present(&device->map, first_page(offset),
+                             end_page(offset, length) - first_page(offset));
+}
+
 int block_device_expose(struct block_device *device, struct instance *exposer, unsigned flags,
                         struct drafter_error *err)
 {
@@ -67,7 +96,8 @@ int block_device_expose(struct block_device *device, struct instance *exposer, u
                     .read = backend_read,
                     .write = backend_write,
                     .flush = backend_flush,
-                    .trim = backend_trim},
+                    .trim = backend_trim,
+                    .present = backend_present},
     };
 
     if (device_expose(exposer, &spec, &device->exposure, err))
@@ -79,26 +109,6 @@ void block_device_withdraw(struct block_device *device)
 {
     device_withdraw(device->exposure);
     device->exposure = NULL;
-}
-
-static bool is_remote(const struct block_device *device)
-{
-    return __atomic_load_n(&device->map.remote, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t first_page(uint64_t offset)
-{
-    return offset >> DRAFTER_PAGE_SHIFT;
-}
-
-static uint64_t end_page(uint64_t offset, uint64_t length)
-{
-    return (offset + length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
-}
-
-static int check_range(const struct block_device *device, uint64_t length, uint64_t offset)
-{
-    return offset > device->size || length > device->size - offset ? -EINVAL : 0;
 }
 
 /* Remembers the first failure of storage: a device that lost a write must not migrate quietly. */

@@ -22,7 +22,7 @@ struct destination {
 
     /* The deciding thread: */
     uint64_t epoch, committed_at;
-    bool ready_sent, completing;
+    bool last_words; /* ABORT or REFUSED was said */
     struct drafter_error error;
 
     pthread_t control_reader, starter, completer;

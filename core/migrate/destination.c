@@ -159,12 +159,15 @@ static void act(struct destination *destination, unsigned actions)
         journal(destination, LEDGER_REFUSED);
     if (actions & ACTION_SEND_REFUSED)
         session_send_refusal(control, WIRE_REFUSED, destination->epoch,
-                             destination_state_name(destination->machine.state),
+                             destination_state_name(destination->machine.state_before),
                              &destination->error);
     if (actions & ACTION_SEND_COMPLETE)
         send_signal(destination, WIRE_COMPLETE, 0);
+    destination->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_REFUSED)) != 0;
     if (actions & ACTION_SEND_ABORT)
-        session_send_refusal(control, WIRE_ABORT, 0, "arrival", &destination->error);
+        session_send_refusal(control, WIRE_ABORT, 0,
+                             destination_state_name(destination->machine.state_before),
+                             &destination->error);
 }
 
 static void on_event(struct destination *destination, const struct session_event *event)
@@ -243,6 +246,8 @@ static int greet(struct destination *destination, struct drafter_error *err)
 /* Lets readers of missing pages go, ends all threads. */
 static void join_threads(struct destination *destination)
 {
+    if (destination->last_words && destination->control_running)
+        session_linger(&destination->session);
     for (unsigned i = 0; i < destination->device_count; i++)
         if (destination->machine.state != DESTINATION_DONE)
             block_map_fail(&destination->devices[i].block->map, EIO);

@@ -9,6 +9,8 @@ void destination_machine_init(struct destination_machine *machine, bool wait_for
 
 static unsigned on_failure(struct destination_machine *machine)
 {
+    if (machine->state != DESTINATION_REFUSING)
+        machine->state_before = machine->state;
     switch (machine->state) {
     case DESTINATION_GREETING:
     case DESTINATION_ARRIVING:

@@ -17,7 +17,7 @@ static unsigned abandon(struct source_machine *machine)
     unsigned tell = machine->linked ? ACTION_SEND_ABORT : 0;
 
     machine->state_before = machine->state;
-    if (machine->live && (machine->suspended || machine->state == SOURCE_SUSPENDING)) {
+    if (machine->live && machine->suspended) {
         machine->state = SOURCE_TAKING_BACK;
         return tell | ACTION_TAKE_BACK;
     }

@@ -85,7 +85,7 @@ struct source_machine {
     enum source_state state_before; /* the one that failed, when taking back */
     bool live;       /* there is a VM; false: a registry, which hands out copies */
     bool ready;      /* the peer's VMM waits */
-    bool suspended;  /* our VM was paused by us */
+    bool suspended;  /* our VM is or may be paused by us; set as soon as that begins */
     bool journaled;  /* RELINQUISHED is in the ledger */
     bool linked;
     bool sent, complete;
@@ -104,6 +104,7 @@ enum destination_state {
 
 struct destination_machine {
     enum destination_state state;
+    enum destination_state state_before; /* the one that failed */
     bool wait_for_all; /* no post-copy: load only when every page is here */
     bool committed, journaled, loaded, complete, linked;
 };

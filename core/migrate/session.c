@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#define LINGER_NS UINT64_C(1000000000)
+
 int session_init(struct session *session)
 {
     pthread_condattr_t attributes;
@@ -66,17 +68,38 @@ static void shutdown_streams(struct session *session)
         stream_shutdown(session->bulk[i]);
 }
 
-void session_link_lost(struct session *session, const struct stream *stream, int rc)
+/* Under the lock. */
+static void post_link_lost(struct session *session, const struct drafter_error *error)
 {
-    struct session_event record = {.event = EVENT_LINK_LOST};
+    const struct session_event record = {.event = EVENT_LINK_LOST, .error = *error};
 
-    lock_scope(&session->lock);
     if (session->stopping || session->link_failed)
         return;
     session->link_failed = true;
-    drafter_error_set(&record.error, -rc, "%s: %s", stream->peer, stream_error_text(rc));
     post(session, &record);
     shutdown_streams(session);
+}
+
+void session_link_lost(struct session *session, const struct stream *stream, int rc)
+{
+    struct drafter_error error = {0};
+
+    drafter_error_set(&error, -rc, "%s: %s", stream->peer, stream_error_text(rc));
+    lock_scope(&session->lock);
+    if (stream == session->control) {
+        session->control_ended = true;
+        pthread_cond_broadcast(&session->changed);
+        post_link_lost(session, session->data_failed ? &session->data_error : &error);
+        return;
+    }
+    if (session->data_failed)
+        return;
+    session->data_failed = true;
+    session->data_error = error;
+    stream_shutdown(session->demand);
+    for (unsigned i = 0; i < session->bulk_count; i++)
+        stream_shutdown(session->bulk[i]);
+    pthread_cond_broadcast(&session->changed);
 }
 
 static struct timespec deadline_after(uint64_t delay_ns)
@@ -112,11 +135,20 @@ static bool sleep_one_beat(struct session *session)
     return false;
 }
 
+/* A stream failed two beats ago and the control stream lives on: the session cannot. */
+static void give_up_on_data(struct session *session)
+{
+    lock_scope(&session->lock);
+    if (session->data_failed && ++session->failed_beats >= 2)
+        post_link_lost(session, &session->data_error);
+}
+
 static void *heartbeat_main(void *opaque)
 {
     struct session *session = opaque;
 
     while (sleep_one_beat(session)) {
+        give_up_on_data(session);
         uint64_t heard = __atomic_load_n(&session->control->last_received, __ATOMIC_RELAXED);
         int rc = drafter_now_ns() - heard > SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS
                      ? -ETIMEDOUT
@@ -156,6 +188,16 @@ bool session_is_stopping(struct session *session)
 {
     lock_scope(&session->lock);
     return session->stopping;
+}
+
+void session_linger(struct session *session)
+{
+    struct timespec deadline = deadline_after(LINGER_NS);
+
+    lock_scope(&session->lock);
+    while (!session->control_ended)
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT)
+            return;
 }
 
 uint64_t session_seed(const uint8_t token[WIRE_TOKEN_SIZE])

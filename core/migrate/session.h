@@ -37,7 +37,11 @@ struct session {
     struct session_event events[SESSION_EVENTS_MAX];
     unsigned event_head, event_count;
     bool stopping;    /* threads shall end */
-    bool link_failed; /* the first failure of a stream was posted */
+    bool data_failed;   /* a stream other than the control stream failed: `data_error` says how */
+    bool link_failed;   /* EVENT_LINK_LOST was posted */
+    bool control_ended; /* nothing more will be read from the control stream */
+    unsigned failed_beats; /* heartbeats since data_failed */
+    struct drafter_error data_error;
 
     pthread_t heartbeat;
     bool heartbeat_running;
@@ -52,7 +56,10 @@ void session_post(struct session *session, enum machine_event event, uint64_t ar
 void session_post_error(struct session *session, enum machine_event event,
                         const struct drafter_error *error);
 
-/* A stream failed: posts EVENT_LINK_LOST once and ends all streams. */
+/*
+ * A stream failed.  The control stream may still carry the peer's last words, so only its own end is
+ * EVENT_LINK_LOST at once; after that of another stream it gets a heartbeat or two.
+ */
 void session_link_lost(struct session *session, const struct stream *stream, int rc);
 
 /* Waits for the next event; false when none came within timeout_ms. */
@@ -65,6 +72,12 @@ int session_start_heartbeat(struct session *session);
 void session_stop(struct session *session);
 
 bool session_is_stopping(struct session *session);
+
+/*
+ * After last words (DONE, ABORT, REFUSED) waits at most a second until the peer closed, so that they are
+ * not lost with a reset.  The control reader must be running.
+ */
+void session_linger(struct session *session);
 
 /* The seed of all checksums once the token is known. */
 uint64_t session_seed(const uint8_t token[WIRE_TOKEN_SIZE]);

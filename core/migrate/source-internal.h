@@ -31,13 +31,15 @@ struct source {
     bool sending;      /* senders may take runs */
     unsigned inflight; /* runs taken and not yet written */
     uint32_t pass;
-    unsigned streams_wanted; /* 0 until ACCEPT */
+    unsigned streams_wanted; /* bulk streams; 0 until ACCEPT */
+    unsigned attached;       /* of them are here */
     bool suspended;
     bool finishing; /* hashes are being sent */
 
     /* The deciding thread: */
     uint64_t mark, pass_started, pass_sent_before;
     uint64_t committed_at, paused_at;
+    bool last_words; /* DONE or ABORT was said */
     struct drafter_error error; /* the first failure */
 
     pthread_t control_reader, demand_reader, finisher;

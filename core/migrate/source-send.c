@@ -238,10 +238,10 @@ static bool next_run(struct source *source, struct schedule_run *ret_run, uint32
     struct session *session = &source->session;
 
     lock_scope(&session->lock);
-    while (!session->stopping && !session->link_failed &&
+    while (!session->stopping && !session->data_failed && !session->link_failed &&
            !(source->sending && schedule_take(&source->schedule, ret_run)))
         pthread_cond_wait(&session->changed, &session->lock);
-    if (session->stopping || session->link_failed)
+    if (session->stopping || session->data_failed || session->link_failed)
         return false;
     source->inflight++;
     *ret_generation = source->pass;

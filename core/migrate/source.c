@@ -93,8 +93,11 @@ void source_attach(struct source *source, unsigned index, struct stream *stream)
     } else if (index == 1 && !session->demand) {
         session->demand = stream;
         taken = true;
-    } else if (index == session->bulk_count + 2 && session->bulk_count < WIRE_STREAMS_MAX - 2) {
-        session->bulk[session->bulk_count++] = stream;
+    } else if (index >= 2 && index < WIRE_STREAMS_MAX && !session->bulk[index - 2]) {
+        session->bulk[index - 2] = stream; /* connections are accepted in any order */
+        source->attached++;
+        if (index - 1 > session->bulk_count)
+            session->bulk_count = index - 1;
         taken = true;
     }
     pthread_cond_broadcast(&session->changed);
@@ -119,7 +122,8 @@ static bool streams_complete(struct source *source)
 {
     lock_scope(&source->session.lock);
     return source->streams_wanted && source->session.demand &&
-           source->session.bulk_count >= source->streams_wanted;
+           source->attached == source->streams_wanted &&
+           source->session.bulk_count == source->attached;
 }
 
 static int start_threads(struct source *source, struct drafter_error *err)
@@ -257,11 +261,12 @@ static void act(struct source *source, unsigned actions)
         commit(source);
     if (actions & ACTION_SEND_ABORT)
         session_send_refusal(source->session.control, WIRE_ABORT, 0,
-                             source_state_name(source->machine.state), &source->error);
+                             source_state_name(source->machine.state_before), &source->error);
     if (actions & ACTION_TAKE_BACK)
         take_back(source);
     if (actions & ACTION_SEND_DONE)
         stream_send_signal(source->session.control, WIRE_DONE, 0);
+    source->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_DONE)) != 0;
 }
 
 /* After COMMIT everything left is on its way by itself; then its hashes follow. */
@@ -357,6 +362,8 @@ static int greet(struct source *source, struct drafter_error *err)
 
 static void join_threads(struct source *source)
 {
+    if (source->last_words && source->control_running)
+        session_linger(&source->session);
     session_stop(&source->session);
     source_join_senders(source);
     if (source->control_running)
@@ -384,6 +391,7 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         rc = start_threads(source, err);
     if (rc) {
         session_send_refusal(source->session.control, WIRE_ABORT, 0, "greeting", err);
+        source->last_words = true;
         join_threads(source);
         return SOURCE_OUTCOME_KEPT;
     }

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "lab.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+#include "vm.h"
+
+#include <sodium.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ADDRESS "lab"
+
+static void open_storage(struct lab_node *node, unsigned index, uint64_t size)
+{
+    struct drafter_error err = {0};
+    const char *overrides[] = {NULL, NULL, NULL};
+
+    if (index == LAB_MEMORY && node->faults.memory_fault) {
+        overrides[0] = node->faults.memory_fault;
+        overrides[1] = node->faults.memory_fault_at;
+    }
+    ck_assert_msg(!instance_new(DRAFTER_KIND_STORAGE, NULL, "null", overrides, "lab",
+                                node->lab->directory, NULL, &node->storage[index], &err),
+                  "%s", err.message);
+    ck_assert_int_eq(storage_open(node->storage[index], size, DRAFTER_STORAGE_CREATE, &err), 0);
+}
+
+static void open_node(struct lab_node *node)
+{
+    static const char *const names[] = {"state", "memory", "disk"};
+    static const uint64_t sizes[] = {LAB_STATE_SIZE, LAB_MEMORY_SIZE, LAB_DISK_SIZE};
+    struct drafter_error err = {0};
+
+    for (unsigned i = 0; i < LAB_DEVICES; i++) {
+        open_storage(node, i, sizes[i]);
+        ck_assert_int_eq(
+            block_device_init(&node->blocks[i], names[i], node->storage[i], 64 << 10, &err), 0);
+    }
+    node->open = true;
+}
+
+static void close_node(struct lab_node *node)
+{
+    for (unsigned i = 0; node->open && i < LAB_DEVICES; i++) {
+        block_device_release(&node->blocks[i]);
+        instance_free(node->storage[i]);
+    }
+    node->open = false;
+}
+
+static int inject(bool fault, const char *what, struct drafter_error *err)
+{
+    return fault ? drafter_error_set(err, EIO, "%s fails as the test wants", what) : 0;
+}
+
+/* The source's VM */
+
+static int source_hook(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    return inject(node->faults.hook, "hook", err);
+}
+
+static int source_pause(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.pause, "pause", err))
+        return -EIO;
+    lab_vm_pause(node->lab->vm);
+    node->runs = false;
+    return 0;
+}
+
+static int source_save(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.save, "save", err))
+        return -EIO;
+    return lab_vm_save(node->lab->vm, &node->blocks[LAB_STATE]);
+}
+
+static int source_resume(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    (void)err;
+    if (!node->runs) /* a failed pause left it running */
+        lab_vm_resume(node->lab->vm, node->blocks);
+    node->runs = true;
+    return 0;
+}
+
+/* The destination's VM */
+
+static int destination_prepare(void *opaque, const struct offer *offer,
+                               struct destination_device *ret_devices, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.prepare, "prepare", err))
+        return -EIO;
+    ck_assert_uint_eq(offer->device_count, LAB_DEVICES);
+    open_node(node);
+    for (unsigned i = 0; i < LAB_DEVICES; i++) {
+        node->blocks[i].fresh = true;
+        ret_devices[i].block = &node->blocks[i];
+    }
+    return 0;
+}
+
+static int destination_start(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+    char byte;
+
+    if (inject(node->faults.start, "start", err))
+        return -EIO;
+    return block_device_read(&node->blocks[LAB_DISK], &byte, 1, 0); /* as a VMM that probes a disk */
+}
+
+static int destination_journal(void *opaque, enum ledger_state state, uint64_t epoch,
+                               const char *peer, const uint8_t session[16],
+                               struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (state == LEDGER_OWNED && inject(node->faults.journal, "journal", err))
+        return -EIO;
+    return ledger_write(&node->ledger, state, epoch, peer, session, err);
+}
+
+static int destination_load(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.load, "load", err))
+        return -EIO;
+    return node->lab->live ? lab_vm_load(node->lab->vm, &node->blocks[LAB_STATE]) : 0;
+}
+
+static int destination_resume(void *opaque, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.resume, "resume", err))
+        return -EIO;
+    node->lab->missing_at_resume = block_map_missing(&node->blocks[LAB_MEMORY].map);
+    if (node->lab->live)
+        lab_vm_resume(node->lab->vm, node->blocks);
+    node->runs = true;
+    return 0;
+}
+
+static void destination_discard(void *opaque)
+{
+    close_node(opaque);
+}
+
+/* Sessions */
+
+static int begin(void *opaque, const struct hello *hello, struct stream *control,
+                 struct source **ret_source, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+    struct source_options *options = calloc(1, sizeof(*options));
+    int rc;
+
+    (void)hello;
+    node->source_vm = (struct source_vm){node, source_hook, source_pause, source_save, source_resume};
+    for (unsigned i = 0; i < LAB_DEVICES; i++)
+        options->devices[options->device_count++] =
+            (struct source_device_options){.block = &node->blocks[i], .early = i == LAB_STATE};
+    if (node->lab->live) {
+        options->vm = &node->source_vm;
+        options->ledger = &node->ledger;
+        options->offer.epoch = node->ledger.record.epoch;
+    }
+    options->converge = (struct converge){.downtime_limit_ns = 1000000, .max_passes = 4, .postcopy = true};
+    memcpy(options->offer.vm, "lab", 4);
+    rc = source_new(options, control, ret_source, err);
+    free(options);
+    return rc;
+}
+
+static void end(void *opaque, enum source_outcome outcome, const struct drafter_error *error)
+{
+    struct lab_node *node = opaque;
+
+    lock_scope(&node->lab->lock);
+    node->left = outcome;
+    node->left_error = *error;
+    node->ends++;
+    pthread_cond_broadcast(&node->lab->changed);
+}
+
+enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, bool wait_for_all,
+                                  struct drafter_error *err)
+{
+    struct lab_node *source = &lab->nodes[from], *target = &lab->nodes[to];
+    const struct server_ops ops = {begin, end, source};
+    const struct destination_options options = {
+        .transport = lab->transport,
+        .address = ADDRESS,
+        .vm_name = "",
+        .role = "test",
+        .bulk_streams = 2,
+        .connect_timeout_ms = 1000,
+        .wait_for_all = wait_for_all,
+        .vm = {.opaque = target,
+               .prepare = destination_prepare,
+               .start = destination_start,
+               .journal = destination_journal,
+               .load = destination_load,
+               .resume = destination_resume,
+               .discard = destination_discard},
+    };
+    struct destination *destination;
+    enum destination_outcome outcome;
+
+    ck_assert_int_eq(destination_new(&options, &destination, err), 0);
+    ck_assert_int_eq(server_start(lab->transport, ADDRESS, &ops, &lab->server, err), 0);
+    outcome = destination_run(destination, err);
+    pthread_mutex_lock(&lab->lock);
+    while (!source->ends)
+        pthread_cond_wait(&lab->changed, &lab->lock);
+    source->ends = 0;
+    pthread_mutex_unlock(&lab->lock);
+    server_stop(lab->server, "the test is over");
+    destination_free(destination);
+    if (outcome == DESTINATION_OUTCOME_COMPLETE && lab->live)
+        close_node(source);
+    return outcome;
+}
+
+/* Life */
+
+struct lab *lab_new(void)
+{
+    struct lab *lab = calloc(1, sizeof(*lab));
+    struct drafter_error err = {0};
+
+    ck_assert_ptr_nonnull(lab);
+    ck_assert_int_ge(sodium_init(), 0);
+    memcpy(lab->directory, "/tmp/drafter-lab-XXXXXX", 24);
+    ck_assert_ptr_nonnull(mkdtemp(lab->directory));
+    pthread_mutex_init(&lab->lock, NULL);
+    pthread_cond_init(&lab->changed, NULL);
+    ck_assert_msg(!instance_new(DRAFTER_KIND_TRANSPORT, NULL, "null", NULL, "lab", lab->directory,
+                                NULL, &lab->transport, &err),
+                  "%s", err.message);
+    for (unsigned i = 0; i < 2; i++) {
+        char directory[80];
+
+        snprintf(directory, sizeof(directory), "%s/%u", lab->directory, i);
+        lab->nodes[i].lab = lab;
+        lab->nodes[i].name = i ? "B" : "A";
+        ck_assert_int_eq(ledger_open(directory, "lab", &lab->nodes[i].ledger, &err), 0);
+    }
+    lab->live = true;
+    return lab;
+}
+
+void lab_boot(struct lab *lab)
+{
+    struct lab_node *node = &lab->nodes[0];
+    struct drafter_error err = {0};
+
+    open_node(node);
+    lab->vm = lab_vm_new(node->blocks);
+    ck_assert_int_eq(ledger_write(&node->ledger, LEDGER_OWNED, 1, "", NULL, &err), 0);
+    if (lab->live) {
+        lab_vm_resume(lab->vm, node->blocks);
+        node->runs = true;
+    }
+}
+
+void lab_free(struct lab *lab)
+{
+    struct drafter_error err = {0};
+
+    lab_vm_free(lab->vm);
+    for (unsigned i = 0; i < 2; i++) {
+        close_node(&lab->nodes[i]);
+        ledger_close(&lab->nodes[i].ledger);
+    }
+    instance_free(lab->transport);
+    ck_assert_int_eq(io_remove_tree(lab->directory, &err), 0);
+    free(lab);
+}
+
+void lab_set_rate(struct lab *lab, unsigned writes_per_ms)
+{
+    lab_vm_set_rate(lab->vm, writes_per_ms);
+}
+
+void lab_check_content(struct lab *lab, unsigned index)
+{
+    struct lab_node *node = &lab->nodes[index];
+
+    lab_vm_pause(lab->vm);
+    lab_vm_verify(lab->vm, node->blocks);
+    if (lab->live)
+        lab_vm_resume(lab->vm, node->blocks);
+}
+
+void lab_check_runs(struct lab *lab, unsigned index)
+{
+    ck_assert(lab->nodes[index].runs);
+    ck_assert(!lab->nodes[!index].runs);
+    ck_assert_msg(lab_vm_progresses(lab->vm), "the guest does not go on");
+}
+
+void lab_check_owner(struct lab *lab, unsigned index)
+{
+    const struct ledger_record *mine = &lab->nodes[index].ledger.record;
+    const struct ledger_record *other = &lab->nodes[!index].ledger.record;
+
+    ck_assert_int_eq(mine->state, LEDGER_OWNED);
+    ck_assert_int_ne(other->state, LEDGER_OWNED);
+    ck_assert_uint_ge(mine->epoch, other->epoch);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Two nodes in one process, over null plugins: a VM that is a thread which writes versioned pages, an
+ * oracle that knows what every page must hold, and the real source, destination and server between
+ * them.  No root, no VMM, no files but the ledgers.
+ */
+#ifndef INTEGRATION_LAB_H
+#define INTEGRATION_LAB_H
+
+#include "migrate/destination.h"
+#include "role/serve.h"
+#include <check.h>
+
+#define LAB_DEVICES 3 /* state, memory, disk */
+#define LAB_STATE 0
+#define LAB_MEMORY 1
+#define LAB_DISK 2
+#define LAB_MEMORY_SIZE (UINT64_C(8) << 20)
+#define LAB_DISK_SIZE ((UINT64_C(1) << 20) + 512)
+#define LAB_STATE_SIZE (UINT64_C(64) << 10)
+#define LAB_PAGES ((LAB_MEMORY_SIZE + LAB_DISK_SIZE) / 4096 + 1)
+
+/* What goes wrong at a node, by the number of the call, from 1; 0 never. */
+struct lab_faults {
+    bool hook, pause, save, prepare, start, load, resume, journal;
+    const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
+    unsigned cut_at_start; /* the link breaks when the destination's VMM starts */
+};
+
+struct lab_vm; /* the guest: a thread and an oracle */
+
+struct lab_node {
+    struct lab *lab;
+    const char *name;
+    struct instance *storage[LAB_DEVICES];
+    struct block_device blocks[LAB_DEVICES];
+    bool open, owns, runs;
+    struct ledger ledger;
+    struct lab_faults faults;
+    struct source_vm source_vm;
+    enum source_outcome left;
+    struct drafter_error left_error;
+    unsigned ends; /* sessions that ended */
+};
+
+struct lab {
+    char directory[64];
+    struct instance *transport;
+    struct lab_node nodes[2];
+    struct lab_vm *vm;
+    struct server *server;
+    bool live; /* false: a registry's copies */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t missing_at_resume; /* pages of memory that were not here when the guest ran again */
+};
+
+struct lab *lab_new(void);
+void lab_free(struct lab *lab);
+
+/* Fills node 0's devices, starts the guest there. */
+void lab_boot(struct lab *lab);
+
+/* Moves the VM from one node to the other; the outcome as the destination sees it. */
+enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, bool wait_for_all,
+                                  struct drafter_error *err);
+
+/* Every page of every device of the node holds what the guest wrote last, or was filled with. */
+void lab_check_content(struct lab *lab, unsigned node);
+
+/* The guest goes on writing at this node. */
+void lab_check_runs(struct lab *lab, unsigned node);
+
+/* Exactly one node may run the VM by its ledger, and it is this one. */
+void lab_check_owner(struct lab *lab, unsigned node);
+
+/* How fast the guest writes. */
+void lab_set_rate(struct lab *lab, unsigned writes_per_ms);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The migration engine, whole, between two nodes of one process. */
+#include "lab.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct lab *lab;
+
+static void setup(void)
+{
+    lab = lab_new();
+}
+
+static void teardown(void)
+{
+    lab_free(lab);
+}
+
+static void expect_moved(unsigned from, unsigned to, bool wait_for_all)
+{
+    struct drafter_error err = {0};
+
+    ck_assert_msg(lab_move(lab, from, to, wait_for_all, &err) == DESTINATION_OUTCOME_COMPLETE, "%s",
+                  err.message);
+    ck_assert_int_eq(lab->nodes[from].left, SOURCE_OUTCOME_MOVED);
+    lab_check_owner(lab, to);
+    lab_check_runs(lab, to);
+    lab_check_content(lab, to);
+}
+
+/* The move fails, and the VM goes on where it was as if nothing had happened. */
+static void expect_kept(void)
+{
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(lab_move(lab, 0, 1, false, &err), DESTINATION_OUTCOME_NOTHING);
+    ck_assert_int_ne(err.code, 0);
+    ck_assert_int_eq(lab->nodes[0].left, SOURCE_OUTCOME_KEPT);
+    ck_assert(!lab->nodes[1].open);
+    lab_check_owner(lab, 0);
+    lab_check_runs(lab, 0);
+    lab_check_content(lab, 0);
+}
+
+/* After a failure the same VM can still be moved. */
+static void expect_moves_later(void)
+{
+    memset(&lab->nodes[0].faults, 0, sizeof(lab->nodes[0].faults));
+    memset(&lab->nodes[1].faults, 0, sizeof(lab->nodes[1].faults));
+    expect_moved(0, 1, false);
+}
+
+START_TEST(a_written_vm_moves_and_loses_nothing)
+{
+    lab_boot(lab);
+    expect_moved(0, 1, false);
+}
+END_TEST
+
+START_TEST(a_vm_moves_back_and_forth)
+{
+    lab_boot(lab);
+    for (unsigned i = 0; i < 10; i++)
+        expect_moved(i % 2, !(i % 2), i % 3 == 2);
+}
+END_TEST
+
+START_TEST(without_postcopy_everything_is_here_at_the_resume)
+{
+    lab_boot(lab);
+    lab_set_rate(lab, 400);
+    expect_moved(0, 1, true);
+    ck_assert_uint_eq(lab->missing_at_resume, 0);
+}
+END_TEST
+
+START_TEST(with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here)
+{
+    lab->nodes[0].faults.memory_fault = "latency";
+    lab->nodes[0].faults.memory_fault_at = "2ms";
+    lab_boot(lab);
+    lab_set_rate(lab, 400);
+    expect_moved(0, 1, false);
+    ck_assert_uint_gt(lab->missing_at_resume, 0);
+}
+END_TEST
+
+START_TEST(a_registry_hands_out_copies_and_keeps_its_own)
+{
+    struct drafter_error err = {0};
+
+    lab->live = false;
+    lab_boot(lab);
+    ck_assert_msg(lab_move(lab, 0, 1, false, &err) == DESTINATION_OUTCOME_COMPLETE, "%s",
+                  err.message);
+    ck_assert_uint_gt(lab->missing_at_resume, 0);
+    lab_check_content(lab, 1);
+    lab_check_content(lab, 0);
+}
+END_TEST
+
+START_TEST(a_destination_that_refuses_the_offer_changes_nothing)
+{
+    lab->nodes[1].faults.prepare = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_vmm_that_does_not_start_changes_nothing)
+{
+    lab->nodes[1].faults.start = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_failing_guest_hook_keeps_the_vm)
+{
+    lab->nodes[0].faults.hook = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_failing_pause_keeps_the_vm)
+{
+    lab->nodes[0].faults.pause = true;
+    lab_boot(lab);
+    expect_kept();
+}
+END_TEST
+
+START_TEST(a_failing_save_lets_the_vm_go_on)
+{
+    lab->nodes[0].faults.save = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_destination_that_cannot_load_gives_the_vm_back)
+{
+    lab->nodes[1].faults.load = true;
+    lab_boot(lab);
+    expect_kept();
+    ck_assert_int_eq(lab->nodes[1].ledger.record.state, LEDGER_REFUSED);
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_destination_that_cannot_resume_gives_the_vm_back)
+{
+    lab->nodes[1].faults.resume = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_destination_that_cannot_journal_gives_the_vm_back)
+{
+    lab->nodes[1].faults.journal = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_read_error_at_the_source_keeps_the_vm)
+{
+    struct drafter_error err = {0};
+
+    lab->nodes[0].faults.memory_fault = "fail-read-at";
+    lab->nodes[0].faults.memory_fault_at = "100";
+    lab_boot(lab);
+    lab_set_rate(lab, 0); /* or the guest itself would meet the error */
+    ck_assert_int_eq(lab_move(lab, 0, 1, false, &err), DESTINATION_OUTCOME_NOTHING);
+    ck_assert_int_eq(lab->nodes[0].left, SOURCE_OUTCOME_KEPT);
+    ck_assert_msg(strstr(err.message, "device memory"), "%s", err.message);
+    lab_set_rate(lab, 100);
+    lab_check_owner(lab, 0);
+    lab_check_runs(lab, 0);
+}
+END_TEST
+
+START_TEST(a_write_error_at_the_destination_keeps_the_vm)
+{
+    lab->nodes[1].faults.memory_fault = "fail-write-at";
+    lab->nodes[1].faults.memory_fault_at = "20";
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("migrate");
+    TCase *moves = tcase_create("moves"), *faults = tcase_create("faults");
+    SRunner *runner;
+    int failed;
+
+    if (!getenv("DRAFTER_PLUGIN_PATH")) {
+        printf("skipped: DRAFTER_PLUGIN_PATH names no plugins\n");
+        return 77;
+    }
+    tcase_add_checked_fixture(moves, setup, teardown);
+    tcase_set_timeout(moves, 60);
+    tcase_add_test(moves, a_written_vm_moves_and_loses_nothing);
+    tcase_add_test(moves, a_vm_moves_back_and_forth);
+    tcase_add_test(moves, without_postcopy_everything_is_here_at_the_resume);
+    tcase_add_test(moves, with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here);
+    tcase_add_test(moves, a_registry_hands_out_copies_and_keeps_its_own);
+    suite_add_tcase(suite, moves);
+    tcase_add_checked_fixture(faults, setup, teardown);
+    tcase_set_timeout(faults, 60);
+    tcase_add_test(faults, a_destination_that_refuses_the_offer_changes_nothing);
+    tcase_add_test(faults, a_vmm_that_does_not_start_changes_nothing);
+    tcase_add_test(faults, a_failing_guest_hook_keeps_the_vm);
+    tcase_add_test(faults, a_failing_pause_keeps_the_vm);
+    tcase_add_test(faults, a_failing_save_lets_the_vm_go_on);
+    tcase_add_test(faults, a_destination_that_cannot_load_gives_the_vm_back);
+    tcase_add_test(faults, a_destination_that_cannot_resume_gives_the_vm_back);
+    tcase_add_test(faults, a_destination_that_cannot_journal_gives_the_vm_back);
+    tcase_add_test(faults, a_read_error_at_the_source_keeps_the_vm);
+    tcase_add_test(faults, a_write_error_at_the_destination_keeps_the_vm);
+    suite_add_tcase(suite, faults);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
