@@ -53,7 +53,7 @@ sub check {
         my $item = delete $documented{$key};
         if (!defined $item) {
             fault("$pod: key $key is missing");
-        } elsif (defined $default && length $default && 
+        } elsif (defined $default && length $default &&
                  $item !~ /(?:default:?\s+|\()\Q$default\E(?![\w.-])/) {
             fault("$pod: the default of $key is $default, not as in \"$item\"");
         } elsif ($option->{required} && $item !~ /required/) {
