@@ -3,10 +3,10 @@
  * QEMU's command line.  It is a function of the machine, so that a restored VM has the same devices
  * in the same places as the saved one:
  *
- *     slot 0  virtio-serial, with a port for each channel
- *     slot 1  virtio-net, when the machine has a network card
- *     slot 2  virtio-rng
- *     slot 3  the drives, in their order; on a microvm from its last slot downwards
+ *     slot 1  virtio-serial, with a port for each channel
+ *     slot 2  virtio-net, when the machine has a network card
+ *     slot 3  virtio-rng
+ *     slot 4  the drives, in their order; on a microvm from its last slot downwards
  *
  * A slot is a virtio-mmio transport of a microvm, or a PCI address.  Whoever changes this raises
  * LAYOUT in machine.c.
