@@ -34,7 +34,8 @@ void destination_request_missing(struct destination *destination)
 }
 
 /* Compares a device's pages; those that the guest overwrote before they arrived are left out. */
-static int compare(struct destination *destination, unsigned index, struct drafter_error *err)
+static int compare(struct destination *destination, unsigned index, uint64_t *same,
+                   struct drafter_error *err)
 {
     const struct block_device *block = destination->devices[index].block;
     const uint64_t *expected = destination->expected[index];
@@ -43,8 +44,12 @@ static int compare(struct destination *destination, unsigned index, struct draft
     if (!expected)
         return drafter_error_set(err, EPROTO, "device %s: the source sent no hashes", block->name);
     for (uint64_t page = 0; page < block->map.pages; page++) {
-        if (!block->map.hash[page] || block->map.hash[page] == le64toh(expected[page]))
+        if (!block->map.hash[page])
             continue;
+        if (block->map.hash[page] == le64toh(expected[page])) {
+            ++*same;
+            continue;
+        }
         sample = page;
         differing++;
     }
@@ -61,17 +66,24 @@ void *destination_complete_main(void *opaque)
 {
     struct destination *destination = opaque;
     struct drafter_error error = {0};
+    uint64_t same = 0, pages = 0;
     int rc = 0;
 
     for (unsigned i = 0; !rc && i < destination->device_count; i++) {
         struct block_device *block = destination->devices[i].block;
 
-        rc = compare(destination, i, &error);
+        pages += block->map.pages;
+        rc = compare(destination, i, &same, &error);
         if (!rc && (rc = storage_flush(block->storage)))
             drafter_error_errno(&error, -rc, "device %s: cannot make it durable", block->name);
     }
     for (unsigned i = 0; !rc && i < destination->device_count; i++)
         block_device_end_remote(destination->devices[i].block);
+    if (!rc)
+        log_info("destination",
+                 "%llu of %llu pages compared with the source's, all identical; the guest wrote the "
+                 "others first",
+                 (unsigned long long)same, (unsigned long long)pages);
     if (rc)
         session_post_error(&destination->session, EVENT_FAILED, &error);
     else
