@@ -106,6 +106,8 @@ static void note_other(struct record *record, unsigned index, const char *line)
         record->garbled++;
     } else {
         record->other++;
+        if (record->events)
+            fprintf(record->events, "other %s %s\n", name, line);
     }
 }
 

@@ -30,7 +30,8 @@ static const char usage[] =
     "  --strict            status 4 if beats are repeated, memory went back or is bad, or two "
     "hosts ran the guest\n"
     "  --events FD         one line at once for: beat NAME SEQ, ready NAME, switch FROM TO MS, bad "
-    "NAME TEXT\n"
+    "NAME TEXT,\n"
+    "                      other NAME LINE\n"
     "  --log FILE          every beat: ns NAME seq sweeps tsc\n"
     "SIGTERM and SIGINT end it with a report.\n";
 
@@ -135,6 +136,7 @@ static FILE *open_log(const char *path)
         perror(path);
         exit(1);
     }
+    setvbuf(log, NULL, _IOLBF, 0); /* tests follow it */
     return log;
 }
 
