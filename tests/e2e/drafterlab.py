@@ -85,7 +85,7 @@ def main(test):
 
 
 def value(text):
-    return {True: "yes", False: "no"}.get(text, text)
+    return ("yes" if text else "no") if isinstance(text, bool) else text
 
 
 def section(name, /, **options):
@@ -102,7 +102,7 @@ class Node:
         self.config = lab.path(f"{name}.ini")
         pathlib.Path(self.config).write_text(text)
         self.started = time.monotonic()
-        self.child = lab.spawn([DRAFTER, "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.child = lab.spawn([DRAFTER, "--log-level", "debug", "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         lab.callback(self.reader.join, 10)
@@ -177,6 +177,38 @@ class Node:
         return len(os.listdir(f"/proc/{self.child.pid}/fd"))
 
 
+class Beats(benchlib.Heartbeats):
+    """The guest's heartbeats on several nodes; a log of all of them is kept while they come."""
+
+    def __init__(self, lab, sources, log):
+        super().__init__(lab, sources, ["--log", log])
+        self.log = log
+
+    def count(self, name):
+        with open(self.log) as log:
+            return sum(1 for line in log if f" {name} " in line)
+
+    def ready(self, name):
+        """Waits until the guest has filled its memory: it says so, or (unheard so far) has swept over it."""
+        deadline = time.monotonic() + PATIENCE
+        while ["ready", name] not in [event[:2] for event in self.poll()]:
+            with open(self.log) as log:
+                if any(int(line.split()[3]) for line in log if line.count(" ") == 4 and line.endswith("\n")):
+                    return
+            if time.monotonic() > deadline:
+                raise Failure("the guest does not fill its memory")
+            time.sleep(0.02)
+
+    def goes_on(self, name, seconds=0.3):
+        """Says that the VM runs on node `name`, for that long and then still."""
+        before = self.count(name)
+        time.sleep(seconds)
+        deadline = time.monotonic() + PATIENCE
+        while self.count(name) < before + 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        check(self.count(name) >= before + 10, f"the guest goes on beating at {name}")
+
+
 def parse_time(text):
     """Seconds since 1970 of 2000-01-01T00:00:00.000000Z."""
     whole, fraction = text.rstrip("Z").split(".")
@@ -221,10 +253,10 @@ class Lab(benchlib.Bench):
 
     def package(self, words=QUIET, memory="128M"):
         """A package of the test guest that has filled its memory."""
-        directory = self.snapshot(words, memory)
+        directory = self.snapshot(words, memory, settle="1ms")
+        beats = self.heartbeats("packager")
         node = self.peer("packager", directory, listen=None)
-        beats = self.heartbeats(node)
-        beats.wait("ready", "packager", PATIENCE)
+        beats.ready("packager")
         if node.stop():
             raise Failure(f"the packager ended badly: {node.last_line()}")
         benchlib.end(beats.child)
@@ -263,8 +295,8 @@ class Lab(benchlib.Bench):
     def heartbeats(self, *nodes, log=None):
         """`nodes`: nodes or names of those to come."""
         names = [getattr(node, "name", node) for node in nodes]
-        return benchlib.Heartbeats(self, {name: self.path(f"{name}.serial") for name in names},
-                                   ["--log", log] if log else [])
+        return Beats(self, {name: self.path(f"{name}.serial") for name in names},
+                     log or self.path(f"beats-{time.monotonic_ns()}"))
 
     def link(self, node, rtt_ms=0, rate=None, *options):
         """A relay in front of a node or an address; returns its address and a function for its control socket."""
