@@ -17,7 +17,7 @@
 static void child(const char *shell, const char *command)
 {
     sigset_t none;
-    int null = open("/dev/null", O_RDONLY);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     setpgid(0, 0);
     sigemptyset(&none);

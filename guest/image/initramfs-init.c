@@ -79,9 +79,10 @@ static const char *root_device(void)
 {
     static char line[4096];
     FILE *file = fopen("/proc/cmdline", "re");
+    char *rest = line, *word;
 
     if (file && fgets(line, sizeof(line), file))
-        for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n"))
+        while ((word = strsep(&rest, " \n")))
             if (strncmp(word, "root=/", 6) == 0)
                 return word + 5;
     return "/dev/vda";

@@ -26,7 +26,7 @@ static void set_up(void)
 {
     char port[128], before[128];
 
-    strcpy(strrchr(scratch, '.'), ".XXXXXX");
+    memcpy(strrchr(scratch, '.'), ".XXXXXX", sizeof(".XXXXXX"));
     ck_assert_int_ge(mkstemp(scratch), 0);
     host = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     ck_assert_int_ge(host, 0);

@@ -174,7 +174,7 @@ START_TEST(reader_drops_what_is_too_large)
 
     memset(text, 'x', size);
     memcpy(text, "{\"a\":\"", 6);
-    strcpy(text + size, "\"}\n{\"b\":1}\n");
+    snprintf(text + size, 20, "\"}\n{\"b\":1}\n");
     ck_assert_int_eq(feed(&reader, text, 4096), 1);
     ck_assert(memcmp(reader.buffer, "{\"b\":1}", 7) == 0);
     free(text);

@@ -41,8 +41,11 @@ struct worker {
     struct fuse_buf request;
 };
 
-/* Set once by each worker for itself: libfuse does not tell a handler on which buffer it runs. */
-static __thread struct worker *pool_self;
+/*
+ * Set once by each worker for itself: libfuse does not tell a handler on which buffer it runs.  A
+ * thread works for one instance, so that instances share nothing by it.
+ */
+static __thread struct worker *pool_self; /* lint: see above */
 
 void *pool_buffer(void)
 {
