@@ -4,7 +4,7 @@
 /* Pre-copy pays as long as each pass leaves clearly less than the one before. */
 #define SHRINK_NUMERATOR 4
 #define SHRINK_DENOMINATOR 5
-#define STALLED_PASSES 2
+#define STALLED_PASSES 1
 
 static uint64_t predict_ns(const struct converge_pass *pass)
 {

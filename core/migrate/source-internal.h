@@ -42,8 +42,8 @@ struct source {
     bool last_words; /* DONE or ABORT was said */
     struct drafter_error error; /* the first failure */
 
-    pthread_t control_reader, demand_reader, finisher;
-    bool control_running, demand_running, finisher_running;
+    pthread_t control_reader, demand_reader, finisher, write_back;
+    bool control_running, demand_running, finisher_running, write_back_running;
     struct source_sender {
         struct source *source;
         struct stream *stream;
@@ -73,6 +73,7 @@ int source_drain(struct source *source);
 bool source_judge(struct source *source, struct drafter_error *err);
 int source_suspend(struct source *source, struct drafter_error *err);
 void source_allow_sending(struct source *source);
+void source_await_write_back(struct source *source);
 
 /* source-finish.c: everything was sent: prove it. */
 void *source_finish_main(void *opaque);

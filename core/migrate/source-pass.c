@@ -32,18 +32,21 @@ void source_allow_sending(struct source *source)
 static int announce(struct source *source, unsigned index, uint32_t generation)
 {
     const struct schedule_device *scheduled = &source->schedule.devices[index];
+    uint64_t pages = scheduled->pages, cursor = 0;
     cleanup_free char *buffer = malloc(WIRE_DATA_MAX);
+    cleanup_free uint64_t *todo = bitmap_new(pages);
     struct wire_header header = {
         .type = WIRE_PASS, .device = (uint16_t)index, .generation = generation};
-    uint64_t cursor = 0;
 
-    if (!buffer)
+    if (!buffer || !todo)
         return -ENOMEM;
-    while (cursor < scheduled->pages) {
+    pthread_mutex_lock(&source->session.lock); /* the peer may ask for pages meanwhile */
+    memcpy(todo, scheduled->todo, bitmap_words(pages) * sizeof(*todo));
+    pthread_mutex_unlock(&source->session.lock);
+    while (cursor < pages) {
         int rc;
 
-        header.length = (uint32_t)pageset_encode(scheduled->todo, scheduled->pages, &cursor, buffer,
-                                                 WIRE_DATA_MAX);
+        header.length = (uint32_t)pageset_encode(todo, pages, &cursor, buffer, WIRE_DATA_MAX);
         rc = header.length ? stream_send(source->session.control, header, buffer) : 0;
         if (rc)
             return rc;
@@ -85,36 +88,92 @@ static uint64_t sent_bytes(const struct source *source)
     return bytes;
 }
 
-/* Adds what is dirty to what is to be sent; the first pass sends everything. */
-static void collect(struct source *source, bool all)
+/* Adds what is dirty to what is to be sent. */
+static void collect(struct source *source)
 {
     for (unsigned i = 0; i < source->device_count; i++) {
         struct schedule_device *scheduled = &source->schedule.devices[i];
 
         block_map_take_dirty(&source->devices[i].block->map, scheduled->todo);
-        if (all)
-            schedule_add_all(&source->schedule, i);
-        else
-            scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
+        scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
     }
+}
+
+/*
+ * The first pass sends everything but the pages that are dirty in the VMM's cache: storage has an old
+ * version of those.  They are written back while the pass runs, and belong to the next one.
+ */
+static int collect_first(struct source *source, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < source->device_count; i++) {
+        struct block_device *block = source->devices[i].block;
+        struct schedule_device *scheduled = &source->schedule.devices[i];
+        cleanup_free uint64_t *cached = bitmap_new(block->map.pages);
+
+        if (!cached)
+            return drafter_error_set(err, ENOMEM, "out of memory");
+        if (source->options.vm && block->exposure &&
+            exposure_dirty(block->exposure, cached, block->map.pages, err))
+            return drafter_error_wrap(err, "device %s: cannot list its dirty pages", block->name);
+        lock_scope(&source->session.lock);
+        block_map_take_dirty(&block->map, scheduled->todo);
+        schedule_add_all(&source->schedule, i);
+        for (size_t word = 0; word < bitmap_words(block->map.pages); word++)
+            scheduled->todo[word] &= ~cached[word];
+        scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
+    }
+    return 0;
+}
+
+static void *write_back_main(void *opaque)
+{
+    struct source *source = opaque;
+    struct drafter_error error = {0};
+
+    if (sync_devices(source, &error))
+        session_post_error(&source->session, EVENT_FAILED, &error);
+    return NULL;
+}
+
+void source_await_write_back(struct source *source)
+{
+    if (source->write_back_running)
+        pthread_join(source->write_back, NULL);
+    source->write_back_running = false;
+}
+
+static int begin_first_pass(struct source *source, struct drafter_error *err)
+{
+    int rc = collect_first(source, err);
+
+    if (rc || !source->options.vm)
+        return rc;
+    source->write_back_running = !pthread_create(&source->write_back, NULL, write_back_main, source);
+    return source->write_back_running ? 0 : drafter_error_set(err, EAGAIN, "cannot start a thread");
 }
 
 int source_begin_pass(struct source *source, struct drafter_error *err)
 {
-    uint32_t generation;
-    int rc = sync_devices(source, err);
+    uint32_t generation = source->pass + 1; /* only this thread changes it */
+    uint64_t pages;
+    int rc;
 
+    source_await_write_back(source);
+    rc = generation == 1 ? begin_first_pass(source, err)
+         : generation == 2 ? 0 /* its pages were written back during the first pass */
+                           : sync_devices(source, err);
     if (rc)
         return rc;
     source->pass_started = drafter_now_ns();
     source->pass_sent_before = sent_bytes(source);
     pthread_mutex_lock(&source->session.lock);
-    generation = ++source->pass;
-    collect(source, generation == 1);
+    source->pass = generation;
+    if (generation > 1)
+        collect(source);
     schedule_sort(&source->schedule, SCHEDULE_COLDEST_FIRST);
+    pages = schedule_left(&source->schedule);
     pthread_mutex_unlock(&source->session.lock);
-    log_debug("source", "pass %u: %llu pages to send", generation,
-              (unsigned long long)schedule_left(&source->schedule));
+    log_debug("source", "pass %u: %llu pages to send", generation, (unsigned long long)pages);
     if (!announce_all(source, generation))
         source_allow_sending(source);
     return 0;
@@ -259,6 +318,23 @@ static void choose_deltas(struct source *source)
     }
 }
 
+static bool take_early(struct source *source, unsigned index, struct schedule_run *ret_run)
+{
+    struct schedule_device *scheduled = &source->schedule.devices[index];
+    uint64_t page, end;
+
+    lock_scope(&source->session.lock);
+    page = bitmap_next_set(scheduled->todo, 0, scheduled->pages);
+    if (page >= scheduled->pages)
+        return false;
+    end = bitmap_next_clear(scheduled->todo, page, scheduled->pages);
+    if (end - page > BLOCK_RUN_MAX)
+        end = page + BLOCK_RUN_MAX;
+    schedule_remove(&source->schedule, index, page, end - page);
+    *ret_run = (struct schedule_run){index, page, (unsigned)(end - page)};
+    return true;
+}
+
 /* The VMM at the peer loads from these devices: their pages travel ahead of COMMIT. */
 static int send_early(struct source *source, uint32_t generation)
 {
@@ -266,20 +342,10 @@ static int send_early(struct source *source, uint32_t generation)
     int rc = source_sender_init(&sender, source, source->session.control);
 
     for (unsigned i = 0; !rc && i < source->device_count; i++) {
-        struct schedule_device *scheduled = &source->schedule.devices[i];
-        uint64_t page;
+        struct schedule_run run;
 
-        if (!source->devices[i].early)
-            continue;
-        while (!rc && (page = bitmap_next_set(scheduled->todo, 0, scheduled->pages)) <
-                          scheduled->pages) {
-            uint64_t end = bitmap_next_clear(scheduled->todo, page, scheduled->pages);
-            struct schedule_run run = {i, page, end - page < BLOCK_RUN_MAX ? (unsigned)(end - page)
-                                                                           : BLOCK_RUN_MAX};
-
-            schedule_remove(&source->schedule, i, run.first, run.count);
+        while (!rc && source->devices[i].early && take_early(source, i, &run))
             rc = source_send_run(source, &sender, source->session.control, &run, generation);
-        }
     }
     source_sender_release(&sender);
     return rc;
@@ -292,7 +358,7 @@ static uint32_t freeze(struct source *source)
 
     lock_scope(&source->session.lock);
     generation = ++source->pass;
-    collect(source, false);
+    collect(source);
     choose_deltas(source);
     return generation;
 }
@@ -303,6 +369,7 @@ int source_suspend(struct source *source, struct drafter_error *err)
     uint32_t generation;
     int rc = allocate_final(source, err);
 
+    source_await_write_back(source);
     if (!rc)
         rc = vm->before_suspend ? vm->before_suspend(vm->opaque, err) : 0;
     if (!rc)

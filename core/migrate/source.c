@@ -11,6 +11,7 @@
 #define ATTACH_TIMEOUT_MS 10000
 #define TICK_MS 1000
 #define CONTROL_TIMEOUT_MS 3000
+#define NOT_READY_PAUSE_NS UINT64_C(20000000)
 
 static int add_device(struct source *source, const struct source_device_options *options)
 {
@@ -236,6 +237,8 @@ static void begin_pass(struct source *source)
         if (source->devices[i].limits.limits.set &&
             source->devices[i].limits.limits.cycle_throttle_ns > throttle)
             throttle = source->devices[i].limits.limits.cycle_throttle_ns;
+    if (source->pass && !source->machine.ready && throttle < NOT_READY_PAUSE_NS)
+        throttle = NOT_READY_PAUSE_NS; /* its VMM is still starting: do not spin */
     if (source->pass && throttle) {
         struct timespec pause = {(time_t)(throttle / 1000000000), (long)(throttle % 1000000000)};
 
@@ -365,6 +368,7 @@ static void join_threads(struct source *source)
     if (source->last_words && source->control_running)
         session_linger(&source->session);
     session_stop(&source->session);
+    source_await_write_back(source);
     source_join_senders(source);
     if (source->control_running)
         pthread_join(source->control_reader, NULL);

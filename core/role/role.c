@@ -35,6 +35,15 @@ static int find_role(const char *name, unsigned *ret_index, struct drafter_error
                              name ? name : "(none)");
 }
 
+/* The command line wins where it says something else than its defaults. */
+static void adopt_log_options(const struct options *options, const struct node_options *node)
+{
+    log_setup(options->log_format == LOG_FORMAT_AUTO ? (enum log_format)node->log_format
+                                                     : options->log_format,
+              options->log_level == DRAFTER_LOG_INFO ? (enum drafter_log_level)node->log_level
+                                                     : options->log_level);
+}
+
 int role_run(const char *role, const struct options *options, struct drafter_error *err)
 {
     struct config *config;
@@ -54,6 +63,7 @@ int role_run(const char *role, const struct options *options, struct drafter_err
     rc = node_open(config, &node, err);
     if (rc)
         return rc;
+    adopt_log_options(options, &node.options);
     rc = find_role(role ? role : node.options.role, &index, err);
     if (!rc)
         rc = roles[index].run(&node, err);
