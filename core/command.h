@@ -11,4 +11,7 @@ int command_check(const char *config_path, bool json, struct drafter_error *err)
 /* Lists the plugins, or describes the one of this name or absolute path. */
 int command_plugins(const char *name, bool json, struct drafter_error *err);
 
+/* Lists the sections that roles read, or describes one with its keys. */
+int command_roles(const char *section, bool json, struct drafter_error *err);
+
 #endif

@@ -41,9 +41,17 @@ static int run_plugins(const struct options *options, struct drafter_error *err)
     return command_plugins(options->rest[0], options->json, err);
 }
 
+static int run_roles(const struct options *options, struct drafter_error *err)
+{
+    if (options->rest_count > 1)
+        return drafter_error_set(err, EINVAL, "roles takes one name");
+    return command_roles(options->rest[0], options->json, err);
+}
+
 static const struct command commands[] = {
     {"check", "check a configuration file without starting anything", run_check},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
+    {"roles", "list what the program can be, or the keys of a role's section", run_roles},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

@@ -1,41 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What only roles know: their option tables, which plugins they use and which files they need.  A
- * new role is one line in `roles`.
+ * What only roles know: their option tables, which plugins they use and what they do with devices.
+ * The tables are role/list.c's.
  */
 #include "config/check.h"
 
 #include "config/suggest.h"
 #include "config/table.h"
 #include "config/tree.h"
-#include "role/devices.h"
 #include "role/node.h"
-#include "role/peer.h"
-#include "role/registry.h"
-#include "role/snapshotter.h"
+#include "role/role.h"
+#include "role/tables.h"
 #include "util/cleanup.h"
 
-#include <libgen.h>
 #include <string.h>
-
-/* Which files of a device must be there before the role starts. */
-enum files {
-    FILES_BASE,   /* starts from it */
-    FILES_ARRIVE, /* receives into it: the directory must be writable */
-    FILES_OUTPUT, /* snapshotter: input is read, output written */
-};
-
-static const struct role {
-    const char *name;
-    const struct drafter_option *options;
-    size_t size;
-    enum files files;
-} roles[] = {
-    {"peer", peer_option_table, sizeof(struct peer_options), FILES_BASE},
-    {"registry", registry_option_table, sizeof(struct registry_options), FILES_BASE},
-    {"snapshotter", snapshotter_option_table, sizeof(struct snapshotter_options), FILES_OUTPUT},
-};
-#define ROLE_COUNT (sizeof(roles) / sizeof(*roles))
 
 /* The options of roles that name plugin instances. */
 static const struct {
@@ -49,7 +27,7 @@ static const struct {
 };
 
 /* The string that the role's options hold for a key, or NULL. */
-static const char *text_option(const struct role *role, const void *options, const char *key)
+static const char *text_option(const struct role_table *role, const void *options, const char *key)
 {
     const struct drafter_option *option = table_find(role->options, key);
     const char *text;
@@ -61,7 +39,7 @@ static const char *text_option(const struct role *role, const void *options, con
 }
 
 static void check_references(struct check *check, const struct config *config,
-                             const struct role *role, const void *options)
+                             const struct role_table *role, const void *options)
 {
     bool talks = text_option(role, options, "connect") || text_option(role, options, "listen");
 
@@ -70,66 +48,6 @@ static void check_references(struct check *check, const struct config *config,
 
         if (id && (references[i].kind != DRAFTER_KIND_TRANSPORT || talks))
             check_reference(check, config, references[i].kind, id, true);
-    }
-}
-
-/* A file that is to be read. */
-static void check_input(struct check *check, const struct config_section *section, const char *key,
-                        const char *path)
-{
-    if (path && access(path, R_OK) < 0)
-        check_add(check, CHECK_ERROR, section->id, NULL, "%s: %s: %s", config_where(section, key),
-                  path, strerror(errno));
-}
-
-/* A file that is to be written: it or, when it is not there, its directory. */
-static void check_output(struct check *check, const struct config_section *section, const char *key,
-                         const char *path)
-{
-    cleanup_free char *copy = path ? strdup(path) : NULL;
-    const char *directory;
-
-    if (!copy || access(path, W_OK) == 0)
-        return;
-    directory = errno == ENOENT ? dirname(copy) : path;
-    if (access(directory, W_OK) < 0)
-        check_add(check, CHECK_ERROR, section->id,
-                  errno == ENOENT ? "make the directory" : "change its permissions", "%s: %s: %s",
-                  config_where(section, key), directory, strerror(errno));
-}
-
-/* The words of a list, separated by blanks. */
-static unsigned count_words(const char *list)
-{
-    unsigned count = 0;
-
-    while (list && *(list += strspn(list, " \t"))) {
-        count++;
-        list += strcspn(list, " \t");
-    }
-    return count;
-}
-
-static void check_device(struct check *check, const struct config *config,
-                         const struct config_section *section, enum files files)
-{
-    struct device_options options = {0};
-
-    if (!check_apply(check, section, device_option_table, NULL, &options, sizeof(options)))
-        return;
-    if (count_words(options.overlay) != count_words(options.state))
-        check_add(check, CHECK_ERROR, section->id, NULL,
-                  "%s: overlay and state must name equally many files",
-                  config_where(section, options.overlay ? "overlay" : "state"));
-    if (options.storage)
-        check_reference(check, config, DRAFTER_KIND_STORAGE, options.storage, true);
-    if (files == FILES_OUTPUT) {
-        check_input(check, section, "input", options.input);
-        check_output(check, section, "output", options.output);
-    } else if (files == FILES_BASE) {
-        check_input(check, section, "base", options.base);
-    } else {
-        check_output(check, section, "base", options.base);
     }
 }
 
@@ -149,85 +67,104 @@ static void check_file_plugins(struct check *check, const struct config *config)
         check_plugin(check, DRAFTER_KIND_STORAGE, NULL, DEFAULT_OVERLAY, NULL, true);
 }
 
-/* A directory that the node makes when it starts: the nearest parent that is there must be
- * writable. */
-static void check_directory(struct check *check, const char *key, const char *path)
-{
-    cleanup_free char *copy = strdup(path);
-    const char *parent = copy;
-
-    while (parent && access(parent, F_OK) < 0 && errno == ENOENT)
-        parent = dirname((char *)parent); /* ends at "/" or ".", which are there */
-    if (parent && access(parent, W_OK) < 0)
-        check_add(check, CHECK_ERROR, key, "make it writable or name another one", "%s: %s", parent,
-                  strerror(errno));
-}
-
 /* [drafter] role, or the section that only one role has. */
-static const struct role *find_role(const struct config *config, const char *name)
+static const struct role_table *find_role(const struct config *config, const char *name)
 {
-    for (size_t i = 0; i < ROLE_COUNT; i++)
-        if (name ? strcmp(roles[i].name, name) == 0
-                 : config_section(config, roles[i].name, "") != NULL)
-            return &roles[i];
+    for (const struct role_table *table = role_tables; table->section; table++)
+        if (table->is_role && (name ? strcmp(table->section, name) == 0
+                                    : config_section(config, table->section, "") != NULL))
+            return table;
     return NULL;
 }
 
 static void unknown_role(struct check *check, const struct config *config, const char *name)
 {
     const struct config_section *section = config_section(config, "drafter", "");
-    const char *names[ROLE_COUNT], *nearest;
+    const char *nearest;
+    unsigned count = 0;
     char remedy[64];
 
-    for (size_t i = 0; i < ROLE_COUNT; i++)
-        names[i] = roles[i].name;
+    while (role_names[count])
+        count++;
     if (!name) {
         check_add(check, CHECK_WARNING, "role",
                   "add role = peer, registry or snapshotter to [drafter]",
                   "the file names no role: it has to be given on the command line");
         return;
     }
-    nearest = suggest_nearest(name, names, ROLE_COUNT);
+    nearest = suggest_nearest(name, role_names, count);
     snprintf(remedy, sizeof(remedy), "did you mean '%s'?", nearest ? nearest : "");
     check_add(check, CHECK_ERROR, "role", nearest ? remedy : NULL, "%s: unknown role '%s'",
               config_where(section, "role"), name);
 }
 
-static void check_role(struct check *check, const struct config *config, const struct role *role)
+/* What addresses mean only their transport knows; none has blanks in it. */
+static void check_address(struct check *check, const struct config_section *section,
+                          const char *key, const char *address)
 {
-    const struct config_section *section = config_section(config, role->name, ""), *device = NULL;
+    if (address && (!*address || strpbrk(address, " \t")))
+        check_add(check, CHECK_ERROR, key, NULL, "%s: \"%s\" is no address",
+                  section ? config_where(section, key) : "default", address);
+}
+
+static enum check_use use_of(const struct role_table *role, bool arriving)
+{
+    if (!strcmp(role->section, "registry"))
+        return CHECK_USE_SERVE;
+    if (!strcmp(role->section, "snapshotter"))
+        return CHECK_USE_SNAPSHOT;
+    return arriving ? CHECK_USE_ARRIVE : CHECK_USE_START;
+}
+
+static bool flag_option(const struct role_table *role, const void *options, const char *key)
+{
+    const struct drafter_option *option = table_find(role->options, key);
+
+    return option && option->type == DRAFTER_OPTION_BOOL &&
+           *((const bool *)options + option->offset);
+}
+
+static void check_role(struct check *check, struct node *node, const struct role_table *role)
+{
+    const struct config_section *section = config_section(node->config, role->section, "");
     cleanup_free void *options = calloc(1, role->size);
-    enum files files = role->files;
+    struct check_devices devices = {.check = check, .node = node};
 
     if (!options || !check_apply(check, section, role->options, NULL, options, role->size))
         return;
-    if (text_option(role, options, "connect"))
-        files = FILES_ARRIVE;
-    check_references(check, config, role, options);
-    while ((device = config_next(config, "device", device)))
-        check_device(check, config, device, files);
-    check_file_plugins(check, config);
+    check_references(check, node->config, role, options);
+    check_address(check, section, "connect", text_option(role, options, "connect"));
+    check_address(check, section, "listen", text_option(role, options, "listen"));
+    devices.use = use_of(role, text_option(role, options, "connect") != NULL);
+    devices.vmm = text_option(role, options, "vmm");
+    devices.listening = !strcmp(role->section, "peer") && text_option(role, options, "listen");
+    devices.overwrite = flag_option(role, options, "overwrite");
+    if (devices.use == CHECK_USE_START || devices.use == CHECK_USE_ARRIVE)
+        devices.overwrite |= check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE) ==
+                             LEDGER_RELINQUISHED;
+    check_devices(&devices);
+    check_file_plugins(check, node->config);
 }
 
 void check_roles(struct check *check, const struct config *config)
 {
-    struct node_options options = {0};
+    struct node node = {.config = (struct config *)config, .lock = -1};
     struct config_report report = {0};
-    const struct role *role;
+    const struct role_table *role;
 
     if (!check_apply(check, config_section(config, "drafter", ""), node_option_table, NULL,
-                     &options, sizeof(options)))
+                     &node.options, sizeof(node.options)))
         return;
-    check_directory(check, "state-directory", options.state_directory);
-    check_directory(check, "run-directory", options.run_directory);
-    role = find_role(config, options.role);
+    node.directory = (char *)node.options.run_directory; /* for instances that are only asked */
+    check_node(check, &node.options);
+    role = find_role(config, node.options.role);
     if (!role) {
-        unknown_role(check, config, options.role);
+        unknown_role(check, config, node.options.role);
         return;
     }
-    if (!options.role)
+    if (!node.options.role)
         unknown_role(check, config, NULL);
-    check_role(check, config, role);
+    check_role(check, &node, role);
     config_check_used(config, &report, NULL);
     check_add_report(check, "configuration", &report);
 }

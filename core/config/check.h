@@ -7,6 +7,7 @@
 #define CONFIG_CHECK_H
 
 #include "config/config.h"
+#include "migrate/ledger.h"
 
 struct check; /* one run */
 
@@ -41,6 +42,35 @@ void check_reference(struct check *check, const struct config *config, enum draf
 
 /* check-plugins.c: all sections of plugins. */
 void check_plugins(struct check *check, const struct config *config);
+
+/* check-node.c: name and directories. */
+struct node_options;
+void check_node(struct check *check, const struct node_options *options);
+
+/* What the ledger says of the VM; a finding where that stands in the way. */
+enum ledger_state check_ledger(struct check *check, const struct node_options *options,
+                               bool arriving);
+
+/* What a role does with its devices. */
+enum check_use {
+    CHECK_USE_START,    /* a VM from files */
+    CHECK_USE_ARRIVE,   /* receives into them */
+    CHECK_USE_SERVE,    /* hands out copies: only reads */
+    CHECK_USE_SNAPSHOT, /* reads input, makes output */
+};
+
+struct node;
+struct check_devices {
+    struct check *check;
+    struct node *node; /* its configuration; instances are made in it and freed again */
+    enum check_use use;
+    const char *vmm; /* id of the role's VMM, or NULL */
+    bool listening;  /* peers may take the VM over */
+    bool overwrite;  /* what arrives may replace what is there */
+};
+
+/* check-devices.c: all [device:NAME] sections and the package they make up. */
+void check_devices(struct check_devices *all);
 
 /* check-roles.c: [drafter], the section of the role and the plugins it uses, the devices. */
 void check_roles(struct check *check, const struct config *config);

@@ -59,10 +59,16 @@ static void print_option(const struct drafter_option *option, FILE *stream)
     fprintf(stream, "\n      %s\n", text_or(option->help, "(no help)"));
 }
 
+void describe_options_text(const struct drafter_option *options, FILE *stream)
+{
+    fprintf(stream, "Options:%s\n", options && options->key ? "" : " none");
+    for (; options && options->key; options++)
+        print_option(options, stream);
+}
+
 void describe_text(const struct plugin *plugin, FILE *stream)
 {
     const struct drafter_plugin *descriptor = &plugin->descriptor;
-    const struct drafter_option *option = descriptor->options;
 
     fprintf(stream, "%s/%s %s: %s\n", plugin_kind_name(descriptor->kind), descriptor->name,
             text_or(descriptor->version, "(no version)"),
@@ -75,9 +81,7 @@ void describe_text(const struct plugin *plugin, FILE *stream)
     print_operations(plugin, true, stream);
     print_operations(plugin, false, stream);
     fprintf(stream, "  %-14s%s\n", "probe", descriptor->probe ? "yes" : "no");
-    fprintf(stream, "Options:%s\n", option && option->key ? "" : " none");
-    for (; option && option->key; option++)
-        print_option(option, stream);
+    describe_options_text(descriptor->options, stream);
 }
 
 static json_t *json_text(const char *text)
@@ -120,10 +124,19 @@ static json_t *option_json(const struct drafter_option *option)
     return object;
 }
 
+json_t *describe_options_json(const struct drafter_option *options)
+{
+    json_t *array = json_array();
+
+    for (; options && options->key; options++)
+        json_array_append_new(array, option_json(options));
+    return array;
+}
+
 json_t *describe_json(const struct plugin *plugin)
 {
     const struct drafter_plugin *descriptor = &plugin->descriptor;
-    json_t *object = json_object(), *options = json_array();
+    json_t *object = json_object();
     char abi[16];
 
     snprintf(abi, sizeof(abi), "%u.%u", descriptor->abi_major, descriptor->abi_minor);
@@ -137,8 +150,6 @@ json_t *describe_json(const struct plugin *plugin)
     json_object_set_new(object, "threads", json_string(thread_model(descriptor)));
     json_object_set_new(object, "probe", json_boolean(descriptor->probe != NULL));
     json_object_set_new(object, "operations", operations_json(plugin));
-    for (const struct drafter_option *o = descriptor->options; o && o->key; o++)
-        json_array_append_new(options, option_json(o));
-    json_object_set_new(object, "options", options);
+    json_object_set_new(object, "options", describe_options_json(descriptor->options));
     return object;
 }

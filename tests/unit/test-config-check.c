@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* `drafter check` and `drafter plugins`: what they print, with the fixtures as plugins. */
+#include "capture.h"
 #include "unit.h"
 
 #include "command.h"
@@ -8,44 +9,15 @@
 #include <jansson.h>
 #include <sys/stat.h>
 
-struct run {
-    int ret;
-    char *output;
-    struct drafter_error err;
-};
-
-/* Standard output goes to a file meanwhile. */
-static int redirect(void)
-{
-    FILE *file = tmpfile();
-    int saved = dup(STDOUT_FILENO);
-
-    fflush(stdout);
-    ck_assert_int_ge(dup2(fileno(file), STDOUT_FILENO), 0);
-    fclose(file);
-    return saved;
-}
-
-static char *restore(int saved)
-{
-    char *output = calloc(1, 1 << 17);
-
-    fflush(stdout);
-    ck_assert_int_ge(pread(STDOUT_FILENO, output, (1 << 17) - 1, 0), 0);
-    dup2(saved, STDOUT_FILENO);
-    close(saved);
-    return output;
-}
-
 static struct run check_file(const char *path, bool json)
 {
     struct run run = {0};
     int saved;
 
     setenv("DRAFTER_PLUGIN_PATH", FIXTURES, 1);
-    saved = redirect();
+    saved = capture_begin();
     run.ret = command_check(path, json, &run.err);
-    run.output = restore(saved);
+    run.output = capture_end(saved);
     return run;
 }
 
@@ -77,16 +49,11 @@ static struct run plugins(const char *name, bool json)
     int saved;
 
     setenv("DRAFTER_PLUGIN_PATH", FIXTURES, 1);
-    saved = redirect();
+    saved = capture_begin();
     run.ret = command_plugins(name, json, &run.err);
-    run.output = restore(saved);
+    run.output = capture_end(saved);
     return run;
 }
-
-#define ck_assert_has(text_, part_)                                                                \
-    ck_assert_msg(strstr(text_, part_) != NULL, "no \"%s\" in:\n%s", part_, text_)
-#define ck_assert_hasnt(text_, part_)                                                              \
-    ck_assert_msg(strstr(text_, part_) == NULL, "\"%s\" in:\n%s", part_, text_)
 
 START_TEST(a_sound_configuration_has_no_error)
 {
