@@ -7,17 +7,10 @@ abs_top_srcdir=${abs_top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 . "$abs_top_srcdir/tests/lib.sh"
 . "$abs_top_srcdir/tests/e2e/redis.sh"
 moves=${MOVES:-10}
-image=${IMAGE_DIR:-${abs_top_builddir:?}/guest/image-out}
 
-[ "$(id -u)" = 0 ] || lab_skip "needs root"
-lab_need qemu-system-x86_64 python3
-[ -c /dev/fuse ] || lab_skip "there is no /dev/fuse"
+redis_need
 lab_begin
-
-if [ ! -f "$image/boot-args" ]; then
-    "$abs_top_srcdir/guest/image/build-image.sh" "$image" >"$lab/image.log" 2>&1 ||
-        { tail -n 5 "$lab/image.log"; lab_skip "the guest image cannot be built"; }
-fi
+image=$(redis_image) || lab_skip "$image"
 
 hashes() { (cd "$redis_files/package" && b2sum ./*); }
 

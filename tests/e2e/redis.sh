@@ -3,6 +3,8 @@
 # A Linux guest with redis that moves between node a and node b: what the demonstration and the test share.
 # After lib.sh: . "$abs_top_srcdir/tests/e2e/redis.sh"
 #
+#   redis_need                    skips the test where there is no root, no QEMU or no FUSE
+#   redis_image                   prints where the guest image is, building it if need be; or why that failed
 #   redis_init                    ports, and empty directories of the nodes
 #   redis_snapshot IMAGE          boots the image and saves it as a package in $redis_files/package
 #   redis_install NODE            copies the package to the node's own files
@@ -18,6 +20,23 @@ redis_overlay=${redis_overlay:-no}
 redis_rate=${redis_rate:-200}
 redis_beat_us=4000
 declare -A redis_port=() peer_port=()
+
+redis_need() {
+    [ "$(id -u)" = 0 ] || lab_skip "needs root"
+    lab_need qemu-system-x86_64 python3
+    [ -c /dev/fuse ] || lab_skip "there is no /dev/fuse"
+}
+
+# In IMAGE_DIR, or where make image puts it.
+redis_image() {
+    local image=${IMAGE_DIR:-${abs_top_builddir:?}/guest/image-out}
+    if [ ! -f "$image/boot-args" ] &&
+        ! "$abs_top_srcdir/guest/image/build-image.sh" "$image" >"$lab/image.log" 2>&1; then
+        echo "the guest image cannot be built: $(tail -n 1 "$lab/image.log")"
+        return 1
+    fi
+    echo "$image"
+}
 
 redis_init() {
     redis_files=${redis_files:-$lab}

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The examples in conf/ work together as they are, each on a host of its own as far as paths go: a snapshot,
+# a registry that hands it out, a peer that has it in files, and a peer that takes the VM over from either.
+# All defaults that are shown are accepted as well.
+abs_top_srcdir=${abs_top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
+. "$abs_top_srcdir/tests/lib.sh"
+. "$abs_top_srcdir/tests/e2e/redis.sh"
+
+redis_need
+lab_begin
+image=$(redis_image) || lab_skip "$image"
+read -r port_1600 port_1601 port_6379 port_6380 < <(free_ports 4)
+
+# install NAME HOST: $lab/NAME.ini with this host's paths and our ports, and with all defaults as values
+install() {
+    sed -e "s,/var/lib/drafter,$lab/$2/lib,; s,/run/drafter,$lab/$2/run," \
+        -e "s/:1600$/:$port_1600/; s/:1601$/:$port_1601/; s/:6379-/:$port_6379-/; s/:6380-/:$port_6380-/" \
+        -e 's/^#//' "$abs_top_srcdir/conf/$1.ini" >"$lab/$1.ini"
+    mkdir -p "$lab/$2/lib"
+}
+
+answers() { # PORT
+    exec 7<>"/dev/tcp/127.0.0.1/$1" || return 1
+    printf 'PING\r\n' >&7
+    read -r -t 10 -u 7 answer
+    exec 7>&-
+    [ "$answer" = $'+PONG\r' ]
+}
+
+install snapshotter one
+mkdir "$lab/one/lib/package"
+cp -r --sparse=always "$image" "$lab/one/lib/image"
+# The example has the words that any guest needs; those of the image spare time.
+sed -i "s/^boot-args = .*/boot-args = $(sed 's,[/&],\\&,g' "$image/boot-args")/" "$lab/snapshotter.ini"
+node_start snapshotter "$lab/snapshotter.ini"
+node_await snapshotter 240
+echo "ok: snapshotter.ini"
+
+install registry one
+node_start registry "$lab/registry.ini"
+node_event registry listening
+install peer-incoming two
+mkdir "$lab/two/lib/incoming"
+node_start copy "$lab/peer-incoming.ini"
+node_event copy arrived 120
+until_true 10 answers "$port_6380" || lab_fail "the copy from the registry does not serve"
+node_stop copy
+node_stop registry
+echo "ok: registry.ini"
+
+install peer-local three
+cp -r --sparse=always "$lab/one/lib/package" "$lab/three/lib/redis"
+base=$(b2sum "$lab/three/lib/redis/disk" "$lab/three/lib/redis/memory")
+node_start local "$lab/peer-local.ini"
+node_event local listening 120
+until_true 10 answers "$port_6379" || lab_fail "the VM from files does not serve"
+[ "$(b2sum "$lab/three/lib/redis/disk" "$lab/three/lib/redis/memory")" = "$base" ] || lab_fail "the base was written to"
+echo "ok: peer-local.ini"
+
+rm -rf "$lab/two"
+install peer-incoming two
+mkdir "$lab/two/lib/incoming"
+node_start incoming "$lab/peer-incoming.ini"
+node_event incoming arrived 120
+node_await local
+until_true 10 answers "$port_6380" || lab_fail "the VM from the peer does not serve"
+node_stop incoming
+echo "ok: peer-incoming.ini"
+lab_leaks
