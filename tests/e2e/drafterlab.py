@@ -14,6 +14,7 @@ VM does is told by its heartbeats, which drafter-heartbeats stamps, not by what 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -102,10 +103,10 @@ class Node:
         self.config = lab.path(f"{name}.ini")
         pathlib.Path(self.config).write_text(text)
         self.started = time.monotonic()
+        lab.callback(lambda: self.reader.join(10))  # after the child's end
         self.child = lab.spawn([DRAFTER, "--log-level", "debug", "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
-        lab.callback(self.reader.join, 10)
 
     def read(self):
         offset = time.time() - time.monotonic()
@@ -140,6 +141,13 @@ class Node:
                     raise Failure(f"{self.name}: no '{event}' within {timeout} s")
                 self.changed.wait(0.2)
         return found
+
+    def settled(self):
+        """Waits until every hand-over that began here has failed, and the node said so."""
+        def open_moves():
+            begun = [e for e in self.events if e.get("event") == "leaving" and "peer" in e]
+            return len(begun) - len([e for e in self.events if e.get("event") == "kept"])
+        self.lab.eventually(lambda: not open_moves(), f"{self.name} knows that it keeps the VM")
 
     def exited(self, timeout=PATIENCE):
         """Waits for the end of the process; returns its status."""
@@ -255,7 +263,7 @@ class Lab(benchlib.Bench):
         """A package of the test guest that has filled its memory."""
         directory = self.snapshot(words, memory, settle="1ms")
         beats = self.heartbeats("packager")
-        node = self.peer("packager", directory, listen=None)
+        node = self.peer("packager", directory, listen=None, copy=False)
         beats.ready("packager")
         if node.stop():
             raise Failure(f"the packager ended badly: {node.last_line()}")
@@ -267,7 +275,8 @@ class Lab(benchlib.Bench):
              extra="", copy=True, **options):
         """A peer on a copy of `files` or on empty files of its own; `connect`: a node or an address.
 
-        `devices` gives more options of devices by name, `vmm` those of the VMM, `options` those of [peer].
+        `devices` gives more options of devices by name (None: not this device), `vmm` those of the VMM, `options` those
+        of [peer].
         """
         directory = self.path(name)
         os.makedirs(directory, exist_ok=True)
@@ -283,8 +292,9 @@ class Lab(benchlib.Bench):
                                      **(vmm or {})}),
                 section("peer", vmm="vm", listen=listen, connect=connect, **options)]
         for device in DEVICES:
-            chosen = {"base": f"{directory}/{FILES[device]}", **(devices or {}).get(device, {})}
-            text.append(section(f"device:{device}", **chosen))
+            chosen = (devices or {}).get(device, {})
+            if chosen is not None:
+                text.append(section(f"device:{device}", **{"base": f"{directory}/{FILES[device]}", **chosen}))
         return self.node(name, "".join(text) + extra)
 
     def registry(self, name, files, listen="127.0.0.1:0", extra="", **options):
@@ -303,6 +313,17 @@ class Lab(benchlib.Bench):
         to = node.address if isinstance(node, Node) else node
         address, control = self.relay(to, rtt_ms, rate, options)
         return address, lambda command: relay_command(control, command)
+
+    def eventually(self, condition, text, timeout=PATIENCE):
+        deadline = time.monotonic() + timeout
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        check(condition(), text)
+
+    @staticmethod
+    def digest(directory):
+        files = sorted(pathlib.Path(directory).iterdir())
+        return {file.name: hashlib.blake2b(file.read_bytes()).hexdigest() for file in files}
 
     # What is left behind
 
@@ -354,6 +375,18 @@ def relay_command(control, command):
         client.sendall(command.encode() + b"\n")
         answer = client.makefile().readline().strip()
     return json.loads(answer) if command == "stats" else answer
+
+
+def refused(node, *words):
+    """The node ended with an error that is one line and says these words, and left no file."""
+    status = node.exited()
+    check(status not in (0, None) and status > 0, f"{node.name} ends with status {status}")
+    errors = node.messages("error")
+    check(len(errors) == 1, f"it says one thing: {errors}")
+    for word in words:
+        check(word in errors[0], f"namely something of '{word}'")
+    left = os.listdir(node.directory)
+    check(not left, f"no file is left at {node.name} {left or ''}")
 
 
 def intact(report):
