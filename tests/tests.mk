@@ -18,6 +18,10 @@ AM_TESTS_ENVIRONMENT = \
 	UBSAN_OPTIONS=print_stacktrace=1; export UBSAN_OPTIONS; \
 	TSAN_OPTIONS=suppressions=$(abs_top_srcdir)/tests/tsan.supp; export TSAN_OPTIONS;
 TEST_EXTENSIONS = .sh
+# No test runs for ever: it is ended after so many seconds, and has then failed.
+TEST_SECONDS = 300
+LOG_COMPILER = timeout -k 20 $(TEST_SECONDS)
+SH_LOG_COMPILER = $(LOG_COMPILER)
 
 ROOT_TESTS =
 SOAK_TESTS =
@@ -31,9 +35,9 @@ VALGRIND_LOG_COMPILER = $(VALGRIND) --quiet --error-exitcode=99 --leak-check=ful
 check-root: all
 	@test -z '$(ROOT_TESTS)' || $(MAKE) check TESTS='$(ROOT_TESTS)'
 soak: all
-	@test -z '$(SOAK_TESTS)' || $(MAKE) check TESTS='$(SOAK_TESTS)'
+	@test -z '$(SOAK_TESTS)' || $(MAKE) check TESTS='$(SOAK_TESTS)' TEST_SECONDS=86400
 bench: all
-	@test -z '$(BENCHES)' || VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)'
+	@test -z '$(BENCHES)' || VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)' TEST_SECONDS=3600
 check-valgrind: all
 	@programs=`for t in $(TESTS); do case $$t in *.sh) ;; *) echo $$t;; esac; done`; \
 	test -z "$$programs" || CK_TIMEOUT_MULTIPLIER=10 \
