@@ -7,8 +7,8 @@
  *   ---- control stream --------------------------------------------
  *     HELLO {json: versions, role, features}        ->
  *                                                   <-     OFFER {json: token, VM, epoch, devices}
- *     ACCEPT {json: streams}  or  ABORT {json}      ->
  *     HASHES of what is here already                ->
+ *     ACCEPT {json: streams}  or  ABORT {json}      ->
  *   ---- further streams, each ---------------------------------------
  *     JOIN token, index                             ->
  *   ---- control stream ----------------------------------------------
@@ -29,8 +29,8 @@
  *                                                   <-     DONE
  *   PING and PONG both ways at any time; ABORT ends the session before COMMIT.
  *
- * A destination whose link broke connects anew and says HELLO with the session's token: the source
- * answers with RESUME instead of OFFER and both go on with what is missing.
+ * Reserved, not done yet: a destination whose link broke connects anew and says HELLO with the session's
+ * token; the source answers with RESUME instead of OFFER and both go on with what is missing.
  */
 #ifndef MIGRATE_WIRE_H
 #define MIGRATE_WIRE_H
