@@ -121,6 +121,8 @@ lab_at_end() {
 }
 
 mkdir -p "$out/demo" || exit 1
+exec 9>"$out/demo.lock"
+flock -n 9 || die "another demo.sh is at work here"
 rm -rf "${out:?}/demo"/*
 
 step "Packages of Debian"
