@@ -20,7 +20,7 @@ extern "C" {
 struct drafter_transport_ops {
     /*
      * Opens a stream to `address`, whose syntax is the transport's own (the manual page of the plugin
-     * states it), within `timeout_ms`.  Mandatory.
+     * states it), within `timeout_ms`; 0 waits for ever.  Mandatory.
      */
     int (*connect)(void *instance, const char *address, unsigned timeout_ms, void **ret_connection,
                    struct drafter_error *err);
