@@ -69,7 +69,8 @@ lab_end() {
     [ "$lab_ended" = no ] || return
     lab_ended=yes
     trap '' INT TERM HUP
-    for pid in "${lab_children[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+    # Waited for at once, or bash would tell that they were killed.
+    for pid in "${lab_children[@]}"; do { kill -KILL "$pid" && wait "$pid"; } 2>/dev/null; done
     for pid in "${node_pid[@]}"; do kill -TERM "$pid" 2>/dev/null; done
     for pid in "${node_pid[@]}"; do
         until_true 15 lab_dead "$pid" || kill -KILL "$pid" 2>/dev/null
