@@ -33,16 +33,25 @@ static void expect_reset(int fd)
 {
     char byte;
 
-    ck_assert(readable_within(fd, 1000));
+    ck_assert(readable_within(fd, 5000));
     ck_assert_int_lt(read(fd, &byte, 1), 0);
     ck_assert_int_eq(errno, ECONNRESET);
+}
+
+/* So many bytes come, and then nothing but perhaps the end. */
+static void expect_exactly(int fd, size_t size)
+{
+    char byte;
+
+    ck_assert_uint_eq(receive(fd, got, size, 5000), size);
+    ck_assert(!readable_within(fd, 50) || recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0);
 }
 
 static void expect_end(int fd)
 {
     char byte;
 
-    ck_assert(readable_within(fd, 1000));
+    ck_assert(readable_within(fd, 5000));
     ck_assert_int_eq(read(fd, &byte, 1), 0);
 }
 
@@ -54,7 +63,7 @@ START_TEST(test_cut_resets_both_sides)
     expect_reset(pair.client);
     expect_reset(pair.server);
     send_all(other.client, "x", 1);
-    ck_assert_uint_eq(receive(other.server, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(other.server, got, 1, 5000), 1);
     command(&fixture, "cut", "ok");
     expect_reset(other.client);
     pair_close(&other);
@@ -65,7 +74,7 @@ START_TEST(test_cut_after_bytes_is_exact)
 {
     command(&fixture, "cut conn=1 dir=up after-bytes=54321", "ok");
     send_all(pair.client, sent, sizeof sent);
-    ck_assert_uint_eq(receive(pair.server, got, sizeof got, 200), 54321);
+    expect_exactly(pair.server, 54321);
     ck_assert_mem_eq(got, sent, 54321);
     expect_reset(pair.client);
 }
@@ -76,9 +85,9 @@ START_TEST(test_trigger_after_ms)
     double start = now_ms();
 
     command(&fixture, "cut after-ms=120", "ok");
-    ck_assert(readable_within(pair.client, 1000));
+    ck_assert(readable_within(pair.client, 5000));
     ck_assert_double_ge(now_ms() - start, 119);
-    ck_assert_double_le(now_ms() - start, 1000);
+    ck_assert_double_le(now_ms() - start, 4000);
 }
 END_TEST
 
@@ -95,10 +104,10 @@ START_TEST(test_stall_and_resume_lose_nothing)
     send_all(late.client, "x", 1);
     ck_assert(!readable_within(late.server, 30));
     command(&fixture, "resume", "ok");
-    ck_assert_uint_eq(receive(late.server, got, 1, 1000), 1);
-    ck_assert_uint_eq(receive(pair.server, got, 1000, 1000), 1000);
+    ck_assert_uint_eq(receive(late.server, got, 1, 5000), 1);
+    ck_assert_uint_eq(receive(pair.server, got, 1000, 5000), 1000);
     ck_assert_mem_eq(got, sent, 1000);
-    ck_assert_uint_eq(receive(pair.client, got, 1000, 1000), 1000);
+    ck_assert_uint_eq(receive(pair.client, got, 1000, 5000), 1000);
     pair_close(&late);
 }
 END_TEST
@@ -107,11 +116,11 @@ START_TEST(test_stall_after_bytes_is_exact)
 {
     command(&fixture, "stall conn=1 dir=down after-bytes=777", "ok");
     send_all(pair.server, sent, 5000);
-    ck_assert_uint_eq(receive(pair.client, got, sizeof got, 50), 777);
+    expect_exactly(pair.client, 777);
     send_all(pair.client, "x", 1);
-    ck_assert_uint_eq(receive(pair.server, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.server, got, 1, 5000), 1);
     command(&fixture, "resume conn=1", "ok");
-    ck_assert_uint_eq(receive(pair.client, got, sizeof got, 50), 5000 - 777);
+    expect_exactly(pair.client, 5000 - 777);
 }
 END_TEST
 
@@ -123,7 +132,7 @@ START_TEST(test_half_open_swallows_one_direction)
         send_all(pair.client, sent, sizeof sent); /* never pushed back: all is swallowed */
     ck_assert(!readable_within(pair.server, 30));
     send_all(pair.server, "x", 1);
-    ck_assert_uint_eq(receive(pair.client, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.client, got, 1, 5000), 1);
     shutdown(pair.client, SHUT_WR);
     ck_assert(!readable_within(pair.server, 30));
 }
@@ -148,17 +157,17 @@ START_TEST(test_flip_one_bit)
 {
     command(&fixture, "flip 70000 3 conn=1", "ok");
     send_all(pair.client, sent, sizeof sent);
-    ck_assert_uint_eq(receive(pair.server, got, sizeof sent, 1000), sizeof sent);
+    ck_assert_uint_eq(receive(pair.server, got, sizeof sent, 5000), sizeof sent);
     ck_assert_uint_eq(got[70000], sent[70000] ^ 8);
     got[70000] ^= 8;
     ck_assert_mem_eq(got, sent, sizeof sent);
     command(&fixture, "flip next 0 dir=down", "ok");
     send_all(pair.server, "ab", 2);
-    ck_assert_uint_eq(receive(pair.client, got, 2, 1000), 2);
+    ck_assert_uint_eq(receive(pair.client, got, 2, 5000), 2);
     ck_assert_mem_eq(got, "`b", 2);
     command(&fixture, "flip 5 7", "ok"); /* has passed: the next byte */
     send_all(pair.client, "a", 1);
-    ck_assert_uint_eq(receive(pair.server, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.server, got, 1, 5000), 1);
     ck_assert_uint_eq(got[0], 'a' ^ 128);
 }
 END_TEST
@@ -167,10 +176,10 @@ START_TEST(test_truncate_ends_in_good_order)
 {
     command(&fixture, "truncate conn=1 after-bytes=999", "ok");
     send_all(pair.client, sent, 5000);
-    ck_assert_uint_eq(receive(pair.server, got, sizeof got, 200), 999);
+    expect_exactly(pair.server, 999);
     expect_end(pair.server);
     send_all(pair.server, "x", 1); /* the other direction lives */
-    ck_assert_uint_eq(receive(pair.client, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.client, got, 1, 5000), 1);
 }
 END_TEST
 
@@ -178,7 +187,7 @@ START_TEST(test_drop_bytes)
 {
     command(&fixture, "drop 100 after-bytes=40000", "ok");
     send_all(pair.client, sent, sizeof sent);
-    ck_assert_uint_eq(receive(pair.server, got, sizeof sent, 100), sizeof sent - 100);
+    expect_exactly(pair.server, sizeof sent - 100);
     ck_assert_mem_eq(got, sent, 40000);
     ck_assert_mem_eq(got + 40000, sent + 40100, sizeof sent - 40100);
 }
@@ -188,7 +197,7 @@ START_TEST(test_duplicate_bytes)
 {
     command(&fixture, "duplicate 70000 after-bytes=1000", "ok");
     send_all(pair.client, sent, sizeof sent);
-    ck_assert_uint_eq(receive(pair.server, got, sizeof got, 100), sizeof sent + 70000);
+    expect_exactly(pair.server, sizeof sent + 70000);
     ck_assert_mem_eq(got, sent, 71000);
     ck_assert_mem_eq(got + 71000, sent + 1000, sizeof sent - 1000);
 }
@@ -200,29 +209,36 @@ START_TEST(test_slow_and_back)
 
     command(&fixture, "slow 4m", "ok");
     send_all(pair.client, sent, 50000); /* 100 ms */
-    ck_assert_uint_eq(receive(pair.server, got, 50000, 1000), 50000);
+    ck_assert_uint_eq(receive(pair.server, got, 50000, 5000), 50000);
     ms = now_ms() - start;
-    ck_assert_msg(ms > 97 && ms < 400, "%.1f ms", ms);
+    ck_assert_msg(ms > 97 && ms < 4000, "%.1f ms", ms);
     command(&fixture, "slow off", "ok");
-    start = now_ms();
-    send_all(pair.client, sent, 50000);
-    ck_assert_uint_eq(receive(pair.server, got, 50000, 1000), 50000);
-    ck_assert_double_le(now_ms() - start, 90);
+    for (int i = 0; i < ATTEMPTS && ms > 90; i++) {
+        start = now_ms();
+        send_all(pair.client, sent, 50000);
+        ck_assert_uint_eq(receive(pair.server, got, 50000, 5000), 50000);
+        ms = now_ms() - start;
+    }
+    ck_assert_double_le(ms, 90);
 }
 END_TEST
 
 START_TEST(test_delay_one_connection)
 {
     struct pair other = fixture_connect(&fixture);
-    double start = now_ms();
+    double start, other_ms = 100;
 
     command(&fixture, "delay-connection 1 80", "ok");
-    send_all(pair.client, "x", 1);
-    send_all(other.client, "x", 1);
-    ck_assert_uint_eq(receive(other.server, got, 1, 1000), 1);
-    ck_assert_double_le(now_ms() - start, 75);
-    ck_assert_uint_eq(receive(pair.server, got, 1, 1000), 1);
-    ck_assert_double_ge(now_ms() - start, 82);
+    for (int i = 0; i < ATTEMPTS && other_ms > 75; i++) {
+        start = now_ms();
+        send_all(pair.client, "x", 1);
+        send_all(other.client, "x", 1);
+        ck_assert_uint_eq(receive(other.server, got, 1, 5000), 1);
+        other_ms = now_ms() - start;
+        ck_assert_uint_eq(receive(pair.server, got, 1, 5000), 1);
+        ck_assert_double_ge(now_ms() - start, 82);
+    }
+    ck_assert_double_le(other_ms, 75);
     pair_close(&other);
 }
 END_TEST
@@ -243,9 +259,9 @@ START_TEST(test_rtt_changes)
     command(&fixture, "rtt 60", "ok");
     start = now_ms();
     send_all(pair.client, "x", 1);
-    ck_assert_uint_eq(receive(pair.server, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.server, got, 1, 5000), 1);
     ck_assert_double_ge(now_ms() - start, 30);
-    ck_assert_double_le(now_ms() - start, 400);
+    ck_assert_double_le(now_ms() - start, 4000);
 }
 END_TEST
 
@@ -262,7 +278,7 @@ START_TEST(test_commands_are_checked)
     command(&fixture, "stats", "{\"uptime_ms\":");
     ck_assert_double_eq(stat_number(&fixture, "", "faults_fired"), 0);
     send_all(pair.client, "x", 1);
-    ck_assert_uint_eq(receive(pair.server, got, 1, 1000), 1);
+    ck_assert_uint_eq(receive(pair.server, got, 1, 5000), 1);
 }
 END_TEST
 
@@ -292,7 +308,7 @@ TCase *fault_tests(void)
 {
     TCase *tests = tcase_create("faults");
 
-    tcase_set_timeout(tests, 20);
+    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_cut_resets_both_sides);
     tcase_add_test(tests, test_cut_after_bytes_is_exact);
