@@ -184,7 +184,8 @@ run_tests() # LABEL SECONDS DIRECTORY MAKE-ARGUMENTS...
         result FAIL "$label: not done within $limit s"
     # A test that could not even be built has no result of its own.
     elif [ $status != 0 ] && [ "$(grep -c "^FAIL $label/" "$results")" = "$before" ]; then
-        tail -n 60 "$build/$label.log"
+        grep -nE 'error:|\*\*\*' "$build/$label.log" | head -n 40
+        tail -n 20 "$build/$label.log"
         result FAIL "$label: make $*"
     fi
 }

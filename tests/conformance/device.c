@@ -512,16 +512,17 @@ static unsigned find_mount(char *ret_path, size_t size)
  */
 static void *guard(void *opaque)
 {
+    atomic_bool *over = opaque;
     unsigned before = 0, now;
     char path[512];
 
-    (void)opaque;
-    for (;;) {
+    while (!atomic_load(over)) {
         now = find_mount(path, sizeof(path));
         if (now && now == before)
             umount2(path, MNT_FORCE);
         before = now;
-        conformance_sleep_ms(GUARD_PERIOD_MS);
+        for (unsigned ms = 0; ms < GUARD_PERIOD_MS && !atomic_load(over); ms += 100)
+            conformance_sleep_ms(100);
     }
     return NULL;
 }
@@ -529,14 +530,15 @@ static void *guard(void *opaque)
 static int run(const char *name)
 {
     pthread_t guardian;
+    atomic_bool over = false;
     int status = 77;
 
     plugin_name = name;
     if (is_usable()) {
-        if (pthread_create(&guardian, NULL, guard, NULL) != 0)
+        if (pthread_create(&guardian, NULL, guard, &over) != 0)
             return 1;
         status = conformance_run(make_suite(strcmp(name, "null") != 0), 1);
-        pthread_cancel(guardian);
+        atomic_store(&over, true);
         pthread_join(guardian, NULL);
     }
     clean_up();

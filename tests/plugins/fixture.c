@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One storage plugin and its defective twins.  Each is this file compiled with one FIXTURE_... defined,
- * the upper-case form of the name in drafter-storage-NAME.so; tests say what the loader makes of each.
+ * One storage plugin and its defective twins.  Each is this file compiled with one FIXTURE_...
+ * defined, the upper-case form of the name in drafter-storage-NAME.so; tests say what the loader
+ * makes of each.
  */
 #include <drafter/storage.h>
 #include <drafter/transport.h>
@@ -25,8 +26,8 @@ struct fixture {
     const struct fixture_config *config;
     char *bytes;
     uint64_t flushes;
-    _Atomic int inside; /* threads in an operation */
-    bool overlapped;    /* more than one was */
+    _Atomic int inside;      /* threads in an operation */
+    _Atomic bool overlapped; /* more than one was */
 };
 
 static int fixture_create(const struct drafter_context *context, const void *config,
@@ -136,26 +137,52 @@ int fixture_nobody_has_this(void);
 static const char *const modes[] = {"slow", "fast-forward", NULL};
 
 static const struct drafter_option options[] = {
-    {.key = "text", .type = DRAFTER_OPTION_STRING, .offset = offsetof(struct fixture_config, text),
-     .default_value = "none", .help = "any text"},
-    {.key = "secret", .type = DRAFTER_OPTION_STRING, .flags = DRAFTER_OPTION_SECRET,
-     .offset = offsetof(struct fixture_config, secret), .help = "not for every eye"},
-    {.key = "limit", .type = DRAFTER_OPTION_SIZE, .offset = offsetof(struct fixture_config, size),
-     .default_value = "4k", .minimum = 512, .maximum = 1048576, .help = "a size"},
-    {.key = "flush-fails-at", .type = DRAFTER_OPTION_UINT,
-     .offset = offsetof(struct fixture_config, flush_fails_at), .help = "number of the flush"},
-    {.key = "mode", .type = DRAFTER_OPTION_ENUM, .offset = offsetof(struct fixture_config, mode),
-     .choices = modes, .default_value = "slow", .help = "one of two"},
-    {.key = "overreach", .type = DRAFTER_OPTION_BOOL,
-     .offset = offsetof(struct fixture_config, overreach), .help = "claim too much"},
-    {.key = "silent", .type = DRAFTER_OPTION_BOOL,
-     .offset = offsetof(struct fixture_config, silent), .help = "fail without a word"},
+    {.key = "text",
+     .type = DRAFTER_OPTION_STRING,
+     .offset = offsetof(struct fixture_config, text),
+     .default_value = "none",
+     .help = "any text"},
+    {.key = "secret",
+     .type = DRAFTER_OPTION_STRING,
+     .flags = DRAFTER_OPTION_SECRET,
+     .offset = offsetof(struct fixture_config, secret),
+     .help = "not for every eye"},
+    {.key = "limit",
+     .type = DRAFTER_OPTION_SIZE,
+     .offset = offsetof(struct fixture_config, size),
+     .default_value = "4k",
+     .minimum = 512,
+     .maximum = 1048576,
+     .help = "a size"},
+    {.key = "flush-fails-at",
+     .type = DRAFTER_OPTION_UINT,
+     .offset = offsetof(struct fixture_config, flush_fails_at),
+     .help = "number of the flush"},
+    {.key = "mode",
+     .type = DRAFTER_OPTION_ENUM,
+     .offset = offsetof(struct fixture_config, mode),
+     .choices = modes,
+     .default_value = "slow",
+     .help = "one of two"},
+    {.key = "overreach",
+     .type = DRAFTER_OPTION_BOOL,
+     .offset = offsetof(struct fixture_config, overreach),
+     .help = "claim too much"},
+    {.key = "silent",
+     .type = DRAFTER_OPTION_BOOL,
+     .offset = offsetof(struct fixture_config, silent),
+     .help = "fail without a word"},
 #ifdef FIXTURE_BAD_OPTION
-    {.key = "outside", .type = DRAFTER_OPTION_UINT, .offset = sizeof(struct fixture_config),
+    {.key = "outside",
+     .type = DRAFTER_OPTION_UINT,
+     .offset = sizeof(struct fixture_config),
      .help = "lies behind the struct"},
 #endif
 #ifdef FIXTURE_BAD_DEFAULT
-    {.key = "number", .type = DRAFTER_OPTION_UINT, .offset = 0, .default_value = "many",
+    {.key = "number",
+     .type = DRAFTER_OPTION_UINT,
+     .offset = 0,
+     .default_value = "many",
      .help = "has a default that is no number"},
 #endif
     DRAFTER_OPTION_END,
@@ -177,17 +204,17 @@ static const struct ops ops_storage = {.ops = {
 #else
 static const struct drafter_storage_ops ops_storage = {
 #endif
-    .open = fixture_open,
-    .size = fixture_size,
-    .pread = fixture_pread,
-    .pwrite = fixture_pwrite,
-    .flush = fixture_flush,
-    .extent = fixture_extent,
+                                           .open = fixture_open,
+                                           .size = fixture_size,
+                                           .pread = fixture_pread,
+                                           .pwrite = fixture_pwrite,
+                                           .flush = fixture_flush,
+                                           .extent = fixture_extent,
 #ifdef FIXTURE_MISSING_OP
-    .flush = NULL,
+                                           .flush = NULL,
 #endif
 #ifdef FIXTURE_NEWER
-}};
+                                       }};
 #else
 };
 #endif
@@ -200,73 +227,73 @@ static const struct {
 #else
 static const struct drafter_plugin plugin = {
 #endif
-    .magic = DRAFTER_PLUGIN_MAGIC,
-    .abi_major = DRAFTER_ABI_MAJOR,
-    .abi_minor = DRAFTER_ABI_MINOR,
-    .struct_size = sizeof(struct drafter_plugin),
-    .kind = DRAFTER_KIND_STORAGE,
-    .ops_size = sizeof(ops_storage),
-    .version = "1.2",
-    .license = "BSD-2-Clause",
-    .summary = "a fixture of the tests",
-    .options = options,
-    .config_size = sizeof(struct fixture_config),
-    .create = fixture_create,
-    .destroy = fixture_destroy,
+                .magic = DRAFTER_PLUGIN_MAGIC,
+                .abi_major = DRAFTER_ABI_MAJOR,
+                .abi_minor = DRAFTER_ABI_MINOR,
+                .struct_size = sizeof(struct drafter_plugin),
+                .kind = DRAFTER_KIND_STORAGE,
+                .ops_size = sizeof(ops_storage),
+                .version = "1.2",
+                .license = "BSD-2-Clause",
+                .summary = "a fixture of the tests",
+                .options = options,
+                .config_size = sizeof(struct fixture_config),
+                .create = fixture_create,
+                .destroy = fixture_destroy,
 #ifdef FIXTURE_WITH_PROBE
-    .probe = fixture_probe,
+                .probe = fixture_probe,
 #endif
-    .ops = &ops_storage,
-    .name = FIXTURE_NAME,
-    /* What follows replaces what stands above. */
+                .ops = &ops_storage,
+                .name = FIXTURE_NAME,
+/* What follows replaces what stands above. */
 #ifdef FIXTURE_OLDER
-    .ops_size = offsetof(struct drafter_storage_ops, zero),
+                .ops_size = offsetof(struct drafter_storage_ops, zero),
 #endif
 #ifdef FIXTURE_SHORT_OPS
-    .ops_size = offsetof(struct drafter_storage_ops, flush),
+                .ops_size = offsetof(struct drafter_storage_ops, flush),
 #endif
 #ifdef FIXTURE_NEWER
-    .abi_minor = DRAFTER_ABI_MINOR + 7,
-    .struct_size = sizeof(larger),
+                .abi_minor = DRAFTER_ABI_MINOR + 7,
+                .struct_size = sizeof(larger),
 #endif
 #ifdef FIXTURE_WRONG_MAGIC
-    .magic = 0x21212121,
+                .magic = 0x21212121,
 #endif
 #ifdef FIXTURE_WRONG_MAJOR
-    .abi_major = DRAFTER_ABI_MAJOR + 1,
+                .abi_major = DRAFTER_ABI_MAJOR + 1,
 #endif
 #ifdef FIXTURE_TINY
-    .struct_size = 16,
+                .struct_size = 16,
 #endif
 #ifdef FIXTURE_GIGANTIC
-    .struct_size = 1u << 30,
+                .struct_size = 1u << 30,
 #endif
 #ifdef FIXTURE_WRONG_KIND
-    .kind = DRAFTER_KIND_TRANSPORT,
+                .kind = DRAFTER_KIND_TRANSPORT,
 #endif
 #ifdef FIXTURE_NO_KIND
-    .kind = 99,
+                .kind = 99,
 #endif
 #ifdef FIXTURE_WRONG_NAME
-    .name = "other",
+                .name = "other",
 #endif
 #ifdef FIXTURE_NO_NAME
-    .name = NULL,
+                .name = NULL,
 #endif
 #ifdef FIXTURE_NO_CREATE
-    .create = NULL,
+                .create = NULL,
 #endif
 #ifdef FIXTURE_NO_OPS
-    .ops = NULL,
+                .ops = NULL,
 #endif
 #ifdef FIXTURE_THREADS
-    .thread_model = 7,
+                .thread_model = 7,
 #endif
 #ifdef FIXTURE_SERIAL
-    .thread_model = DRAFTER_THREADS_SERIALIZE_INSTANCE,
+                .thread_model = DRAFTER_THREADS_SERIALIZE_INSTANCE,
 #endif
 #ifdef FIXTURE_NEWER
-}};
+            }};
 #define plugin larger.plugin
 #else
 };
@@ -282,11 +309,11 @@ static const void *const unused __attribute__((used)) = &plugin;
 #elif defined(FIXTURE_NO_ENTRY)
 static const void *const unused __attribute__((used)) = &plugin;
 #elif defined(FIXTURE_UNDEFINED)
-__attribute__((visibility("default"))) const struct drafter_plugin *drafter_plugin_entry(void);
+    __attribute__((visibility("default"))) const struct drafter_plugin *drafter_plugin_entry(void);
 const struct drafter_plugin *drafter_plugin_entry(void)
 {
     return fixture_nobody_has_this() ? &plugin : NULL;
 }
 #else
-DRAFTER_PLUGIN_ENTRY(plugin)
+    DRAFTER_PLUGIN_ENTRY(plugin)
 #endif

@@ -318,7 +318,6 @@ static int null_save(void *instance, int fd, struct drafter_error *err)
     struct null_state state = {.magic = STATE_MAGIC,
                                .key = vmm->key,
                                .memory_size = vmm->memory_size,
-                               .beats = vmm->guest.beats,
                                .file_count = vmm->guest.file_count,
                                .padding = vmm->config->state_size};
     uint64_t length = sizeof(state) + state.padding;
@@ -338,6 +337,7 @@ static int null_save(void *instance, int fd, struct drafter_error *err)
         state.files[i].hot = file->hot;
         state.files[i].steps = file->steps;
     }
+    state.beats = vmm->guest.beats;
     state.checksum = checksum(&state);
     result = io_write_full(fd, &length, sizeof(length));
     if (result == 0)
