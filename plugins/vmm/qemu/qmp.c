@@ -284,6 +284,17 @@ int qmp_execute(struct qmp *qmp, const char *command, json_t *arguments, int pas
 
 /* ---- life */
 
+/* {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, ...}, ...}} */
+static void take_version(struct qmp *qmp, json_t *greeting)
+{
+    json_t *version = json_object_get(json_object_get(greeting, "QMP"), "version");
+    json_t *numbers = json_object_get(version, "qemu");
+    int major, minor, micro;
+
+    if (!json_unpack(numbers, "{s:i,s:i,s:i}", "major", &major, "minor", &minor, "micro", &micro))
+        snprintf(qmp->version, sizeof(qmp->version), "%d.%d.%d", major, minor, micro);
+}
+
 int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err)
 {
     struct qmp_message message;
@@ -294,6 +305,7 @@ int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *e
     if (result < 0)
         return read_error(result, err);
     result = message.type == QMP_GREETING ? 0 : -EBADMSG;
+    take_version(qmp, message.root);
     qmp_message_release(&message);
     if (result < 0)
         return read_error(result, err);

@@ -28,6 +28,7 @@ struct qmp {
     size_t used, capacity;
     uint64_t last_id; /* of the command sent last */
     enum qmp_migration migration;
+    char version[40]; /* of QEMU, as it greeted: "7.2.22"; "" when it did not say */
 };
 
 enum qmp_type { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };

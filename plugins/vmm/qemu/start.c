@@ -154,6 +154,8 @@ static int set_up_control(struct qemu_vmm *vmm, int fd, uint64_t deadline,
 
     if (result < 0)
         return result;
+    if (!*vmm->version) /* spares a process that only says it */
+        snprintf(vmm->version, sizeof(vmm->version), "%s", vmm->qmp.version);
     capabilities = json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
                              "x-ignore-shared", "state", 1, "capability", "events", "state", 1);
     return qmp_execute(&vmm->qmp, "migrate-set-capabilities", capabilities, -1, deadline, err);
