@@ -73,36 +73,18 @@ static int check_ownership(struct peer *peer, struct drafter_error *err)
     return ledger_write(&peer->ledger, LEDGER_OWNED, record->epoch + 1, "", NULL, err);
 }
 
-struct host_check {
-    struct peer *peer;
-    struct drafter_error error;
-    int rc;
-};
-
-static void *host_check_main(void *opaque)
-{
-    struct host_check *check = opaque;
-
-    check->rc = vm_check_host(&check->peer->vm, &check->error);
-    return NULL;
-}
-
-/* Asks the VMM what it is while it starts: both take a process. */
+/*
+ * Starts the VMM, then compares the host: a VMM that runs knows what it is and needs no second
+ * process to be asked.  Where it did not start, the wrong host is the better explanation.
+ */
 static int prepare(struct peer *peer, struct drafter_error *err)
 {
-    struct host_check check = {.peer = peer};
-    pthread_t thread;
-    int rc;
+    struct drafter_error mismatch = {0};
+    int rc = vm_prepare(&peer->vm, err), unfit = vm_check_host(&peer->vm, &mismatch);
 
-    if (pthread_create(&thread, NULL, host_check_main, &check))
-        return drafter_error_set(err, EAGAIN, "cannot start a thread");
-    rc = vm_prepare(&peer->vm, err);
-    pthread_join(thread, NULL);
-    if (check.rc) { /* the better explanation of the two */
-        *err = check.error;
-        return check.rc;
-    }
-    return rc;
+    if (unfit)
+        *err = mismatch;
+    return unfit ? unfit : rc;
 }
 
 static int start_local(struct peer *peer, struct drafter_error *err)
