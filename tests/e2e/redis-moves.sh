@@ -71,7 +71,7 @@ check_suspend() { # NODE OTHER
     until_true 60 lab_dead "${node_pid[$2]}" || lab_fail "node $2 runs a VM that it has handed over"
     wait "${node_pid[$2]}" && lab_fail "node $2 started a VM that it has handed over"
     unset "node_pid[$2]"
-    node_last_words "$2" | grep -q 'handed over' || lab_fail "node $2: $(node_last_words "$2")"
+    node_last_words "$2" | grep -qF 'redis.ledger' || lab_fail "node $2: $(node_last_words "$2")"
     redis_start "$1"
     redis_verify >"$lab/verify.json" 2>"$lab/verify.log" ||
         lab_fail "after the restart: $(cat "$lab/verify.json" "$lab/verify.log")"
