@@ -81,9 +81,9 @@ void *destination_complete_main(void *opaque)
         block_device_end_remote(destination->devices[i].block);
     if (!rc)
         log_info("destination",
-                 "%llu of %llu pages compared with the source's, all identical; the guest wrote the "
-                 "others first",
-                 (unsigned long long)same, (unsigned long long)pages);
+                 "%llu of %llu pages compared with the source's, all identical%s",
+                 (unsigned long long)same, (unsigned long long)pages,
+                 same < pages ? "; the guest wrote the others first" : "");
     if (rc)
         session_post_error(&destination->session, EVENT_FAILED, &error);
     else
