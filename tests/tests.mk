@@ -40,8 +40,15 @@ check-root: all
 	@test -z '$(ROOT_TESTS)' || $(MAKE) check TESTS='$(ROOT_TESTS)'
 soak: all
 	@test -z '$(SOAK_TESTS)' || $(MAKE) check TESTS='$(SOAK_TESTS)' TEST_SECONDS=86400
+# The lines are gathered also where a benchmark failed: those of the others are worth having.
 bench: all
-	@test -z '$(BENCHES)' || VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)' TEST_SECONDS=3600
+	@test -z '$(BENCHES)' || { \
+	    VERBOSE=1 $(MAKE) check TESTS='$(BENCHES)' TEST_SECONDS=7200; status=$$?; \
+	    mkdir -p '$(abs_top_builddir)/out'; \
+	    for bench in $(BENCHES); do \
+	        ! test -f $${bench%.*}.log || grep '^{"bench"' $${bench%.*}.log || :; \
+	    done >'$(abs_top_builddir)/out/bench.jsonl'; \
+	    wc -l '$(abs_top_builddir)/out/bench.jsonl'; exit $$status; }
 check-valgrind: all
 	@programs=`for t in $(TESTS); do case $$t in *.sh | *.py) ;; *) echo $$t;; esac; done`; \
 	test -z "$$programs" || CK_TIMEOUT_MULTIPLIER=10 \

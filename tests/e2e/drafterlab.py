@@ -189,6 +189,7 @@ class Beats(benchlib.Heartbeats):
     """The guest's heartbeats on several nodes; a log of all of them is kept while they come."""
 
     def __init__(self, lab, sources, log):
+        pathlib.Path(log).touch()
         super().__init__(lab, sources, ["--log", log])
         self.log = log
 
