@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* A directory that the node makes when it starts: the nearest parent that is there must be
  * writable. */
@@ -16,10 +17,13 @@ static void check_directory(struct check *check, const char *key, const char *pa
 {
     cleanup_free char *copy = strdup(path);
     const char *parent = copy;
+    struct stat status;
 
     while (parent && access(parent, F_OK) < 0 && errno == ENOENT)
         parent = dirname((char *)parent); /* ends at "/" or ".", which are there */
-    if (parent && access(parent, W_OK) < 0)
+    if (parent && !stat(parent, &status) && !S_ISDIR(status.st_mode))
+        check_add(check, CHECK_ERROR, key, "name another one", "%s: %s", parent, strerror(ENOTDIR));
+    else if (parent && access(parent, W_OK) < 0)
         check_add(check, CHECK_ERROR, key, "make it writable or name another one", "%s: %s", parent,
                   strerror(errno));
 }

@@ -82,9 +82,13 @@ void destination_need(void *opaque, struct block_device *block, uint64_t first, 
            destination->devices[header.device].block != block)
         header.device++;
     header.argument = block_device_run_length(block, first, count);
-    rc = stream_send(destination->session.demand, header, NULL);
-    if (rc)
-        session_link_lost(&destination->session, destination->session.demand, rc);
+    pthread_rwlock_rdlock(&destination->link_lock);
+    if (destination->session.demand) {
+        rc = stream_send(destination->session.demand, header, NULL);
+        if (rc)
+            session_link_lost(&destination->session, destination->session.demand, rc);
+    }
+    pthread_rwlock_unlock(&destination->link_lock);
 }
 
 static int send_block_hashes(struct destination *destination, unsigned index, char *buffer)
@@ -135,12 +139,14 @@ static int join_stream(struct destination *destination, unsigned index, struct d
         return rc;
     rc = stream_send(stream, header, session->token);
     stream->seed = session_seed(session->token);
+    pthread_rwlock_wrlock(&destination->link_lock);
     pthread_mutex_lock(&session->lock);
     if (index == 1)
         session->demand = stream;
     else
         session->bulk[session->bulk_count++] = stream;
     pthread_mutex_unlock(&session->lock);
+    pthread_rwlock_unlock(&destination->link_lock);
     return rc ? drafter_error_set(err, -rc, "%s: %s", stream->peer, stream_error_text(rc)) : 0;
 }
 
@@ -164,14 +170,12 @@ static int start_readers(struct destination *destination, struct drafter_error *
     return 0;
 }
 
-int destination_accept(struct destination *destination, struct drafter_error *err)
+int destination_open_streams(struct destination *destination, struct drafter_error *err)
 {
     struct session *session = &destination->session;
     const struct acceptance acceptance = {.bulk_streams = destination->options.bulk_streams};
-    int rc = send_all_hashes(destination);
+    int rc = session_send_text(session->control, WIRE_ACCEPT, 0, acceptance_encode(&acceptance));
 
-    if (!rc)
-        rc = session_send_text(session->control, WIRE_ACCEPT, 0, acceptance_encode(&acceptance));
     if (rc)
         return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
     for (unsigned i = 0; !rc && i <= acceptance.bulk_streams; i++)
@@ -181,4 +185,28 @@ int destination_accept(struct destination *destination, struct drafter_error *er
     transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
     rc = start_readers(destination, err);
     return rc ? rc : session_start_heartbeat(session);
+}
+
+int destination_accept(struct destination *destination, struct drafter_error *err)
+{
+    int rc = send_all_hashes(destination);
+
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
+                                 stream_error_text(rc));
+    return destination_open_streams(destination, err);
+}
+
+/* Ends the threads of the link; its streams stay until they are replaced. */
+void destination_end_link(struct destination *destination)
+{
+    session_stop(&destination->session);
+    for (unsigned i = 0; i < WIRE_STREAMS_MAX; i++) {
+        if (destination->readers[i].running)
+            pthread_join(destination->readers[i].thread, NULL);
+        destination->readers[i].running = false;
+    }
+    if (destination->control_running)
+        pthread_join(destination->control_reader, NULL);
+    destination->control_running = false;
 }

@@ -20,9 +20,14 @@ struct destination {
     bool sent;           /* the source has sent everything and its hashes */
     uint64_t *expected[WIRE_DEVICES_MAX]; /* the source's page hashes; filled by the control reader */
 
+    pthread_rwlock_t link_lock; /* read: the demand stream is used by whoever misses a page;
+                                   write: streams are replaced */
+    bool cancelled;             /* atomic */
+
     /* The deciding thread: */
     uint64_t epoch, committed_at;
     bool last_words; /* ABORT or REFUSED was said */
+    bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;
 
     pthread_t control_reader, starter, completer;
@@ -36,12 +41,20 @@ struct destination {
 };
 
 /* destination-read.c: threads that receive. */
+int destination_on_pass(struct destination *destination, const struct wire_header *header,
+                        const void *payload);
 void *destination_control_main(void *opaque);
 void *destination_stream_main(void *opaque);
 
 /* destination-greet.c: connection, offer and streams. */
 int destination_greet(struct destination *destination, struct drafter_error *err);
 int destination_accept(struct destination *destination, struct drafter_error *err);
+
+int destination_open_streams(struct destination *destination, struct drafter_error *err);
+void destination_end_link(struct destination *destination);
+
+/* destination-link.c: a lost link is found again. */
+bool destination_relink(struct destination *destination);
 
 /* destination-complete.c: everything arrived: make it durable, prove it. */
 void *destination_complete_main(void *opaque);

@@ -119,8 +119,8 @@ static void announce_run(void *opaque, uint64_t first, uint64_t count)
     block_map_announce(&announcement->device->map, first, count, announcement->generation);
 }
 
-static int on_pass(struct destination *destination, const struct wire_header *header,
-                   const void *payload)
+int destination_on_pass(struct destination *destination, const struct wire_header *header,
+                        const void *payload)
 {
     struct announcement announcement = {frame_device(destination, header), header->generation};
 
@@ -193,7 +193,7 @@ static int on_control(struct destination *destination, const struct wire_header 
         return on_data(destination, header, payload);
     switch (header->type) {
     case WIRE_PASS:
-        return on_pass(destination, header, payload);
+        return destination_on_pass(destination, header, payload);
     case WIRE_HASHES:
         return on_hashes(destination, header, payload);
     case WIRE_ABORT:

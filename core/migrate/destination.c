@@ -19,6 +19,7 @@ int destination_new(const struct destination_options *options, struct destinatio
         return drafter_error_set(err, ENOMEM, "out of memory");
     }
     destination->options = *options;
+    pthread_rwlock_init(&destination->link_lock, NULL);
     if (destination->options.bulk_streams < 1)
         destination->options.bulk_streams = 1;
     if (destination->options.bulk_streams > WIRE_STREAMS_MAX - 2)
@@ -35,6 +36,7 @@ void destination_free(struct destination *destination)
     for (unsigned i = 0; i < destination->device_count; i++)
         free(destination->expected[i]);
     session_release(&destination->session);
+    pthread_rwlock_destroy(&destination->link_lock);
     free(destination);
 }
 
@@ -43,6 +45,7 @@ void destination_cancel(struct destination *destination, const char *why)
     struct drafter_error error = {0};
 
     drafter_error_set(&error, ECANCELED, "%s", why);
+    __atomic_store_n(&destination->cancelled, true, __ATOMIC_RELAXED);
     session_post_error(&destination->session, EVENT_FAILED, &error);
 }
 
@@ -85,16 +88,33 @@ static void start(struct destination *destination)
     }
 }
 
-static void journal(struct destination *destination, enum ledger_state state)
+static int write_ledger(struct destination *destination, enum ledger_state state)
 {
     const struct destination_vm *vm = &destination->options.vm;
     struct drafter_error error = {0};
+    int rc = vm->journal(vm->opaque, state, destination->epoch, destination->options.address,
+                         destination->session.token, &error);
 
-    if (vm->journal(vm->opaque, state, destination->epoch, destination->session.control->peer,
-                    destination->session.token, &error))
-        fail(destination, &error);
-    else
+    if (!rc)
+        return 0;
+    remember_error(destination, &error);
+    session_post_error(&destination->session, EVENT_JOURNAL_FAILED, &error);
+    return rc;
+}
+
+/* Ours from now on, though not all of it is here. */
+static void journal(struct destination *destination)
+{
+    if (!write_ledger(destination, LEDGER_INCOMPLETE))
         session_post(&destination->session, EVENT_JOURNALED, 0);
+}
+
+static void journal_refusal(struct destination *destination)
+{
+    if (!destination->epoch) /* the link broke before COMMIT could be heard */
+        destination->epoch = destination->offer.epoch + 1;
+    if (!write_ledger(destination, LEDGER_REFUSED))
+        session_post(&destination->session, EVENT_REFUSAL_JOURNALED, 0);
 }
 
 static void load(struct destination *destination)
@@ -119,55 +139,82 @@ static void resume(struct destination *destination)
 
     if (vm->resume && vm->resume(vm->opaque, &error)) {
         drafter_error_wrap(&error, "resuming VM %s", destination->offer.vm);
-        fail(destination, &error);
+        vm->stop(vm->opaque); /* it may have resumed all the same: not after this */
+        remember_error(destination, &error);
+        session_post_error(&destination->session, EVENT_RESUME_FAILED, &error);
         return;
     }
     log_info("destination", "VM %s runs here, %.1f ms after it was handed over",
              destination->offer.vm, (double)(drafter_now_ns() - destination->committed_at) / 1e6);
     session_post(&destination->session, EVENT_RESUMED, 0);
+    if (vm->resumed)
+        vm->resumed(vm->opaque);
 }
 
 static void send_signal(struct destination *destination, unsigned type, uint64_t argument)
 {
-    int rc = stream_send_signal(destination->session.control, type, argument);
+    struct stream *control = destination->session.control;
+    int rc = control ? stream_send_signal(control, type, argument) : 0;
 
     if (rc)
         session_link_lost(&destination->session, destination->session.control, rc);
 }
 
+/* While the guest is being loaded or resumed that comes first; the link is looked for afterwards. */
+static void wait_link(struct destination *destination)
+{
+    enum destination_state state = destination->machine.state;
+
+    if (state == DESTINATION_RESUMING ||
+        (state == DESTINATION_OWNING && !destination->machine.wait_for_all))
+        return;
+    if (!destination_relink(destination) && state == DESTINATION_COMPLETING)
+        destination->partial = true;
+}
+
 static void act(struct destination *destination, unsigned actions)
 {
-    const struct destination_vm *vm = &destination->options.vm;
     struct stream *control = destination->session.control;
 
+    if (!control) /* there is nobody to say it to */
+        actions &= ~(unsigned)(ACTION_SEND_ABORT | ACTION_SEND_REFUSED);
     if (actions & ACTION_START)
         start(destination);
     if (actions & ACTION_SEND_READY)
         send_signal(destination, WIRE_READY, 0);
     if (actions & ACTION_JOURNAL)
-        journal(destination, LEDGER_OWNED);
+        journal(destination);
     if (actions & ACTION_LOAD)
         load(destination);
     if (actions & ACTION_RESUME)
         resume(destination);
     if (actions & ACTION_SEND_RESUMED) {
         send_signal(destination, WIRE_RESUMED, destination->epoch);
-        if (vm->resumed)
-            vm->resumed(vm->opaque);
     }
     if (actions & ACTION_JOURNAL_REFUSAL)
-        journal(destination, LEDGER_REFUSED);
+        journal_refusal(destination);
     if (actions & ACTION_SEND_REFUSED)
         session_send_refusal(control, WIRE_REFUSED, destination->epoch,
                              destination_state_name(destination->machine.state_before),
                              &destination->error);
     if (actions & ACTION_SEND_COMPLETE)
         send_signal(destination, WIRE_COMPLETE, 0);
+    if (actions & ACTION_WAIT_LINK)
+        wait_link(destination);
     destination->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_REFUSED)) != 0;
     if (actions & ACTION_SEND_ABORT)
         session_send_refusal(control, WIRE_ABORT, 0,
                              destination_state_name(destination->machine.state_before),
                              &destination->error);
+}
+
+static bool is_owner(const struct destination *destination)
+{
+    enum destination_state state = destination->machine.state;
+
+    return destination->machine.journaled &&
+           (state == DESTINATION_OWNING || state == DESTINATION_RESUMING ||
+            state == DESTINATION_COMPLETING);
 }
 
 static void on_event(struct destination *destination, const struct session_event *event)
@@ -176,6 +223,10 @@ static void on_event(struct destination *destination, const struct session_event
         destination->committed_at = drafter_now_ns();
         destination->epoch = event->argument;
     }
+    /* Everything is here; unless a restart knows that, too, the source keeps it. */
+    if (event->event == EVENT_COMPLETE && is_owner(destination) &&
+        write_ledger(destination, LEDGER_OWNED))
+        return;
     remember_error(destination, &event->error);
     act(destination, destination_step(&destination->machine, event->event));
 }
@@ -251,12 +302,7 @@ static void join_threads(struct destination *destination)
     for (unsigned i = 0; i < destination->device_count; i++)
         if (destination->machine.state != DESTINATION_DONE)
             block_map_fail(&destination->devices[i].block->map, EIO);
-    session_stop(&destination->session);
-    for (unsigned i = 0; i < WIRE_STREAMS_MAX; i++)
-        if (destination->readers[i].running)
-            pthread_join(destination->readers[i].thread, NULL);
-    if (destination->control_running)
-        pthread_join(destination->control_reader, NULL);
+    destination_end_link(destination);
     if (destination->starter_running)
         pthread_join(destination->starter, NULL);
     if (destination->completer_running)
@@ -279,28 +325,30 @@ static enum destination_outcome finish(struct destination *destination)
     return DESTINATION_OUTCOME_NOTHING;
 }
 
+/* One event, or what is due without one.  Actions that need the link again look for it first. */
+static void step(struct destination *destination)
+{
+    bool quick = destination->machine.committed;
+    struct session_event event;
+
+    if (!session_wait(&destination->session, quick ? COMPLETING_TICK_MS : TICK_MS, &event)) {
+        report(destination);
+        maybe_complete(destination);
+        return;
+    }
+    on_event(destination, &event);
+    maybe_complete(destination);
+}
+
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err)
 {
-    struct session_event event;
-    bool cut = false;
-
     if (greet(destination, err)) {
         destination->machine.state = DESTINATION_FAILED;
         return finish(destination);
     }
     session_post(&destination->session, EVENT_OFFER, 0);
-    while (!ended(destination) &&
-           !(cut && destination->machine.state == DESTINATION_COMPLETING)) {
-        bool committed = destination->machine.committed;
-
-        if (session_wait(&destination->session, committed ? COMPLETING_TICK_MS : TICK_MS, &event)) {
-            on_event(destination, &event);
-            cut |= event.event == EVENT_LINK_LOST;
-        } else {
-            report(destination);
-        }
-        maybe_complete(destination);
-    }
+    while (!ended(destination) && !destination->partial)
+        step(destination);
     *err = destination->error;
     return finish(destination);
 }

@@ -38,6 +38,9 @@ struct destination_vm {
     int (*load)(void *opaque, struct drafter_error *err);
     int (*resume)(void *opaque, struct drafter_error *err);
 
+    /* Ends the VMM, for certain: it was told to resume and said that it failed. */
+    void (*stop)(void *opaque);
+
     /* The guest runs here: hooks and logs; must not take long. */
     void (*resumed)(void *opaque);
 
@@ -56,6 +59,8 @@ struct destination_options {
     const char *vm_name; /* "" for whichever the source has */
     const char *role;
     unsigned bulk_streams, connect_timeout_ms;
+    unsigned relink_timeout_ms; /* how long to look for a lost source while the guest does not run here;
+                                   once it does, there is no limit */
     bool wait_for_all; /* no post-copy */
     struct destination_vm vm;
     void (*progress)(void *opaque, const struct destination_progress *progress);
@@ -77,7 +82,10 @@ void destination_free(struct destination *destination);
 /* Runs the session to its end. */
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err);
 
-/* Any thread; before COMMIT nothing is left here, after it the call does nothing. */
+/*
+ * Any thread.  Before COMMIT nothing is left here; after it the session goes on, unless its link is lost:
+ * then it ends as PARTIAL.
+ */
 void destination_cancel(struct destination *destination, const char *why);
 
 #endif

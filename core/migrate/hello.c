@@ -277,6 +277,23 @@ int acceptance_decode(const char *text, size_t length, struct acceptance *ret_ac
     return 0;
 }
 
+char *resumption_encode(const struct resumption *resumption)
+{
+    return dump(json_pack("{s:b, s:I}", "committed", (int)resumption->committed, "epoch",
+                          (json_int_t)resumption->epoch));
+}
+
+int resumption_decode(const char *text, size_t length, struct resumption *ret_resumption,
+                      struct drafter_error *err)
+{
+    cleanup_json json_t *object = parse(text, length, err);
+
+    if (!object || take_number(object, "epoch", INT64_MAX, &ret_resumption->epoch, err))
+        return -EPROTO;
+    ret_resumption->committed = json_is_true(json_object_get(object, "committed"));
+    return 0;
+}
+
 char *refusal_encode(const struct refusal *refusal)
 {
     return dump(json_pack("{s:i, s:s, s:s}", "errno", refusal->code, "step", refusal->step, "text",

@@ -47,16 +47,25 @@ struct refusal {
     char text[DRAFTER_ERROR_MAX];
 };
 
+/* The answer to a HELLO that wants to go on. */
+struct resumption {
+    bool committed; /* COMMIT was sent */
+    uint64_t epoch;
+};
+
 /* Each returns a fresh string that the caller frees, or NULL when memory is short. */
 char *hello_encode(const struct hello *hello);
 char *offer_encode(const struct offer *offer);
 char *acceptance_encode(const struct acceptance *acceptance);
 char *refusal_encode(const struct refusal *refusal);
+char *resumption_encode(const struct resumption *resumption);
 
 /* -EPROTO and a message that says what is wrong; every bound is checked. */
 int hello_decode(const char *text, size_t length, struct hello *ret_hello, struct drafter_error *err);
 int offer_decode(const char *text, size_t length, struct offer *ret_offer, struct drafter_error *err);
 int acceptance_decode(const char *text, size_t length, struct acceptance *ret_acceptance,
+                      struct drafter_error *err);
+int resumption_decode(const char *text, size_t length, struct resumption *ret_resumption,
                       struct drafter_error *err);
 void refusal_decode(const char *text, size_t length, struct refusal *ret_refusal);
 

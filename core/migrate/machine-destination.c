@@ -7,34 +7,68 @@ void destination_machine_init(struct destination_machine *machine, bool wait_for
         .state = DESTINATION_GREETING, .wait_for_all = wait_for_all, .linked = true};
 }
 
+/* The guest never ran here and never will: that is made durable before it is said. */
+static unsigned refuse(struct destination_machine *machine)
+{
+    machine->state_before = machine->state;
+    machine->state = DESTINATION_REFUSING;
+    return ACTION_JOURNAL_REFUSAL;
+}
+
 static unsigned on_failure(struct destination_machine *machine)
 {
-    if (machine->state != DESTINATION_REFUSING)
-        machine->state_before = machine->state;
     switch (machine->state) {
-    case DESTINATION_GREETING:
     case DESTINATION_ARRIVING:
+        if (machine->ready && !machine->linked)
+            return refuse(machine); /* COMMIT may have been sent */
+        /* fall through */
+    case DESTINATION_GREETING:
+        machine->state_before = machine->state;
         machine->state = DESTINATION_FAILED;
         return (machine->linked ? ACTION_SEND_ABORT : 0) | ACTION_DISCARD | ACTION_END;
     case DESTINATION_OWNING:
-    case DESTINATION_RESUMING:
-        /* The guest never ran here: give it back, durably first. */
-        machine->state = DESTINATION_REFUSING;
-        return ACTION_JOURNAL_REFUSAL;
-    case DESTINATION_REFUSING:
+        return refuse(machine);
+    case DESTINATION_REFUSED: /* the source does not come back to hear it */
         machine->state = DESTINATION_FAILED;
-        return ACTION_END;
+        return ACTION_DISCARD | ACTION_END;
     default:
-        return 0; /* the guest runs; the missing pages are still worth waiting for */
+        return 0; /* the guest runs or is about to; missing pages are still worth waiting for */
     }
 }
 
 static unsigned on_link_lost(struct destination_machine *machine)
 {
     machine->linked = false;
-    if (machine->state < DESTINATION_OWNING)
+    switch (machine->state) {
+    case DESTINATION_GREETING:
         return on_failure(machine);
-    return machine->state == DESTINATION_COMPLETING || machine->wait_for_all ? ACTION_WAIT_LINK : 0;
+    case DESTINATION_ARRIVING:
+        return machine->ready ? ACTION_WAIT_LINK : on_failure(machine);
+    case DESTINATION_OWNING:
+    case DESTINATION_RESUMING:
+    case DESTINATION_COMPLETING:
+    case DESTINATION_REFUSED:
+        return ACTION_WAIT_LINK;
+    default:
+        return 0;
+    }
+}
+
+static unsigned on_link_back(struct destination_machine *machine)
+{
+    machine->linked = true;
+    if (machine->state == DESTINATION_COMPLETING)
+        return ACTION_SEND_RESUMED | (machine->complete ? ACTION_SEND_COMPLETE : 0);
+    if (machine->state != DESTINATION_REFUSED)
+        return 0;
+    machine->state = DESTINATION_FAILED;
+    return ACTION_SEND_REFUSED | ACTION_DISCARD | ACTION_END;
+}
+
+static unsigned on_refusal_journaled(struct destination_machine *machine)
+{
+    machine->state = machine->linked ? DESTINATION_FAILED : DESTINATION_REFUSED;
+    return machine->linked ? ACTION_SEND_REFUSED | ACTION_DISCARD | ACTION_END : ACTION_WAIT_LINK;
 }
 
 /* State goes into the VMM once it is ours and, without post-copy, once all pages are here. */
@@ -50,7 +84,7 @@ static unsigned on_complete(struct destination_machine *machine)
     machine->complete = true;
     if (machine->state == DESTINATION_OWNING)
         return machine->wait_for_all ? maybe_load(machine) : 0;
-    return machine->state == DESTINATION_COMPLETING ? ACTION_SEND_COMPLETE : 0;
+    return machine->state == DESTINATION_COMPLETING && machine->linked ? ACTION_SEND_COMPLETE : 0;
 }
 
 static unsigned on_owning(struct destination_machine *machine, enum machine_event event)
@@ -59,6 +93,8 @@ static unsigned on_owning(struct destination_machine *machine, enum machine_even
         machine->journaled = true;
         return maybe_load(machine);
     }
+    if (event == EVENT_JOURNAL_FAILED)
+        return refuse(machine);
     if (event != EVENT_LOADED)
         return 0;
     machine->loaded = true;
@@ -75,8 +111,10 @@ static unsigned on_progress(struct destination_machine *machine, enum machine_ev
         machine->state = DESTINATION_ARRIVING;
         return ACTION_START;
     case DESTINATION_ARRIVING:
-        if (event == EVENT_READY)
+        if (event == EVENT_READY) {
+            machine->ready = true;
             return ACTION_SEND_READY;
+        }
         if (event != EVENT_COMMIT)
             return 0;
         machine->committed = true;
@@ -85,9 +123,13 @@ static unsigned on_progress(struct destination_machine *machine, enum machine_ev
     case DESTINATION_OWNING:
         return on_owning(machine, event);
     case DESTINATION_RESUMING:
+        if (event == EVENT_RESUME_FAILED)
+            return refuse(machine);
         if (event != EVENT_RESUMED)
             return 0;
         machine->state = DESTINATION_COMPLETING;
+        if (!machine->linked)
+            return ACTION_WAIT_LINK;
         return ACTION_SEND_RESUMED | (machine->complete ? ACTION_SEND_COMPLETE : 0);
     case DESTINATION_COMPLETING:
         if (event == EVENT_COMMIT)
@@ -97,10 +139,12 @@ static unsigned on_progress(struct destination_machine *machine, enum machine_ev
         machine->state = DESTINATION_DONE;
         return ACTION_END;
     case DESTINATION_REFUSING:
-        if (event != EVENT_JOURNALED)
+        if (event == EVENT_REFUSAL_JOURNALED)
+            return on_refusal_journaled(machine);
+        if (event != EVENT_JOURNAL_FAILED)
             return 0;
-        machine->state = DESTINATION_FAILED;
-        return ACTION_SEND_REFUSED | ACTION_DISCARD | ACTION_END;
+        machine->state = DESTINATION_FAILED; /* it is not durable: then it must not be said */
+        return ACTION_DISCARD | ACTION_END;
     default:
         return 0;
     }
@@ -116,10 +160,7 @@ unsigned destination_step(struct destination_machine *machine, enum machine_even
     case EVENT_LINK_LOST:
         return on_link_lost(machine);
     case EVENT_LINK_BACK:
-        machine->linked = true;
-        return machine->state == DESTINATION_COMPLETING
-                   ? ACTION_SEND_RESUMED | (machine->complete ? ACTION_SEND_COMPLETE : 0)
-                   : 0;
+        return on_link_back(machine);
     case EVENT_COMPLETE:
         return on_complete(machine);
     default:
@@ -130,7 +171,7 @@ unsigned destination_step(struct destination_machine *machine, enum machine_even
 const char *destination_state_name(enum destination_state state)
 {
     static const char *const names[] = {
-        "greeting", "arriving", "owning", "resuming", "completing", "refusing", "done", "failed",
+        "greeting", "arriving", "owning", "resuming", "completing", "refusing", "refused", "done", "failed",
     };
 
     return state <= DESTINATION_FAILED ? names[state] : "unknown";

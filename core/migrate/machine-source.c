@@ -53,11 +53,10 @@ static unsigned on_link_lost(struct source_machine *machine)
         return abandon(machine);
     if (machine->state != SOURCE_COMMITTED && machine->state != SOURCE_SERVING)
         return 0;
-    if (machine->complete || !machine->live) {
-        machine->state = machine->complete ? SOURCE_DONE : SOURCE_FAILED;
-        return ACTION_END;
-    }
-    return ACTION_WAIT_LINK;
+    if (machine->live)
+        return ACTION_WAIT_LINK;
+    machine->state = SOURCE_FAILED;
+    return ACTION_END;
 }
 
 static unsigned on_complete(struct source_machine *machine)
@@ -71,8 +70,8 @@ static unsigned on_complete(struct source_machine *machine)
 
 static unsigned on_refused(struct source_machine *machine)
 {
-    if (machine->state != SOURCE_COMMITTED)
-        return before_commit(machine) ? abandon(machine) : 0;
+    if (machine->state != SOURCE_COMMITTED || !machine->live)
+        return on_failure(machine);
     machine->state = SOURCE_TAKING_BACK;
     return ACTION_TAKE_BACK;
 }

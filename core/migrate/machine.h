@@ -11,7 +11,10 @@
  *
  *   destination  GREETING -> ARRIVING -> OWNING -> RESUMING -> COMPLETING -> DONE
  *                any state before COMMIT, on any failure     -> FAILED (nothing is left here)
- *                OWNING, on failure   -> REFUSING -> FAILED   (durably said, then sent)
+ *                OWNING, RESUMING, on failure -> REFUSING -> REFUSED -> FAILED (durable, then said)
+ *
+ * Once READY was said, COMMIT may be on its way: a destination that loses the link then does not
+ * just go, it comes back to hear or to refuse.
  */
 #ifndef MIGRATE_MACHINE_H
 #define MIGRATE_MACHINE_H
@@ -30,7 +33,10 @@ enum machine_event {
     EVENT_SUSPENDED,    /* source: paused, state saved, dirty pages listed */
     EVENT_JOURNALED,    /* the ledger record that was asked for is durable */
     EVENT_RESUMED,      /* source: the peer runs the VM; destination: ours runs */
-    EVENT_REFUSED,      /* source: the peer has durably refused */
+    EVENT_RESUME_FAILED, /* destination: our VMM did not let the guest run, and is stopped */
+    EVENT_REFUSAL_JOURNALED, /* destination: REFUSED is in the ledger */
+    EVENT_JOURNAL_FAILED, /* destination: what should be in the ledger may be there or not */
+    EVENT_REFUSED,      /* source: the peer has durably refused, or gave up before COMMIT */
     EVENT_SENT,         /* source: everything was sent at least once and its hashes too */
     EVENT_COMPLETE,     /* source: the peer holds everything; destination: we do, durably */
     EVENT_OFFER,        /* destination: the offer fits and devices are ready */
@@ -40,7 +46,7 @@ enum machine_event {
     EVENT_TAKEN_BACK,   /* source: the VM runs here again */
     EVENT_FAILED,       /* what was asked for failed, the peer aborted, or we were cancelled */
     EVENT_LINK_LOST,
-    EVENT_LINK_BACK,    /* argument: see machine_step */
+    EVENT_LINK_BACK,
 };
 
 /* What to do, in this order when several bits are set. */
@@ -98,6 +104,7 @@ enum destination_state {
     DESTINATION_RESUMING,
     DESTINATION_COMPLETING,
     DESTINATION_REFUSING,
+    DESTINATION_REFUSED, /* durably; the source has yet to hear it */
     DESTINATION_DONE,
     DESTINATION_FAILED,
 };
@@ -106,6 +113,7 @@ struct destination_machine {
     enum destination_state state;
     enum destination_state state_before; /* the one that failed */
     bool wait_for_all; /* no post-copy: load only when every page is here */
+    bool ready;        /* READY was said */
     bool committed, journaled, loaded, complete, linked;
 };
 

@@ -55,6 +55,17 @@ void schedule_add_all(struct schedule *schedule, unsigned index)
     device->todo_count = device->pages;
 }
 
+void schedule_clear(struct schedule *schedule)
+{
+    for (unsigned i = 0; i < schedule->count; i++) {
+        struct schedule_device *device = &schedule->devices[i];
+
+        memset(device->todo, 0, bitmap_words(device->pages) * sizeof(*device->todo));
+        device->todo_count = 0;
+    }
+    schedule->urgent_count = 0;
+}
+
 static uint64_t block_end(const struct schedule_device *device, uint64_t block)
 {
     uint64_t end = (block + 1) * device->block_pages;

@@ -49,6 +49,9 @@ void schedule_release(struct schedule *schedule);
 void schedule_add_pages(struct schedule *schedule, unsigned device, const uint64_t *bitmap);
 void schedule_add_all(struct schedule *schedule, unsigned device);
 
+/* Nothing is to be sent. */
+void schedule_clear(struct schedule *schedule);
+
 /* Orders all that is to be sent anew; devices keep their listed order. */
 void schedule_sort(struct schedule *schedule, enum schedule_order order);
 

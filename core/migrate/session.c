@@ -22,12 +22,46 @@ int session_init(struct session *session)
     return 0;
 }
 
-void session_release(struct session *session)
+static void free_streams(struct session *session)
 {
     stream_free(session->control);
     stream_free(session->demand);
-    for (unsigned i = 0; i < session->bulk_count; i++)
+    for (unsigned i = 0; i < session->bulk_count; i++) {
         stream_free(session->bulk[i]);
+        session->bulk[i] = NULL;
+    }
+    session->control = session->demand = NULL;
+    session->bulk_count = 0;
+}
+
+/* Under the lock. */
+static void drop_link_events(struct session *session)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < session->event_count; i++) {
+        const struct session_event *event =
+            &session->events[(session->event_head + i) % SESSION_EVENTS_MAX];
+
+        if (event->event != EVENT_LINK_LOST)
+            session->events[(session->event_head + kept++) % SESSION_EVENTS_MAX] = *event;
+    }
+    session->event_count = kept;
+}
+
+void session_reset_link(struct session *session)
+{
+    lock_scope(&session->lock);
+    free_streams(session);
+    drop_link_events(session);
+    session->stopping = session->data_failed = session->link_failed = false;
+    session->control_ended = false;
+    session->failed_beats = 0;
+}
+
+void session_release(struct session *session)
+{
+    free_streams(session);
     pthread_cond_destroy(&session->changed);
     pthread_mutex_destroy(&session->lock);
 }

@@ -71,6 +71,12 @@ int session_start_heartbeat(struct session *session);
 /* Ends heartbeat and streams; readers see -ECANCELED.  Join them afterwards. */
 void session_stop(struct session *session);
 
+/*
+ * After session_stop and once no thread uses the streams: frees them and makes the session ready for new
+ * ones.  Events that wait stay, but for those that say that the link is lost.
+ */
+void session_reset_link(struct session *session);
+
 bool session_is_stopping(struct session *session);
 
 /*

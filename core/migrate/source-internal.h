@@ -14,6 +14,7 @@ struct source_device {
     struct converge_device limits;
     uint32_t *sent;    /* atomic: generation each page was last sent in, 0: never */
     uint64_t *cached;  /* constant once suspended: pages whose newest content only the VMM's cache has */
+    uint64_t *final;   /* constant once suspended: pages of the last pass */
     uint64_t *delta;   /* constant once suspended: pages of which the peer holds storage's version */
     uint8_t *have;     /* session.lock: per block, hash of what the peer holds; NULL: unknown */
     bool *has;         /* session.lock: per block, is `have` filled in */
@@ -34,12 +35,16 @@ struct source {
     unsigned streams_wanted; /* bulk streams; 0 until ACCEPT */
     unsigned attached;       /* of them are here */
     bool suspended;
-    bool finishing; /* hashes are being sent */
+    bool over;                   /* source_relink comes too late */
+    bool relinking;              /* PASS from the peer says what it misses */
+    struct stream *next_control; /* the peer came back on it */
 
     /* The deciding thread: */
     uint64_t mark, pass_started, pass_sent_before;
     uint64_t committed_at, paused_at;
     bool last_words; /* DONE or ABORT was said */
+    bool lost;       /* handed over, the link is gone, and nobody waits for it any more */
+    bool cancelled;  /* atomic */
     struct drafter_error error; /* the first failure */
 
     pthread_t control_reader, demand_reader, finisher, write_back;
@@ -63,6 +68,12 @@ void source_sender_release(struct source_sender *sender);
 int source_fetch(struct source *source, unsigned device, void *buffer, uint64_t first,
                  unsigned count);
 
+/* source-link.c: greeting, threads of the link, and the link's loss. */
+int source_greet(struct source *source, struct drafter_error *err);
+int source_start_threads(struct source *source, struct drafter_error *err);
+void source_end_link(struct source *source);
+bool source_await_relink(struct source *source);
+
 /* source-read.c: threads that listen to the peer. */
 void *source_control_main(void *opaque);
 void *source_demand_main(void *opaque);
@@ -74,6 +85,7 @@ bool source_judge(struct source *source, struct drafter_error *err);
 int source_suspend(struct source *source, struct drafter_error *err);
 void source_allow_sending(struct source *source);
 void source_await_write_back(struct source *source);
+int source_announce_final(struct source *source);
 
 /* source-finish.c: everything was sent: prove it. */
 void *source_finish_main(void *opaque);

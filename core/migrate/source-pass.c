@@ -29,20 +29,16 @@ void source_allow_sending(struct source *source)
 }
 
 /* Tells the peer which pages the pass sends anew. */
-static int announce(struct source *source, unsigned index, uint32_t generation)
+static int announce_pages(struct source *source, unsigned index, const uint64_t *todo,
+                          uint32_t generation)
 {
-    const struct schedule_device *scheduled = &source->schedule.devices[index];
-    uint64_t pages = scheduled->pages, cursor = 0;
+    uint64_t pages = source->schedule.devices[index].pages, cursor = 0;
     cleanup_free char *buffer = malloc(WIRE_DATA_MAX);
-    cleanup_free uint64_t *todo = bitmap_new(pages);
     struct wire_header header = {
         .type = WIRE_PASS, .device = (uint16_t)index, .generation = generation};
 
-    if (!buffer || !todo)
+    if (!buffer)
         return -ENOMEM;
-    pthread_mutex_lock(&source->session.lock); /* the peer may ask for pages meanwhile */
-    memcpy(todo, scheduled->todo, bitmap_words(pages) * sizeof(*todo));
-    pthread_mutex_unlock(&source->session.lock);
     while (cursor < pages) {
         int rc;
 
@@ -52,6 +48,29 @@ static int announce(struct source *source, unsigned index, uint32_t generation)
             return rc;
     }
     return 0;
+}
+
+static int announce(struct source *source, unsigned index, uint32_t generation)
+{
+    const struct schedule_device *scheduled = &source->schedule.devices[index];
+    cleanup_free uint64_t *todo = bitmap_new(scheduled->pages);
+
+    if (!todo)
+        return -ENOMEM;
+    pthread_mutex_lock(&source->session.lock); /* the peer may ask for pages meanwhile */
+    memcpy(todo, scheduled->todo, bitmap_words(scheduled->pages) * sizeof(*todo));
+    pthread_mutex_unlock(&source->session.lock);
+    return announce_pages(source, index, todo, generation);
+}
+
+/* What the last pass announced: the peer may not have heard it. */
+int source_announce_final(struct source *source)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < source->device_count; i++)
+        rc = announce_pages(source, i, source->devices[i].final, source->pass);
+    return rc;
 }
 
 static int announce_all(struct source *source, uint32_t generation)
@@ -276,7 +295,9 @@ static int allocate_final(struct source *source, struct drafter_error *err)
             device->delta = bitmap_new(device->block->map.pages);
         if (!device->cached)
             device->cached = bitmap_new(device->block->map.pages);
-        if (!device->delta || !device->cached)
+        if (!device->final)
+            device->final = bitmap_new(device->block->map.pages);
+        if (!device->delta || !device->cached || !device->final)
             return drafter_error_set(err, ENOMEM, "out of memory");
     }
     return 0;
@@ -315,6 +336,7 @@ static void choose_deltas(struct source *source)
         for (size_t word = 0; word < bitmap_words(device->block->map.pages); word++)
             device->delta[word] = device->cached[word] & ~written[word];
         schedule_add_pages(&source->schedule, i, device->cached);
+        memcpy(device->final, written, bitmap_words(device->block->map.pages) * sizeof(*written));
     }
 }
 

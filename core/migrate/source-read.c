@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the peer says: control frames become events, NEED is answered at once on its own stream. */
+#include "migrate/pageset.h"
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
 #include <string.h>
 
-static void on_accept(struct source *source, const char *text, size_t length)
+static int on_accept(struct source *source, const char *text, size_t length)
 {
     struct acceptance acceptance = {0};
     struct drafter_error error = {0};
 
     if (acceptance_decode(text, length, &acceptance, &error)) {
         session_post_error(&source->session, EVENT_FAILED, &error);
-        return;
+        return -EPROTO;
     }
     pthread_mutex_lock(&source->session.lock);
     source->streams_wanted = acceptance.bulk_streams;
     pthread_cond_broadcast(&source->session.changed);
     pthread_mutex_unlock(&source->session.lock);
+    return 0;
 }
 
 static void on_refusal(struct source *source, enum machine_event event, const char *text,
@@ -59,14 +61,37 @@ static int on_hashes(struct source *source, const struct wire_header *header, co
     return 0;
 }
 
+static void add_missing(void *opaque, uint64_t first, uint64_t count)
+{
+    struct schedule_device *scheduled = opaque;
+
+    bitmap_set_range(scheduled->todo, first, count);
+}
+
+/* The peer came back and says which pages it misses. */
+static int on_missing(struct source *source, const struct wire_header *header, const void *payload)
+{
+    struct schedule_device *scheduled;
+    int rc;
+
+    if (header->device >= source->device_count)
+        return -EPROTO;
+    scheduled = &source->schedule.devices[header->device];
+    lock_scope(&source->session.lock);
+    if (!source->relinking)
+        return -EPROTO;
+    rc = pageset_decode(payload, header->length, scheduled->pages, add_missing, scheduled);
+    scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
+    return rc;
+}
+
 static int on_frame(struct source *source, const struct wire_header *header, const void *payload)
 {
     struct session *session = &source->session;
 
     switch (header->type) {
     case WIRE_ACCEPT:
-        on_accept(source, payload, header->length);
-        return 0;
+        return on_accept(source, payload, header->length);
     case WIRE_READY:
         session_post(session, EVENT_READY, 0);
         return 0;
@@ -80,11 +105,14 @@ static int on_frame(struct source *source, const struct wire_header *header, con
         session_post(session, EVENT_COMPLETE, 0);
         return 0;
     case WIRE_REFUSED:
+        if (header->argument == source->options.offer.epoch + 1)
+            on_refusal(source, EVENT_REFUSED, payload, header->length);
+        return 0;
+    case WIRE_ABORT: /* said before COMMIT was heard: whoever says it never had the VM */
         on_refusal(source, EVENT_REFUSED, payload, header->length);
         return 0;
-    case WIRE_ABORT:
-        on_refusal(source, EVENT_FAILED, payload, header->length);
-        return 0;
+    case WIRE_PASS:
+        return on_missing(source, header, payload);
     case WIRE_HASHES:
         return on_hashes(source, header, payload);
     case WIRE_PING:

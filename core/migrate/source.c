@@ -8,9 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define ATTACH_TIMEOUT_MS 10000
 #define TICK_MS 1000
-#define CONTROL_TIMEOUT_MS 3000
 #define NOT_READY_PAUSE_NS UINT64_C(20000000)
 
 static int add_device(struct source *source, const struct source_device_options *options)
@@ -69,6 +67,7 @@ void source_free(struct source *source)
         free(source->devices[i].sent);
         free(source->devices[i].cached);
         free(source->devices[i].delta);
+        free(source->devices[i].final);
         free(source->devices[i].have);
         free(source->devices[i].has);
     }
@@ -82,59 +81,13 @@ const uint8_t *source_token(const struct source *source)
     return source->session.token;
 }
 
-void source_attach(struct source *source, unsigned index, struct stream *stream)
-{
-    struct session *session = &source->session;
-    bool taken = false;
-
-    stream->seed = session_seed(session->token);
-    pthread_mutex_lock(&session->lock);
-    if (session->stopping || session->link_failed) {
-        /* too late */
-    } else if (index == 1 && !session->demand) {
-        session->demand = stream;
-        taken = true;
-    } else if (index >= 2 && index < WIRE_STREAMS_MAX && !session->bulk[index - 2]) {
-        session->bulk[index - 2] = stream; /* connections are accepted in any order */
-        source->attached++;
-        if (index - 1 > session->bulk_count)
-            session->bulk_count = index - 1;
-        taken = true;
-    }
-    pthread_cond_broadcast(&session->changed);
-    pthread_mutex_unlock(&session->lock);
-    if (!taken) {
-        log_warning("source", "%s: a stream %u that nobody waits for was refused", stream->peer,
-                    index);
-        stream_free(stream);
-    }
-}
-
 void source_cancel(struct source *source, const char *why)
 {
     struct drafter_error error = {0};
 
     drafter_error_set(&error, ECANCELED, "%s", why);
+    __atomic_store_n(&source->cancelled, true, __ATOMIC_RELAXED);
     session_post_error(&source->session, EVENT_FAILED, &error);
-}
-
-/* All streams that the peer announced are here: start to work. */
-static bool streams_complete(struct source *source)
-{
-    lock_scope(&source->session.lock);
-    return source->streams_wanted && source->session.demand &&
-           source->attached == source->streams_wanted &&
-           source->session.bulk_count == source->attached;
-}
-
-static int start_threads(struct source *source, struct drafter_error *err)
-{
-    if (source_start_senders(source, err))
-        return -EAGAIN;
-    if (pthread_create(&source->demand_reader, NULL, source_demand_main, source))
-        return drafter_error_set(err, EAGAIN, "cannot start a thread");
-    source->demand_running = true;
-    return 0;
 }
 
 static void remember_error(struct source *source, const struct drafter_error *error)
@@ -177,12 +130,13 @@ static void commit(struct source *source)
     struct wire_header header = {.type = WIRE_COMMIT,
                                  .generation = source->pass,
                                  .argument = source->options.offer.epoch + 1};
+    bool first = !source->committed_at;
     int rc = stream_send(source->session.control, header, NULL);
 
     source->committed_at = drafter_now_ns();
     if (rc)
         session_link_lost(&source->session, source->session.control, rc);
-    if (source->options.vm) {
+    if (source->options.vm && first) {
         log_info("source", "VM %s was paused for %.1f ms when it was handed over",
                  source->options.offer.vm,
                  (double)(source->committed_at - source->paused_at) / 1e6);
@@ -269,6 +223,8 @@ static void act(struct source *source, unsigned actions)
         take_back(source);
     if (actions & ACTION_SEND_DONE)
         stream_send_signal(source->session.control, WIRE_DONE, 0);
+    if (actions & ACTION_WAIT_LINK)
+        source->lost = !source_await_relink(source);
     source->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_DONE)) != 0;
 }
 
@@ -335,49 +291,6 @@ static bool ended(const struct source *source)
     return source->machine.state == SOURCE_DONE || source->machine.state == SOURCE_FAILED;
 }
 
-/* Offers; waits until the peer accepted and its streams are here. */
-static int greet(struct source *source, struct drafter_error *err)
-{
-    struct session *session = &source->session;
-    uint64_t deadline = drafter_now_ns() + (uint64_t)ATTACH_TIMEOUT_MS * 1000000;
-    struct session_event event;
-    int rc = session_send_text(session->control, WIRE_OFFER, 0, offer_encode(&source->options.offer));
-
-    if (rc)
-        return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
-    session->control->seed = session_seed(session->token);
-    transport_set_timeout(session->control->connection, ATTACH_TIMEOUT_MS);
-    if (pthread_create(&source->control_reader, NULL, source_control_main, source))
-        return drafter_error_set(err, EAGAIN, "cannot start a thread");
-    source->control_running = true;
-    while (!streams_complete(source)) {
-        if (session_wait(session, 10, &event)) {
-            *err = event.error;
-            return err->code ? -err->code : drafter_error_set(err, EPROTO, "unexpected answer");
-        }
-        if (drafter_now_ns() > deadline)
-            return drafter_error_set(err, ETIMEDOUT, "%s: it did not accept within %d s",
-                                     session->control->peer, ATTACH_TIMEOUT_MS / 1000);
-    }
-    transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
-    return session_start_heartbeat(session);
-}
-
-static void join_threads(struct source *source)
-{
-    if (source->last_words && source->control_running)
-        session_linger(&source->session);
-    session_stop(&source->session);
-    source_await_write_back(source);
-    source_join_senders(source);
-    if (source->control_running)
-        pthread_join(source->control_reader, NULL);
-    if (source->demand_running)
-        pthread_join(source->demand_reader, NULL);
-    if (source->finisher_running)
-        pthread_join(source->finisher, NULL);
-}
-
 static enum source_outcome outcome(const struct source *source)
 {
     if (source->machine.state == SOURCE_DONE)
@@ -385,32 +298,47 @@ static enum source_outcome outcome(const struct source *source)
     return source->machine.state == SOURCE_FAILED ? SOURCE_OUTCOME_KEPT : SOURCE_OUTCOME_LOST;
 }
 
+/* Nobody may come back to it from here on; whoever did while it ended is told. */
+static void close_session(struct source *source)
+{
+    struct drafter_error over = {.code = ENOENT, .message = "the session is over here"};
+    struct stream *late;
+
+    if (source->last_words && source->control_running)
+        session_linger(&source->session);
+    pthread_mutex_lock(&source->session.lock);
+    source->over = true;
+    late = source->next_control;
+    source->next_control = NULL;
+    pthread_mutex_unlock(&source->session.lock);
+    if (late)
+        session_send_refusal(late, WIRE_ABORT, 0, "relink", &over);
+    stream_free(late);
+    source_end_link(source);
+    source_await_write_back(source);
+}
+
 enum source_outcome source_run(struct source *source, struct drafter_error *err)
 {
     struct session_event event;
-    bool lost = false;
-    int rc = greet(source, err);
+    int rc = source_greet(source, err);
 
     if (!rc)
-        rc = start_threads(source, err);
+        rc = source_start_threads(source, err);
     if (rc) {
         session_send_refusal(source->session.control, WIRE_ABORT, 0, "greeting", err);
         source->last_words = true;
-        join_threads(source);
+        close_session(source);
         return SOURCE_OUTCOME_KEPT;
     }
     session_post(&source->session, EVENT_ACCEPT, 0);
-    while (!ended(source) && !lost) {
-        if (session_wait(&source->session, TICK_MS, &event)) {
+    while (!ended(source) && !source->lost) {
+        if (session_wait(&source->session, TICK_MS, &event))
             on_event(source, &event);
-            lost = event.event == EVENT_LINK_LOST && !ended(source) &&
-                   source->machine.state >= SOURCE_COMMITTED &&
-                   source->machine.state != SOURCE_TAKING_BACK;
-        } else {
+        else
             report(source);
-        }
     }
-    join_threads(source);
+    close_session(source);
     *err = source->error;
     return outcome(source);
 }

@@ -67,10 +67,19 @@ const uint8_t *source_token(const struct source *source);
 /* A further stream of the session arrived (any thread); takes it. */
 void source_attach(struct source *source, unsigned index, struct stream *stream);
 
+/*
+ * The peer lost its link and says HELLO with the session's token on a new stream.  Takes the stream and
+ * returns true unless the session is over.  Any thread.
+ */
+bool source_relink(struct source *source, struct stream *control);
+
 /* Runs the session to its end.  `err` says what went wrong unless the VM moved. */
 enum source_outcome source_run(struct source *source, struct drafter_error *err);
 
-/* Asks a running session to end; before COMMIT the VM stays here.  Any thread. */
+/*
+ * Asks a running session to end.  Before COMMIT the VM stays here; after it the session goes on, unless
+ * its link is lost: then it ends as LOST.  Any thread.
+ */
 void source_cancel(struct source *source, const char *why);
 
 #endif

@@ -27,10 +27,11 @@ static int check_ledger(struct peer *peer, const struct offer *offer, struct dra
 {
     const struct ledger_record *record = &peer->ledger.record;
 
-    if (offer->live && record->state == LEDGER_OWNED)
+    if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE))
         return drafter_error_set(err, EEXIST, "VM %s is owned here in epoch %llu (%s)", record->vm,
                                  (unsigned long long)record->epoch, peer->ledger.path);
-    if (offer->live && record->epoch > offer->epoch)
+    /* What was refused here never ran: its epoch may be given out again. */
+    if (offer->live && record->epoch > offer->epoch + (record->state == LEDGER_REFUSED))
         return drafter_error_set(err, ESTALE,
                                  "VM %s is offered in epoch %llu, but this node knows epoch %llu: the "
                                  "offer is old",
@@ -124,8 +125,10 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
     struct peer *peer = opaque;
     uint64_t known = peer->ledger.record.epoch;
 
-    if (epoch <= known && state == LEDGER_OWNED)
+    if (epoch <= known && state == LEDGER_INCOMPLETE)
         epoch = known + 1;
+    if (state == LEDGER_OWNED) /* all of it is here now */
+        epoch = known;
     return ledger_write(&peer->ledger, state, epoch, from, session, err);
 }
 
@@ -144,6 +147,14 @@ static int resume(void *opaque, struct drafter_error *err)
     struct peer *peer = opaque;
 
     return vm_resume(&peer->vm, err);
+}
+
+static void stop(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    vmm_stop(peer->vmm);
+    peer->vm.started = false;
 }
 
 /* Memory that is here goes into the page cache, so that the guest's faults are cheap. */
@@ -268,6 +279,7 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
         .role = "peer",
         .bulk_streams = (unsigned)peer->options.streams,
         .connect_timeout_ms = 10000,
+        .relink_timeout_ms = (unsigned)(peer->options.relink_timeout / 1000000),
         .wait_for_all = peer->options.disable_postcopy,
         .vm = {.opaque = peer,
                .prepare = prepare,
@@ -275,6 +287,7 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
                .journal = journal,
                .load = load,
                .resume = resume,
+               .stop = stop,
                .resumed = resumed,
                .discard = discard},
         .progress = progress,

@@ -38,6 +38,8 @@ const struct drafter_option peer_option_table[] = {
      .maximum = 1 << 20, .help = "passes after which the VM is suspended whatever is left"},
     OPTION("downtime-limit", DURATION, downtime_limit, "300ms",
            "suspend when sending the rest is predicted to take no longer"),
+    OPTION("relink-timeout", DURATION, relink_timeout, "30s",
+           "how long to look for a lost source before the guest runs here"),
     {.key = "max-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct peer_options, max_size), .default_value = "1T", .minimum = 4096,
      .help = "the most that all devices of an arriving VM may have together"},
@@ -62,10 +64,15 @@ static int check_ownership(struct peer *peer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
 
-    if (record->state == LEDGER_RELINQUISHED)
+    if (record->state == LEDGER_RELINQUISHED || record->state == LEDGER_REFUSED)
         return drafter_error_set(err, EPERM,
-                                 "VM %s was handed over to %s in epoch %llu; its files here are old "
-                                 "(%s)",
+                                 "VM %s belongs to %s since epoch %llu; its files here are old (%s)",
+                                 record->vm, record->peer, (unsigned long long)record->epoch,
+                                 peer->ledger.path);
+    if (record->state == LEDGER_INCOMPLETE)
+        return drafter_error_set(err, ENODATA,
+                                 "VM %s was taken over from %s in epoch %llu, but not all of it "
+                                 "arrived: it cannot run from these files (%s)",
                                  record->vm, record->peer, (unsigned long long)record->epoch,
                                  peer->ledger.path);
     if (record->state == LEDGER_OWNED)

@@ -14,7 +14,7 @@ struct peer_options {
     const char *connect, *listen, *transport, *vmm, *exposure;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
-    uint64_t downtime_limit, max_size;
+    uint64_t downtime_limit, max_size, relink_timeout;
 };
 
 struct peer {

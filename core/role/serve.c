@@ -86,6 +86,23 @@ static void refuse(struct stream *stream, const struct drafter_error *error)
     stream_free(stream);
 }
 
+/* A peer whose link broke goes on with its session. */
+static void come_back(struct server *server, struct stream *stream, const uint8_t *token)
+{
+    struct drafter_error error = {0};
+    struct source *source;
+    bool taken;
+
+    pthread_mutex_lock(&server->lock);
+    source = find(server, token);
+    taken = source && source_relink(source, stream);
+    pthread_mutex_unlock(&server->lock);
+    if (taken)
+        return;
+    drafter_error_set(&error, ENOENT, "the session is over here");
+    refuse(stream, &error);
+}
+
 static void serve_session(struct server *server, struct stream *stream, const char *text,
                           size_t length)
 {
@@ -94,7 +111,11 @@ static void serve_session(struct server *server, struct stream *stream, const ch
     enum source_outcome outcome;
     struct hello hello;
 
-    if (hello_decode(text, length, &hello, &error) ||
+    if (!hello_decode(text, length, &hello, &error) && hello.reconnect) {
+        come_back(server, stream, hello.token);
+        return;
+    }
+    if (error.code ||
         server->ops.begin(server->ops.opaque, &hello, stream, &source, &error)) {
         refuse(stream, &error);
         return;

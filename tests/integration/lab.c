@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define ADDRESS "lab"
+#define BURST 200
 
 static void open_storage(struct lab_node *node, unsigned index, uint64_t size)
 {
@@ -49,6 +50,17 @@ static void close_node(struct lab_node *node)
     node->open = false;
 }
 
+/* Breaks the link of the session under way, once. */
+static void cut(struct lab_node *node, bool now)
+{
+    struct lab *lab = node->lab;
+
+    if (!now || !lab->control)
+        return;
+    stream_shutdown(lab->control);
+    lab->control = NULL;
+}
+
 static int inject(bool fault, const char *what, struct drafter_error *err)
 {
     return fault ? drafter_error_set(err, EIO, "%s fails as the test wants", what) : 0;
@@ -69,6 +81,7 @@ static int source_pause(void *opaque, struct drafter_error *err)
 
     if (inject(node->faults.pause, "pause", err))
         return -EIO;
+    lab_vm_burst(node->lab->vm, BURST); /* so that something is left for after the hand-over */
     lab_vm_pause(node->lab->vm);
     node->runs = false;
     return 0;
@@ -80,6 +93,7 @@ static int source_save(void *opaque, struct drafter_error *err)
 
     if (inject(node->faults.save, "save", err))
         return -EIO;
+    cut(node, node->faults.cut_at_save);
     return lab_vm_save(node->lab->vm, &node->blocks[LAB_STATE]);
 }
 
@@ -128,7 +142,7 @@ static int destination_journal(void *opaque, enum ledger_state state, uint64_t e
 {
     struct lab_node *node = opaque;
 
-    if (state == LEDGER_OWNED && inject(node->faults.journal, "journal", err))
+    if (state == LEDGER_INCOMPLETE && inject(node->faults.journal, "journal", err))
         return -EIO;
     return ledger_write(&node->ledger, state, epoch, peer, session, err);
 }
@@ -137,6 +151,7 @@ static int destination_load(void *opaque, struct drafter_error *err)
 {
     struct lab_node *node = opaque;
 
+    cut(node, node->faults.cut_at_load);
     if (inject(node->faults.load, "load", err))
         return -EIO;
     return node->lab->live ? lab_vm_load(node->lab->vm, &node->blocks[LAB_STATE]) : 0;
@@ -148,11 +163,19 @@ static int destination_resume(void *opaque, struct drafter_error *err)
 
     if (inject(node->faults.resume, "resume", err))
         return -EIO;
+    cut(node, node->faults.cut_at_resume);
     node->lab->missing_at_resume = block_map_missing(&node->blocks[LAB_MEMORY].map);
     if (node->lab->live)
         lab_vm_resume(node->lab->vm, node->blocks);
     node->runs = true;
     return 0;
+}
+
+static void destination_stop(void *opaque)
+{
+    struct lab_node *node = opaque;
+
+    node->runs = false;
 }
 
 static void destination_discard(void *opaque)
@@ -182,6 +205,7 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     options->converge = (struct converge){.downtime_limit_ns = 1000000, .max_passes = 4, .postcopy = true};
     memcpy(options->offer.vm, "lab", 4);
     rc = source_new(options, control, ret_source, err);
+    node->lab->control = control;
     free(options);
     return rc;
 }
@@ -209,6 +233,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
         .role = "test",
         .bulk_streams = 2,
         .connect_timeout_ms = 1000,
+        .relink_timeout_ms = 2000,
         .wait_for_all = wait_for_all,
         .vm = {.opaque = target,
                .prepare = destination_prepare,
@@ -216,6 +241,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
                .journal = destination_journal,
                .load = destination_load,
                .resume = destination_resume,
+               .stop = destination_stop,
                .discard = destination_discard},
     };
     struct destination *destination;
@@ -321,5 +347,6 @@ void lab_check_owner(struct lab *lab, unsigned index)
 
     ck_assert_int_eq(mine->state, LEDGER_OWNED);
     ck_assert_int_ne(other->state, LEDGER_OWNED);
-    ck_assert_uint_ge(mine->epoch, other->epoch);
+    ck_assert_int_ne(other->state, LEDGER_INCOMPLETE);
+    ck_assert_uint_ge(mine->epoch + (other->state == LEDGER_REFUSED), other->epoch);
 }

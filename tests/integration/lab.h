@@ -24,7 +24,7 @@
 struct lab_faults {
     bool hook, pause, save, prepare, start, load, resume, journal;
     const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
-    unsigned cut_at_start; /* the link breaks when the destination's VMM starts */
+    bool cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
 };
 
 struct lab_vm; /* the guest: a thread and an oracle */
@@ -50,6 +50,7 @@ struct lab {
     struct lab_vm *vm;
     struct server *server;
     bool live; /* false: a registry's copies */
+    struct stream *control; /* of the session under way, until it was cut */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t missing_at_resume; /* pages of memory that were not here when the guest ran again */

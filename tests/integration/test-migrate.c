@@ -79,7 +79,7 @@ END_TEST
 START_TEST(with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here)
 {
     lab->nodes[0].faults.memory_fault = "latency";
-    lab->nodes[0].faults.memory_fault_at = "2ms";
+    lab->nodes[0].faults.memory_fault_at = "5ms";
     lab_boot(lab);
     lab_set_rate(lab, 400);
     expect_moved(0, 1, false);
@@ -200,6 +200,48 @@ START_TEST(a_write_error_at_the_destination_keeps_the_vm)
 }
 END_TEST
 
+START_TEST(a_link_cut_before_commit_keeps_the_vm)
+{
+    lab->nodes[0].faults.cut_at_save = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_link_cut_while_loading_is_found_again)
+{
+    lab->nodes[0].faults.memory_fault = "latency";
+    lab->nodes[0].faults.memory_fault_at = "1ms";
+    lab->nodes[1].faults.cut_at_load = true;
+    lab_boot(lab);
+    expect_moved(0, 1, _i);
+}
+END_TEST
+
+START_TEST(a_link_cut_while_pages_are_missing_is_found_again)
+{
+    lab->nodes[0].faults.memory_fault = "latency";
+    lab->nodes[0].faults.memory_fault_at = "5ms";
+    lab->nodes[1].faults.cut_at_resume = true;
+    lab_boot(lab);
+    lab_set_rate(lab, 400);
+    expect_moved(0, 1, false);
+    ck_assert_uint_gt(lab->missing_at_resume, 0);
+}
+END_TEST
+
+START_TEST(a_refusal_reaches_the_source_over_a_link_that_was_cut)
+{
+    lab->nodes[1].faults.cut_at_load = true;
+    lab->nodes[1].faults.load = true;
+    lab_boot(lab);
+    expect_kept();
+    ck_assert_int_eq(lab->nodes[1].ledger.record.state, LEDGER_REFUSED);
+    expect_moves_later();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("migrate");
@@ -231,6 +273,10 @@ int main(void)
     tcase_add_test(faults, a_destination_that_cannot_journal_gives_the_vm_back);
     tcase_add_test(faults, a_read_error_at_the_source_keeps_the_vm);
     tcase_add_test(faults, a_write_error_at_the_destination_keeps_the_vm);
+    tcase_add_test(faults, a_link_cut_before_commit_keeps_the_vm);
+    tcase_add_loop_test(faults, a_link_cut_while_loading_is_found_again, 0, 2);
+    tcase_add_test(faults, a_link_cut_while_pages_are_missing_is_found_again);
+    tcase_add_test(faults, a_refusal_reaches_the_source_over_a_link_that_was_cut);
     suite_add_tcase(suite, faults);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -146,6 +146,21 @@ void lab_vm_pause(struct lab_vm *vm)
     vm->running = false;
 }
 
+/* Between two lives of the guest's thread: nobody else writes then. */
+void lab_vm_burst(struct lab_vm *vm, unsigned pages)
+{
+    struct block_device *blocks = vm->blocks;
+
+    lab_vm_pause(vm);
+    for (unsigned i = 0; i < pages; i++) {
+        uint64_t number = next_random(vm) % LAB_PAGES;
+
+        vm->version[number]++;
+        write_page(vm, number);
+    }
+    lab_vm_resume(vm, blocks);
+}
+
 void lab_vm_set_rate(struct lab_vm *vm, unsigned writes_per_ms)
 {
     __atomic_store_n(&vm->writes_per_ms, writes_per_ms, __ATOMIC_RELAXED);

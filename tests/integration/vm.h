@@ -14,6 +14,8 @@ void lab_vm_free(struct lab_vm *vm);
 /* Goes on with these devices; checks each page before it writes it. */
 void lab_vm_resume(struct lab_vm *vm, struct block_device *blocks);
 void lab_vm_pause(struct lab_vm *vm); /* paused already is fine */
+/* Writes this many random pages at once; the guest is running. */
+void lab_vm_burst(struct lab_vm *vm, unsigned pages);
 void lab_vm_set_rate(struct lab_vm *vm, unsigned writes_per_ms);
 
 /* The count of writes goes through the state device. */

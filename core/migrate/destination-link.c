@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The link is gone, the session is not.  The destination dials again and says HELLO with the session's
+ * token.  The source answers RESUME, repeats what it announced last (that may have been lost), and ends
+ * that with a MARK; the destination says which pages it misses, and both go on with those.
+ */
+#include "migrate/destination-internal.h"
+#include "migrate/pageset.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+#include <time.h>
+
+#define GREETING_TIMEOUT_MS 5000
+#define PAUSE_MIN_NS UINT64_C(50000000)
+#define PAUSE_MAX_NS UINT64_C(2000000000)
+#define REMIND_NS UINT64_C(10000000000)
+
+static int open_control(struct destination *destination, struct drafter_error *err)
+{
+    const struct destination_options *options = &destination->options;
+    struct hello hello = {.version = WIRE_VERSION, .software = "drafter", .reconnect = true};
+    struct transport_connection *connection;
+    struct stream *control;
+    int rc = transport_connect(options->transport, options->address, options->connect_timeout_ms,
+                               &connection, err);
+
+    if (rc)
+        return rc;
+    if (stream_new(connection, &control))
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    destination->session.control = control;
+    snprintf(hello.role, sizeof(hello.role), "%s", options->role);
+    memcpy(hello.token, destination->session.token, sizeof(hello.token));
+    transport_set_timeout(connection, GREETING_TIMEOUT_MS);
+    rc = session_send_text(control, WIRE_HELLO, 0, hello_encode(&hello));
+    return rc ? drafter_error_set(err, -rc, "%s: %s", control->peer, stream_error_text(rc)) : 0;
+}
+
+/* RESUME, or the source's word that it knows nothing of the session: then *ret_over. */
+static int receive_resume(struct destination *destination, char *payload, bool *ret_over,
+                          struct drafter_error *err)
+{
+    struct stream *control = destination->session.control;
+    struct resumption resumption;
+    struct wire_header header;
+    struct refusal refusal;
+    int rc = stream_receive(control, &header, payload, WIRE_DATA_MAX);
+
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", control->peer, stream_error_text(rc));
+    if (header.type == WIRE_ABORT) {
+        refusal_decode(payload, header.length, &refusal);
+        *ret_over = true;
+        return drafter_error_set(err, refusal.code, "%s: %s", control->peer, refusal.text);
+    }
+    if (header.type != WIRE_RESUME)
+        return drafter_error_set(err, EPROTO, "%s: %s instead of RESUME", control->peer,
+                                 wire_type_name(header.type));
+    control->seed = session_seed(destination->session.token);
+    return resumption_decode(payload, header.length, &resumption, err);
+}
+
+/* What was announced last, up to the MARK. */
+static int receive_announcements(struct destination *destination, char *payload,
+                                 struct drafter_error *err)
+{
+    struct stream *control = destination->session.control;
+    struct wire_header header = {0};
+    int rc = 0;
+
+    while (!rc && header.type != WIRE_MARK) {
+        rc = stream_receive(control, &header, payload, WIRE_DATA_MAX);
+        if (!rc && header.type == WIRE_PASS)
+            rc = destination_on_pass(destination, &header, payload);
+        else if (!rc && header.type != WIRE_MARK)
+            rc = -EPROTO;
+    }
+    return rc ? drafter_error_set(err, -rc, "%s: %s", control->peer, stream_error_text(rc)) : 0;
+}
+
+static int send_missing(struct destination *destination, unsigned index, char *buffer)
+{
+    struct block_map *map = &destination->devices[index].block->map;
+    struct wire_header header = {.type = WIRE_PASS, .device = (uint16_t)index, .generation = 1};
+    cleanup_free uint64_t *missing = bitmap_new(map->pages);
+    uint64_t cursor = 0;
+    int rc = missing ? 0 : -ENOMEM;
+
+    if (!rc)
+        block_map_get_missing(map, missing);
+    while (!rc && cursor < map->pages) {
+        header.length =
+            (uint32_t)pageset_encode(missing, map->pages, &cursor, buffer, WIRE_DATA_MAX);
+        if (header.length)
+            rc = stream_send(destination->session.control, header, buffer);
+    }
+    return rc;
+}
+
+static int negotiate(struct destination *destination, bool *ret_over, struct drafter_error *err)
+{
+    cleanup_free char *payload = malloc(WIRE_DATA_MAX);
+    int rc = payload ? open_control(destination, err)
+                     : drafter_error_set(err, ENOMEM, "out of memory");
+
+    if (!rc)
+        rc = receive_resume(destination, payload, ret_over, err);
+    if (!rc)
+        rc = receive_announcements(destination, payload, err);
+    for (unsigned i = 0; !rc && i < destination->device_count; i++)
+        if ((rc = send_missing(destination, i, payload)))
+            drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
+                              stream_error_text(rc));
+    return rc ? rc : destination_open_streams(destination, err);
+}
+
+/* Replaces the streams; whoever uses the demand stream is let out first by its shutdown. */
+static void reset_link(struct destination *destination)
+{
+    destination_end_link(destination);
+    pthread_rwlock_wrlock(&destination->link_lock);
+    session_reset_link(&destination->session);
+    pthread_rwlock_unlock(&destination->link_lock);
+    pthread_mutex_lock(&destination->session.lock);
+    destination->sent = false;
+    destination->marks = 0;
+    pthread_mutex_unlock(&destination->session.lock);
+}
+
+static bool has_limit(const struct destination *destination)
+{
+    return destination->machine.state != DESTINATION_COMPLETING;
+}
+
+static void pause_for(uint64_t *pause)
+{
+    struct timespec time = {(time_t)(*pause / 1000000000), (long)(*pause % 1000000000)};
+
+    nanosleep(&time, NULL);
+    *pause = *pause * 2 < PAUSE_MAX_NS ? *pause * 2 : PAUSE_MAX_NS;
+}
+
+static void go_on(struct destination *destination)
+{
+    for (unsigned i = 0; i < destination->device_count; i++)
+        block_map_forget_requests(&destination->devices[i].block->map);
+    log_info("destination", "VM %s: the source is back", destination->offer.vm);
+    session_post(&destination->session, EVENT_LINK_BACK, 0);
+}
+
+/* The source says that the session is over, or time is up: the machine decides what that means. */
+static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
+{
+    destination->machine.linked = over;
+    session_post_error(&destination->session, EVENT_FAILED, error);
+}
+
+/*
+ * Dials until the source is back (true), the session is over for it, the time is up, or the operator
+ * wants an end.
+ */
+bool destination_relink(struct destination *destination)
+{
+    uint64_t started = drafter_now_ns(), reminded = started, pause = PAUSE_MIN_NS;
+    struct drafter_error error = destination->error;
+    bool over = false;
+
+    log_warning("destination", "VM %s: %s; looking for the source again%s", destination->offer.vm,
+                error.message,
+                has_limit(destination) ? "" : ", the guest waits for missing pages only");
+    while (!__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED) && !over) {
+        uint64_t now;
+
+        reset_link(destination);
+        error = (struct drafter_error){0};
+        if (!negotiate(destination, &over, &error)) {
+            go_on(destination);
+            return true;
+        }
+        now = drafter_now_ns();
+        if (has_limit(destination) &&
+            now - started > (uint64_t)destination->options.relink_timeout_ms * 1000000)
+            break;
+        if (now - reminded > REMIND_NS) {
+            log_warning("destination", "VM %s: still no source: %s", destination->offer.vm,
+                        error.message);
+            reminded = now;
+        }
+        pause_for(&pause);
+    }
+    reset_link(destination);
+    give_up(destination, over, &error);
+    return false;
+}

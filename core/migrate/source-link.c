@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The source's end of the link: greeting, streams, threads, and what happens when it is lost. */
+#include "migrate/source-internal.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#include <string.h>
+#include <time.h>
+
+#define ATTACH_TIMEOUT_MS 10000
+#define CONTROL_TIMEOUT_MS 3000
+#define REMIND_S 10
+
+void source_attach(struct source *source, unsigned index, struct stream *stream)
+{
+    struct session *session = &source->session;
+    bool taken = false;
+
+    stream->seed = session_seed(session->token);
+    pthread_mutex_lock(&session->lock);
+    if (session->stopping || session->link_failed) {
+        /* too late */
+    } else if (index == 1 && !session->demand) {
+        session->demand = stream;
+        taken = true;
+    } else if (index >= 2 && index < WIRE_STREAMS_MAX && !session->bulk[index - 2]) {
+        session->bulk[index - 2] = stream; /* connections are accepted in any order */
+        source->attached++;
+        if (index - 1 > session->bulk_count)
+            session->bulk_count = index - 1;
+        taken = true;
+    }
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+    if (!taken) {
+        log_warning("source", "%s: a stream %u that nobody waits for was refused", stream->peer,
+                    index);
+        stream_free(stream);
+    }
+}
+
+/* Under session.lock: all streams that the peer announced are here. */
+static bool streams_complete(const struct source *source)
+{
+    return source->streams_wanted && source->session.demand &&
+           source->attached == source->streams_wanted &&
+           source->session.bulk_count == source->attached;
+}
+
+int source_start_threads(struct source *source, struct drafter_error *err)
+{
+    if (source_start_senders(source, err))
+        return -EAGAIN;
+    if (pthread_create(&source->demand_reader, NULL, source_demand_main, source))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    source->demand_running = true;
+    return 0;
+}
+
+/* Why the streams did not come: the peer's word for it, or what is known of the link. */
+static int explain(struct source *source, struct drafter_error *err)
+{
+    struct session_event event;
+
+    if (session_wait(&source->session, 0, &event) && event.error.code) {
+        *err = event.error;
+        return -err->code;
+    }
+    return drafter_error_set(err, ETIMEDOUT, "%s: it did not accept within %d s",
+                             source->session.control->peer, ATTACH_TIMEOUT_MS / 1000);
+}
+
+/* Until the peer has accepted and its streams are here.  Leaves events to the deciding thread. */
+static int await_streams(struct source *source, struct drafter_error *err)
+{
+    struct session *session = &source->session;
+    struct timespec deadline;
+    bool complete = false, hopeless = false;
+
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += ATTACH_TIMEOUT_MS / 1000;
+    pthread_mutex_lock(&session->lock);
+    while (!(complete = streams_complete(source)) && !hopeless)
+        hopeless = session->control_ended || pthread_cond_timedwait(&session->changed, &session->lock,
+                                                                    &deadline) == ETIMEDOUT;
+    pthread_mutex_unlock(&session->lock);
+    if (!complete)
+        return explain(source, err);
+    transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
+    return session_start_heartbeat(session);
+}
+
+/* Offers; waits until the peer accepted and its streams are here. */
+int source_greet(struct source *source, struct drafter_error *err)
+{
+    struct session *session = &source->session;
+    int rc = session_send_text(session->control, WIRE_OFFER, 0, offer_encode(&source->options.offer));
+
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
+    session->control->seed = session_seed(session->token);
+    transport_set_timeout(session->control->connection, ATTACH_TIMEOUT_MS);
+    if (pthread_create(&source->control_reader, NULL, source_control_main, source))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    source->control_running = true;
+    return await_streams(source, err);
+}
+
+void source_end_link(struct source *source)
+{
+    session_stop(&source->session);
+    source_join_senders(source);
+    if (source->control_running)
+        pthread_join(source->control_reader, NULL);
+    if (source->demand_running)
+        pthread_join(source->demand_reader, NULL);
+    if (source->finisher_running)
+        pthread_join(source->finisher, NULL);
+    source->control_running = source->demand_running = source->finisher_running = false;
+}
+
+bool source_relink(struct source *source, struct stream *control)
+{
+    struct session *session = &source->session;
+    struct stream *old;
+    bool linked;
+
+    pthread_mutex_lock(&session->lock);
+    if (source->over || !source->options.vm) {
+        pthread_mutex_unlock(&session->lock);
+        return false;
+    }
+    old = source->next_control;
+    source->next_control = control;
+    linked = !session->link_failed && session->control;
+    pthread_cond_broadcast(&session->changed);
+    pthread_mutex_unlock(&session->lock);
+    stream_free(old);
+    if (linked) /* the peer noticed first that the old link is dead */
+        session_link_lost(session, session->control, -ECONNRESET);
+    return true;
+}
+
+/* The peer's next control stream, or NULL when the operator wants an end. */
+static struct stream *await_control(struct source *source)
+{
+    struct session *session = &source->session;
+    struct stream *control;
+    struct timespec deadline;
+
+    lock_scope(&session->lock);
+    while (!source->next_control && !__atomic_load_n(&source->cancelled, __ATOMIC_RELAXED)) {
+        clock_gettime(CLOCK_MONOTONIC, &deadline);
+        deadline.tv_sec += REMIND_S;
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT)
+            log_warning("source", "VM %s was handed over; still waiting for the peer to come back",
+                        source->options.offer.vm);
+    }
+    control = source->next_control;
+    source->next_control = NULL;
+    return control;
+}
+
+/* RESUME, what was announced last, MARK; then the peer says what it misses, and accepts. */
+static int resume_link(struct source *source, struct drafter_error *err)
+{
+    struct session *session = &source->session;
+    const struct resumption resumption = {.committed = true,
+                                          .epoch = source->options.offer.epoch + 1};
+    int rc = session_send_text(session->control, WIRE_RESUME, 0, resumption_encode(&resumption));
+
+    session->control->seed = session_seed(session->token);
+    if (!rc)
+        rc = source_announce_final(source);
+    if (!rc)
+        rc = stream_send_signal(session->control, WIRE_MARK, 0);
+    if (rc)
+        return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
+    transport_set_timeout(session->control->connection, ATTACH_TIMEOUT_MS);
+    if (pthread_create(&source->control_reader, NULL, source_control_main, source))
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    source->control_running = true;
+    rc = await_streams(source, err);
+    return rc ? rc : source_start_threads(source, err);
+}
+
+static void reset_link(struct source *source, struct stream *control)
+{
+    struct session *session = &source->session;
+
+    session_reset_link(session);
+    pthread_mutex_lock(&session->lock);
+    session->control = control;
+    source->streams_wanted = source->attached = 0;
+    source->sending = false;
+    source->inflight = 0;
+    source->relinking = true;
+    schedule_clear(&source->schedule);
+    pthread_mutex_unlock(&session->lock);
+}
+
+/* Sends what the peer still misses. */
+static void go_on(struct source *source)
+{
+    pthread_mutex_lock(&source->session.lock);
+    source->relinking = false;
+    schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
+    pthread_mutex_unlock(&source->session.lock);
+    log_info("source", "VM %s: %s is back", source->options.offer.vm,
+             source->session.control->peer);
+    session_post(&source->session, EVENT_LINK_BACK, 0);
+    source_allow_sending(source);
+}
+
+/* Waits for the peer; false: the operator does not want to any longer. */
+bool source_await_relink(struct source *source)
+{
+    struct stream *control;
+
+    source_end_link(source);
+    log_warning("source", "VM %s was handed over and the link is gone: %s; waiting for the peer",
+                source->options.offer.vm, source->error.message);
+    while ((control = await_control(source))) {
+        struct drafter_error error = {0};
+
+        reset_link(source, control);
+        if (!resume_link(source, &error)) {
+            go_on(source);
+            return true;
+        }
+        log_warning("source", "VM %s: the peer did not come back after all: %s",
+                    source->options.offer.vm, error.message);
+        source_end_link(source);
+    }
+    return false;
+}
