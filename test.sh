@@ -67,17 +67,34 @@ leftover_processes()
 {
     for environment in /proc/[0-9]*/environ; do
         pid=${environment#/proc/} pid=${pid%/environ}
-        case $(cat "/proc/$pid/comm" 2>/dev/null) in
-        drafter* | qemu* | redis* | python* | test-* | fuse*) ;;
-        *) continue ;;
+        case $pid:$(cat "/proc/$pid/comm" 2>/dev/null) in
+        $$:* | *: | *:test.sh | *:cat | *:grep) continue ;;
         esac
         grep -qaF "DRAFTER_TEST_RUN=$TMPDIR" "$environment" 2>/dev/null && echo "$pid"
     done
 }
 
+# Runs a command that is ended after so many seconds, or when we are.
+bounded=
+bounded() # SECONDS COMMAND...
+{
+    seconds=$1
+    shift
+    env --default-signal=INT,QUIT timeout -k 60 "$seconds" "$@" &
+    bounded=$!
+    wait "$bounded"
+    set -- $?
+    bounded=
+    return "$1"
+}
+
 at_end()
 {
     trap '' INT TERM
+    if [ -n "$bounded" ]; then
+        kill -TERM "$bounded"
+        wait "$bounded"
+    fi
     for pid in $(leftover_processes); do kill -KILL "$pid" 2>/dev/null; done
     awk -v at="$TMPDIR/" 'index($2, at) == 1 { print $2 }' /proc/mounts |
         while read -r mount; do umount -l "$mount"; done
@@ -110,9 +127,9 @@ install_packages()
     if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
     # Sources that are none of ours may be out of reach: what counts is whether the packages come.
     # shellcheck disable=SC2086
-    timeout 300 $sudo apt-get update -qq >"$build/apt.log" 2>&1
+    timeout --foreground 300 $sudo apt-get update -qq >"$build/apt.log" 2>&1
     # shellcheck disable=SC2086
-    timeout 900 $sudo env DEBIAN_FRONTEND=noninteractive \
+    timeout --foreground 900 $sudo env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends $missing >>"$build/apt.log" 2>&1 ||
         { tail -n 30 "$build/apt.log"; echo "packages could not be installed"; }
 }
@@ -127,7 +144,7 @@ prepare_source()
         (cd "$source" && git ls-files -z -co --exclude-standard | grep -zv '^out/' |
             tar --null --ignore-failed-read -T - -cf -) | (cd "$tree" && tar xf -)
     fi
-    (cd "$tree" && timeout 300 ./autogen.sh) >"$build/autogen.log" 2>&1 ||
+    (cd "$tree" && bounded 300 ./autogen.sh) >"$build/autogen.log" 2>&1 ||
         { cat "$build/autogen.log"; result FAIL autogen; }
 }
 
@@ -137,10 +154,10 @@ build_in() # DIRECTORY SUBDIRECTORIES CONFIGURE-ARGUMENTS...
     directory=$build/$1 subdirectories=$2
     shift 2
     mkdir -p "$directory" && cd "$directory" || return 1
-    test -f Makefile || timeout 300 "$tree/configure" --enable-werror "$@" >build.log 2>&1 ||
+    test -f Makefile || bounded 300 "$tree/configure" --enable-werror "$@" >build.log 2>&1 ||
         { tail -n 60 build.log config.log; return 1; }
     for subdirectory in $subdirectories; do
-        timeout 600 make -j "$jobs" -C "$subdirectory" >>build.log 2>&1 ||
+        bounded 600 make -j "$jobs" -C "$subdirectory" >>build.log 2>&1 ||
             { grep -E 'error|warning|\*\*\*' build.log; tail -n 40 build.log; return 1; }
     done
 }
@@ -173,10 +190,10 @@ run_tests() # LABEL SECONDS DIRECTORY MAKE-ARGUMENTS...
 {
     label=$1 limit=$2 directory=$3
     shift 3
-    cd "$directory" || return
+    cd "$directory" || { result FAIL "$label: not built"; return; }
     find . -name '*.trs' -exec rm -f {} +
     before=$(grep -c "^FAIL $label/" "$results")
-    timeout -k 60 "$limit" make -k "$@" >"$build/$label.log" 2>&1
+    bounded "$limit" make -k "$@" >"$build/$label.log" 2>&1
     status=$?
     collect "$label" "$directory"
     if [ $status = 124 ] || [ $status = 137 ]; then
@@ -209,14 +226,18 @@ look_for_leftovers() # LABEL
 
 part_lint()
 {
-    if timeout 120 "$source/tests/lint.sh" "$source"; then result PASS lint; else result FAIL lint; fi
+    if bounded 120 "$source/tests/lint.sh" "$source"; then result PASS lint; else result FAIL lint; fi
 }
 
 part_build()
 {
     build_normal || { result FAIL build; return; }
-    sed -n '/^drafter .*plugin interface/,/^Installs/p' "$build/normal/build.log"
-    result PASS build
+    sed -n '/^drafter .*plugin interface/,/^Installs/p' "$build/normal/build.log" | tee "$build/table"
+    if grep -Eq '^( |Man|Unit).*  no  ' "$build/table"; then
+        result FAIL "build: something was left out"
+    else
+        result PASS build
+    fi
 }
 
 part_image()
@@ -228,9 +249,9 @@ part_image()
     fi
     if [ ! -f "$image/cache/LIST" ] && [ "$(id -u)" = 0 ] &&
         ! apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; then
-        timeout 300 apt-get update -qq >"$build/image.log" 2>&1
+        bounded 300 apt-get update -qq >"$build/image.log" 2>&1
     fi
-    if timeout 600 "$source/guest/image/build-image.sh" "$image" >>"$build/image.log" 2>&1; then
+    if bounded 600 "$source/guest/image/build-image.sh" "$image" >>"$build/image.log" 2>&1; then
         result PASS image
     elif [ -f "$image/cache/LIST" ]; then
         tail -n 30 "$build/image.log"
@@ -245,7 +266,7 @@ part_check()
 {
     build_normal >/dev/null || { result FAIL "check: build"; return; }
     # First what the tests are made of, on all processors; the tests themselves measure time.
-    timeout 600 make -k -j "$jobs" check TESTS= >"$build/check-programs.log" 2>&1
+    bounded 600 make -k -j "$jobs" check TESTS= >"$build/check-programs.log" 2>&1
     run_tests check 900 "$build/normal" check IMAGE_DIR="$image"
     look_for_leftovers check
 }
@@ -262,7 +283,7 @@ part_dist()
 {
     build_normal >/dev/null || { result FAIL "dist: build"; return; }
     # The tests of the unpacked tarball are those that ran already; what dist can break is the build.
-    if timeout 900 make -j "$jobs" distcheck TESTS= >"$build/dist.log" 2>&1; then
+    if bounded 900 make -j "$jobs" distcheck TESTS= >"$build/dist.log" 2>&1; then
         result PASS dist
     else
         grep -E 'error|\*\*\*|ERROR' "$build/dist.log"
@@ -282,7 +303,7 @@ sanitized() # LABEL SANITIZERS DIRECTORY[:TESTS]...
     for set in "$@"; do
         directory=$build/$label/tests/${set%%:*}
         tests=${set#"${set%%:*}"} tests=${tests#:}
-        timeout 600 make -k -j "$jobs" -C "$directory" check TESTS= >"$build/$label-programs.log" 2>&1
+        bounded 600 make -k -j "$jobs" -C "$directory" check TESTS= >"$build/$label-programs.log" 2>&1
         if [ -n "$tests" ]; then
             run_tests "$label" 900 "$directory" check TESTS="$tests"
         else
