@@ -18,12 +18,21 @@
 
 static char *directory;
 
+static struct run check_path(const char *path)
+{
+    struct run run = {0};
+    int saved = capture_begin();
+
+    run.ret = command_check(path, false, &run.err);
+    run.output = capture_end(saved);
+    return run;
+}
+
 /* A node of the VM "vm" whose directories are `directory`; "@" stands for that in `text`. */
 static struct run check_text(const char *text)
 {
     char *path = unit_path(directory, "node.conf"), *whole = calloc(1, 1 << 16), *to = whole;
-    struct run run = {0};
-    int saved;
+    struct run run;
 
     ck_assert_ptr_nonnull(whole);
     to += snprintf(whole, 1 << 15,
@@ -35,9 +44,7 @@ static struct run check_text(const char *text)
         else
             *to++ = *from;
     ck_assert_int_eq(io_replace_file(path, whole, strlen(whole), 0600, NULL), 0);
-    saved = capture_begin();
-    run.ret = command_check(path, false, &run.err);
-    run.output = capture_end(saved);
+    run = check_path(path);
     free(whole);
     free(path);
     return run;
@@ -179,6 +186,26 @@ START_TEST(the_ledger_is_not_made)
 }
 END_TEST
 
+START_TEST(a_file_is_no_directory_of_the_node)
+{
+    char *path = unit_path(directory, "node.conf"), *text;
+    struct run run;
+
+    ck_assert_int_gt(asprintf(&text,
+                              "[drafter]\nrole = registry\nstate-directory = %s/kernel\n"
+                              "run-directory = %s\n",
+                              directory, directory),
+                     0);
+    ck_assert_int_eq(io_replace_file(path, text, strlen(text), 0600, NULL), 0);
+    run = check_path(path);
+    ck_assert_has(run.output, "error    state-directory: ");
+    ck_assert_has(run.output, "/kernel: Not a directory; name another one\n");
+    free(run.output);
+    free(text);
+    free(path);
+}
+END_TEST
+
 START_TEST(what_excludes_each_other_is_an_error)
 {
     struct run run = check_text(PEER "listen = :1\n[device:kernel]\nbase = @/kernel\n"
@@ -315,6 +342,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, files_with_content_are_not_received_into);
     tcase_add_test(tests, a_vm_that_left_does_not_start_here);
     tcase_add_test(tests, the_ledger_is_not_made);
+    tcase_add_test(tests, a_file_is_no_directory_of_the_node);
     tcase_add_test(tests, what_excludes_each_other_is_an_error);
     tcase_add_test(tests, a_package_must_fit_this_host);
     tcase_add_test(tests, overlays_are_examined);
