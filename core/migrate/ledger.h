@@ -3,9 +3,10 @@
  * Who may run a VM: one small file per VM and node, durable before anything depends on it.
  *
  * A VM has an epoch, raised by one at each change of owner.  A node that holds OWNED of the highest
- * epoch may run it; INCOMPLETE is owning, too, while pages are still at the source.  The source writes RELINQUISHED(epoch + 1) before it sends COMMIT; the destination
- * writes OWNED(epoch + 1) before the guest runs there.  A destination that cannot go on after COMMIT
- * writes REFUSED(epoch + 1) and says so; only then may the source take the VM back, as OWNED(epoch + 2).
+ * epoch may run it; INCOMPLETE is owning, too, while pages are still at the source.  The source
+ * writes RELINQUISHED(epoch + 1) before it sends COMMIT; the destination writes OWNED(epoch + 1)
+ * before the guest runs there.  A destination that cannot go on after COMMIT writes
+ * REFUSED(epoch + 1) and says so; only then may the source take the VM back, as OWNED(epoch + 2).
  *
  * The file has two slots that are written in turn, each with a sequence number and a checksum, so that
  * a torn write leaves the older record.  It is allocated once, so a full disk cannot stop a hand-over.
