@@ -38,7 +38,7 @@ const struct drafter_option peer_option_table[] = {
      .maximum = 1 << 20, .help = "passes after which the VM is suspended whatever is left"},
     OPTION("downtime-limit", DURATION, downtime_limit, "300ms",
            "suspend when sending the rest is predicted to take no longer"),
-    OPTION("relink-timeout", DURATION, relink_timeout, "30s",
+    OPTION("relink-timeout", DURATION, relink_timeout, "10s",
            "how long to look for a lost source before the guest runs here"),
     {.key = "max-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct peer_options, max_size), .default_value = "1T", .minimum = 4096,

@@ -288,6 +288,7 @@ class Lab(benchlib.Bench):
             directory = str(files)
         if isinstance(connect, Node):
             connect = connect.address
+        options.setdefault("relink-timeout", "2s")
         text = [self.drafter_section(name, "peer", **(drafter or {})),
                 section("vmm:vm", **{"plugin": "qemu", "accelerator": "tcg", "serial": f"unix:{self.path(name)}.serial",
                                      **(vmm or {})}),
