@@ -253,8 +253,10 @@ static void report(struct destination *destination)
 {
     struct destination_progress progress = {.state = destination->machine.state};
 
-    if (!destination->options.progress)
+    if (!destination->options.progress ||
+        drafter_now_ns() - destination->reported < (uint64_t)TICK_MS * 1000000)
         return;
+    destination->reported = drafter_now_ns();
     for (unsigned i = 0; i < destination->device_count; i++) {
         struct block_device *block = destination->devices[i].block;
 

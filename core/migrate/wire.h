@@ -29,8 +29,9 @@
  *                                                   <-     DONE
  *   PING and PONG both ways at any time; ABORT ends the session before COMMIT.
  *
- * Reserved, not done yet: a destination whose link broke connects anew and says HELLO with the session's
- * token; the source answers with RESUME instead of OFFER and both go on with what is missing.
+ * A destination whose link broke after READY connects anew and says HELLO with the session's token.  The
+ * source answers RESUME, the PASS frames of the final pass and a MARK, all on the control stream; the
+ * destination says in PASS frames which pages it misses, then ACCEPT and JOINs as before.
  */
 #ifndef MIGRATE_WIRE_H
 #define MIGRATE_WIRE_H
