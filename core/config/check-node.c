@@ -52,7 +52,7 @@ static void read_ledger(const char *path, struct ledger_record *ret_record)
         uint64_t sequence;
 
         if (io_pread_full(fd, slot, sizeof(slot), i * (LEDGER_FILE_SIZE / 2)) ||
-            ledger_decode(slot, &record, &sequence) || sequence < newest)
+            ledger_decode(slot, &record, &sequence) || sequence % 2 != i || sequence < newest)
             continue;
         newest = sequence;
         *ret_record = record;
@@ -72,15 +72,15 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
     }
     read_ledger(path, &record);
     epoch = record.epoch;
-    if (!arriving && record.state == LEDGER_RELINQUISHED)
+    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED))
         check_add(check, CHECK_ERROR, path, "take it over from there with connect",
-                  "VM %s was handed over to %s in epoch %llu; its files here are old", record.vm,
+                  "VM %s belongs to %s since epoch %llu; its files here are old", record.vm,
                   record.peer, epoch);
-    else if (!arriving && record.state == LEDGER_REFUSED)
-        check_add(check, CHECK_WARNING, path, "make sure that the files are not that VM's",
-                  "VM %s of %s was refused here in epoch %llu and runs there", record.vm,
-                  record.peer, epoch);
-    else if (arriving && record.state == LEDGER_OWNED)
+    else if (!arriving && record.state == LEDGER_INCOMPLETE)
+        check_add(check, CHECK_ERROR, path, NULL,
+                  "VM %s was taken over from %s in epoch %llu, but not all of it arrived",
+                  record.vm, record.peer, epoch);
+    else if (arriving && (record.state == LEDGER_OWNED || record.state == LEDGER_INCOMPLETE))
         check_add(check, CHECK_WARNING, path, "only a package can arrive under this name",
                   "VM %s is owned here in epoch %llu: a running one will be refused", record.vm,
                   epoch);

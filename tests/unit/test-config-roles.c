@@ -157,12 +157,18 @@ START_TEST(a_vm_that_left_does_not_start_here)
     make_ledger(LEDGER_RELINQUISHED);
     run = check_text(PEER DEVICES);
     ck_assert_int_eq(run.ret, -EINVAL);
-    ck_assert_has(run.output, "VM vm was handed over to there:1337 in epoch 7; its files here are "
+    ck_assert_has(run.output, "VM vm belongs to there:1337 since epoch 7; its files here are "
                               "old; take it over from there with connect\n");
     free(run.output);
     make_ledger(LEDGER_REFUSED);
     run = check_text(PEER DEVICES);
-    ck_assert_has(run.output, "VM vm of there:1337 was refused here in epoch 7 and runs there");
+    ck_assert_has(run.output, "VM vm belongs to there:1337 since epoch 7");
+    free(run.output);
+    make_ledger(LEDGER_INCOMPLETE);
+    run = check_text(PEER DEVICES);
+    ck_assert_has(run.output, "error    ");
+    ck_assert_has(run.output, "VM vm was taken over from there:1337 in epoch 7, but not all of it "
+                              "arrived\n");
     free(run.output);
     make_ledger(LEDGER_OWNED);
     run = check_text(PEER DEVICES);
