@@ -66,9 +66,11 @@ static int check_ownership(struct peer *peer, struct drafter_error *err)
 
     if (record->state == LEDGER_RELINQUISHED || record->state == LEDGER_REFUSED)
         return drafter_error_set(err, EPERM,
-                                 "VM %s belongs to %s since epoch %llu; its files here are old (%s)",
-                                 record->vm, record->peer, (unsigned long long)record->epoch,
-                                 peer->ledger.path);
+                                 "VM %s %s %s in epoch %llu; its files here are old (%s)", record->vm,
+                                 record->state == LEDGER_RELINQUISHED
+                                     ? "was handed over to"
+                                     : "was refused here and stayed at",
+                                 record->peer, (unsigned long long)record->epoch, peer->ledger.path);
     if (record->state == LEDGER_INCOMPLETE)
         return drafter_error_set(err, ENODATA,
                                  "VM %s was taken over from %s in epoch %llu, but not all of it "
