@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GREETING_TIMEOUT_MS 10000
 #define CONTROL_TIMEOUT_MS 3000
@@ -61,6 +62,8 @@ int destination_greet(struct destination *destination, struct drafter_error *err
 
     if (rc)
         return rc;
+    if (gethostname(hello.node, sizeof(hello.node) - 1))
+        hello.node[0] = '\0';
     snprintf(hello.role, sizeof(hello.role), "%s", destination->options.role);
     snprintf(hello.vm, sizeof(hello.vm), "%s", destination->options.vm_name);
     transport_set_timeout(destination->session.control->connection, GREETING_TIMEOUT_MS);

@@ -85,11 +85,12 @@ static int take_token(const json_t *object, uint8_t *token, struct drafter_error
 
     if (take_string(object, "token", text, sizeof(text), err))
         return -EPROTO;
+    if (strspn(text, "0123456789abcdef") != sizeof(text) - 1)
+        return drafter_error_set(err, EPROTO, "the peer's \"token\" is malformed");
     for (unsigned i = 0; i < WIRE_TOKEN_SIZE; i++) {
-        unsigned byte;
+        unsigned byte = 0;
 
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1)
-            return drafter_error_set(err, EPROTO, "the peer's \"token\" is malformed");
+        sscanf(text + 2 * i, "%2x", &byte);
         token[i] = (uint8_t)byte;
     }
     return 0;
@@ -122,6 +123,8 @@ char *hello_encode(const struct hello *hello)
                                hello->role, "software", hello->software, "vm", hello->vm,
                                "requires");
 
+    if (object && *hello->node)
+        json_object_set_new(object, "node", json_string(hello->node));
     if (object && hello->reconnect)
         json_object_set_new(object, "token", token_json(hello->token));
     return dump(object);
@@ -143,6 +146,9 @@ int hello_decode(const char *text, size_t length, struct hello *ret_hello, struc
         take_string(object, "role", hello.role, sizeof(hello.role), err) ||
         take_string(object, "software", hello.software, sizeof(hello.software), err) ||
         take_string(object, "vm", hello.vm, sizeof(hello.vm), err))
+        return -EPROTO;
+    if (json_object_get(object, "node") &&
+        take_string(object, "node", hello.node, sizeof(hello.node), err))
         return -EPROTO;
     hello.reconnect = json_object_get(object, "token") != NULL;
     if (hello.reconnect && take_token(object, hello.token, err))

@@ -13,6 +13,7 @@ struct hello {
     unsigned version;
     char role[32];     /* "peer", for messages */
     char software[64]; /* "drafter 0.1", for messages */
+    char node[64];     /* host name, for messages and the ledger; "" when it is not told */
     char vm[DRAFTER_NAME_MAX + 1]; /* the VM that is wanted, "" for whichever there is */
     bool reconnect;
     uint8_t token[WIRE_TOKEN_SIZE]; /* of the session that shall go on */

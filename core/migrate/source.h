@@ -38,6 +38,7 @@ struct source_options {
     struct source_device_options devices[WIRE_DEVICES_MAX];
     unsigned device_count;
     const struct source_vm *vm; /* NULL: a registry */
+    char peer_node[64];         /* what the peer calls itself; "" unknown */
     struct ledger *ledger;      /* NULL: a registry */
     struct offer offer;         /* devices, VM, facts; source_new fills token and devices */
     struct converge converge;

@@ -176,8 +176,8 @@ static int init_block(struct node_device *device, struct instance *storage, stru
     return rc;
 }
 
-static int open_local(struct node *node, struct node_device *device, bool readonly,
-                      struct drafter_error *err)
+int devices_open_one(struct node *node, struct node_device *device, bool readonly,
+                     struct drafter_error *err)
 {
     struct instance *storage;
     int rc;
@@ -205,7 +205,7 @@ int devices_open_local(struct node *node, struct devices *devices, bool readonly
                        struct drafter_error *err)
 {
     for (unsigned i = 0; i < devices->count; i++) {
-        int rc = open_local(node, &devices->list[i], readonly, err);
+        int rc = devices_open_one(node, &devices->list[i], readonly, err);
 
         if (rc)
             return drafter_error_wrap(err, "device %s", devices->list[i].name);

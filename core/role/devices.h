@@ -42,6 +42,10 @@ int devices_read(struct node *node, struct devices *devices, struct drafter_erro
 int devices_open_local(struct node *node, struct devices *devices, bool readonly,
                        struct drafter_error *err);
 
+/* One device, as devices_open_local. */
+int devices_open_one(struct node *node, struct node_device *device, bool readonly,
+                     struct drafter_error *err);
+
 /*
  * Makes a device that arrives: `size` bytes.  A base that exists is overwritten only with `overwrite`;
  * below an overlay it is kept and its content is offered for reuse.

@@ -59,21 +59,29 @@ static int open_offered(struct peer *peer, const struct hello_device *offered, b
                                  (unsigned long long)offered->size);
     ret_device->block = &device->block;
     ret_device->reuse = device->filled && device->options.shared_base;
-    peer->arranged[peer->arranged_count++] = &device->block;
     return 0;
 }
 
-/* Devices that the source does not have come from our own files. */
-static int open_own(struct peer *peer, struct drafter_error *err)
+/* Shared devices do not travel: they are here, too.  All others must come from the source. */
+static int open_shared(struct peer *peer, struct drafter_error *err)
 {
     for (unsigned i = 0; i < peer->devices.count; i++) {
         struct node_device *device = &peer->devices.list[i];
 
+        if (!device->opened && device->options.shared) {
+            int rc = devices_open_one(peer->node, device, true, err);
+
+            if (rc)
+                return drafter_error_wrap(err, "device %s", device->name);
+        }
         if (!device->opened)
             return drafter_error_set(err, ENODEV,
                                      "%s: the source has no device %s; remove the section",
                                      config_where(device->section, NULL), device->name);
     }
+    /* Drives appear in the order of the sections, which both sides list alike. */
+    memcpy(peer->arranged, peer->devices.blocks, sizeof(peer->arranged));
+    peer->arranged_count = peer->devices.count;
     return 0;
 }
 
@@ -94,7 +102,7 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
     for (unsigned i = 0; !rc && i < offer->device_count; i++)
         rc = open_offered(peer, &offer->devices[i], overwrite, &ret_devices[i], err);
     if (!rc)
-        rc = open_own(peer, err);
+        rc = open_shared(peer, err);
     if (!rc)
         rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
                      peer->exposer, peer->arranged, peer->arranged_count, err);

@@ -60,6 +60,8 @@ static void fill_options(struct peer *peer, struct source_options *options)
     for (unsigned i = 0; i < peer->arranged_count; i++) {
         struct node_device *device = devices_find(&peer->devices, peer->arranged[i]->name);
 
+        if (device->options.shared) /* the peer has it, too */
+            continue;
         options->devices[options->device_count++] = (struct source_device_options){
             .block = &device->block,
             .limits = devices_limits(device),
@@ -99,6 +101,7 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
         return drafter_error_set(err, EBUSY, "VM %s is being handed over to another peer",
                                  peer->vm.name);
     fill_options(peer, options);
+    memcpy(options->peer_node, hello->node, sizeof(options->peer_node));
     rc = source_new(options, control, ret_source, err);
     peer->leaving = rc == 0;
     if (!rc)

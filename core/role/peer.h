@@ -21,7 +21,7 @@ struct peer {
     struct node *node;
     struct peer_options options;
     struct devices devices;
-    struct block_device *arranged[DEVICES_MAX]; /* as the VM has them: drives in the source's order */
+    struct block_device *arranged[DEVICES_MAX]; /* as the VM has them */
     unsigned arranged_count;
     struct instance *transport, *vmm, *exposer;
     struct ledger ledger;
