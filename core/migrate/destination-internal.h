@@ -25,7 +25,7 @@ struct destination {
     bool cancelled;             /* atomic */
 
     /* The deciding thread: */
-    uint64_t epoch, committed_at, reported;
+    uint64_t epoch, committed_at, reported, refused_at;
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;

@@ -153,8 +153,7 @@ static void go_on(struct destination *destination)
 /* The source says that the session is over, or time is up: the machine decides what that means. */
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
-    destination->machine.linked = over;
-    session_post_error(&destination->session, EVENT_FAILED, error);
+    session_post_error(&destination->session, over ? EVENT_ENDED : EVENT_LINK_GONE, error);
 }
 
 /*

@@ -156,7 +156,7 @@ static void on_abort(struct destination *destination, const char *text, size_t l
     refusal_decode(text, length, &refusal);
     drafter_error_set(&error, refusal.code, "%s gave up while %s: %s",
                       destination->session.control->peer, refusal.step, refusal.text);
-    session_post_error(&destination->session, EVENT_FAILED, &error);
+    session_post_error(&destination->session, EVENT_ENDED, &error);
 }
 
 static int on_signal(struct destination *destination, const struct wire_header *header)

@@ -8,6 +8,7 @@
 
 #define TICK_MS 1000
 #define COMPLETING_TICK_MS 20
+#define REFUSAL_ANSWER_NS UINT64_C(3000000000)
 
 int destination_new(const struct destination_options *options, struct destination **ret_destination,
                     struct drafter_error *err)
@@ -98,7 +99,8 @@ static int write_ledger(struct destination *destination, enum ledger_state state
     if (!rc)
         return 0;
     remember_error(destination, &error);
-    session_post_error(&destination->session, EVENT_JOURNAL_FAILED, &error);
+    session_post_error(&destination->session,
+                       state == LEDGER_REFUSED ? EVENT_REFUSAL_FAILED : EVENT_JOURNAL_FAILED, &error);
     return rc;
 }
 
@@ -229,6 +231,23 @@ static void on_event(struct destination *destination, const struct session_event
         return;
     remember_error(destination, &event->error);
     act(destination, destination_step(&destination->machine, event->event));
+    if (event->event == EVENT_ENDED)
+        destination->last_words = false; /* the peer has heard them and waits for us to go */
+}
+
+/* The source has heard our refusal long ago, or it plays for time. */
+static void end_refusal(struct destination *destination)
+{
+    const struct drafter_error none = {0};
+    uint64_t now = drafter_now_ns();
+
+    if (destination->machine.state != DESTINATION_REFUSED)
+        return;
+    if (!destination->refused_at)
+        destination->refused_at = now;
+    if (now - destination->refused_at >
+        (uint64_t)destination->options.relink_timeout_ms * 1000000 + REFUSAL_ANSWER_NS)
+        session_post_error(&destination->session, EVENT_LINK_GONE, &none);
 }
 
 /* Once the source has sent all, whatever is still missing is asked for; then comes the proof. */
@@ -336,6 +355,7 @@ static void step(struct destination *destination)
     if (!session_wait(&destination->session, quick ? COMPLETING_TICK_MS : TICK_MS, &event)) {
         report(destination);
         maybe_complete(destination);
+        end_refusal(destination);
         return;
     }
     on_event(destination, &event);

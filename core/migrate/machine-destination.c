@@ -15,24 +15,62 @@ static unsigned refuse(struct destination_machine *machine)
     return ACTION_JOURNAL_REFUSAL;
 }
 
+static unsigned discard(struct destination_machine *machine)
+{
+    machine->state = DESTINATION_FAILED;
+    return ACTION_DISCARD | ACTION_END;
+}
+
+/* A COMMIT that was not heard needs no record to be refused: nobody here will ever hear it. */
+static unsigned say_refusal(const struct destination_machine *machine)
+{
+    if (!machine->linked)
+        return ACTION_WAIT_LINK;
+    return machine->refused ? ACTION_SEND_REFUSED : ACTION_SEND_ABORT;
+}
+
 static unsigned on_failure(struct destination_machine *machine)
 {
     switch (machine->state) {
+    case DESTINATION_GREETING:
     case DESTINATION_ARRIVING:
-        if (machine->ready && !machine->linked)
-            return refuse(machine); /* COMMIT may have been sent */
+        machine->state_before = machine->state;
+        if (!machine->ready)
+            return (machine->linked ? ACTION_SEND_ABORT : 0) | discard(machine);
+        machine->state = DESTINATION_REFUSED;
+        return say_refusal(machine);
+    case DESTINATION_OWNING:
+        return refuse(machine);
+    default:
+        return 0; /* the guest runs or is about to, or it is being refused already */
+    }
+}
+
+/* The source ended the session, or we end the search for it. */
+static unsigned on_over(struct destination_machine *machine, enum machine_event event)
+{
+    switch (machine->state) {
+    case DESTINATION_ARRIVING:
+        if (event == EVENT_LINK_GONE && machine->ready) {
+            machine->gone = true; /* COMMIT may have been sent: leave a record for the operator */
+            return refuse(machine);
+        }
         /* fall through */
     case DESTINATION_GREETING:
         machine->state_before = machine->state;
-        machine->state = DESTINATION_FAILED;
-        return (machine->linked ? ACTION_SEND_ABORT : 0) | ACTION_DISCARD | ACTION_END;
+        return discard(machine);
     case DESTINATION_OWNING:
+        if (!machine->wait_for_all || machine->complete)
+            return 0;
+        machine->gone = true; /* what is missing will not come */
         return refuse(machine);
-    case DESTINATION_REFUSED: /* the source does not come back to hear it */
-        machine->state = DESTINATION_FAILED;
-        return ACTION_DISCARD | ACTION_END;
+    case DESTINATION_REFUSING:
+        machine->gone = true;
+        return 0;
+    case DESTINATION_REFUSED:
+        return discard(machine);
     default:
-        return 0; /* the guest runs or is about to; missing pages are still worth waiting for */
+        return 0;
     }
 }
 
@@ -59,16 +97,14 @@ static unsigned on_link_back(struct destination_machine *machine)
     machine->linked = true;
     if (machine->state == DESTINATION_COMPLETING)
         return ACTION_SEND_RESUMED | (machine->complete ? ACTION_SEND_COMPLETE : 0);
-    if (machine->state != DESTINATION_REFUSED)
-        return 0;
-    machine->state = DESTINATION_FAILED;
-    return ACTION_SEND_REFUSED | ACTION_DISCARD | ACTION_END;
+    return machine->state == DESTINATION_REFUSED ? say_refusal(machine) : 0;
 }
 
 static unsigned on_refusal_journaled(struct destination_machine *machine)
 {
-    machine->state = machine->linked ? DESTINATION_FAILED : DESTINATION_REFUSED;
-    return machine->linked ? ACTION_SEND_REFUSED | ACTION_DISCARD | ACTION_END : ACTION_WAIT_LINK;
+    machine->state = DESTINATION_REFUSED;
+    machine->refused = true;
+    return machine->gone ? discard(machine) : say_refusal(machine);
 }
 
 /* State goes into the VMM once it is ours and, without post-copy, once all pages are here. */
@@ -141,10 +177,10 @@ static unsigned on_progress(struct destination_machine *machine, enum machine_ev
     case DESTINATION_REFUSING:
         if (event == EVENT_REFUSAL_JOURNALED)
             return on_refusal_journaled(machine);
-        if (event != EVENT_JOURNAL_FAILED)
-            return 0;
-        machine->state = DESTINATION_FAILED; /* it is not durable: then it must not be said */
-        return ACTION_DISCARD | ACTION_END;
+        /* When it is not durable it must not be said. */
+        return event == EVENT_REFUSAL_FAILED ? discard(machine) : 0;
+    case DESTINATION_REFUSED:
+        return event == EVENT_COMMIT ? say_refusal(machine) : 0;
     default:
         return 0;
     }
@@ -161,6 +197,9 @@ unsigned destination_step(struct destination_machine *machine, enum machine_even
         return on_link_lost(machine);
     case EVENT_LINK_BACK:
         return on_link_back(machine);
+    case EVENT_LINK_GONE:
+    case EVENT_ENDED:
+        return on_over(machine, event);
     case EVENT_COMPLETE:
         return on_complete(machine);
     default:
@@ -171,7 +210,8 @@ unsigned destination_step(struct destination_machine *machine, enum machine_even
 const char *destination_state_name(enum destination_state state)
 {
     static const char *const names[] = {
-        "greeting", "arriving", "owning", "resuming", "completing", "refusing", "refused", "done", "failed",
+        "greeting", "arriving", "owning", "resuming", "completing",
+        "refusing", "refused",  "done",   "failed",
     };
 
     return state <= DESTINATION_FAILED ? names[state] : "unknown";

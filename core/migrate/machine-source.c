@@ -39,8 +39,9 @@ static unsigned on_failure(struct source_machine *machine)
     if (before_commit(machine))
         return abandon(machine);
     if (machine->state == SOURCE_SERVING && !machine->live) {
+        machine->state_before = machine->state;
         machine->state = SOURCE_FAILED;
-        return ACTION_END;
+        return (machine->linked ? ACTION_SEND_ABORT : 0) | ACTION_END;
     }
     /* After COMMIT only the peer may decide; its data is still needed there. */
     return 0;
@@ -68,12 +69,22 @@ static unsigned on_complete(struct source_machine *machine)
     return ACTION_SEND_DONE | ACTION_END;
 }
 
+/* ABORT is the answer to a refusal: until it is heard, the peer repeats it. */
 static unsigned on_refused(struct source_machine *machine)
 {
     if (machine->state != SOURCE_COMMITTED || !machine->live)
         return on_failure(machine);
+    machine->state_before = machine->state;
     machine->state = SOURCE_TAKING_BACK;
-    return ACTION_TAKE_BACK;
+    return ACTION_SEND_ABORT | ACTION_TAKE_BACK;
+}
+
+static unsigned on_link_back(struct source_machine *machine)
+{
+    machine->linked = true;
+    if (machine->state == SOURCE_TAKING_BACK)
+        return ACTION_SEND_ABORT;
+    return machine->state == SOURCE_COMMITTED ? ACTION_COMMIT : 0;
 }
 
 static unsigned on_progress(struct source_machine *machine, enum machine_event event)
@@ -148,8 +159,7 @@ unsigned source_step(struct source_machine *machine, enum machine_event event)
     case EVENT_LINK_LOST:
         return on_link_lost(machine);
     case EVENT_LINK_BACK:
-        machine->linked = true;
-        return machine->state == SOURCE_COMMITTED ? ACTION_COMMIT : 0;
+        return on_link_back(machine);
     case EVENT_REFUSED:
         return on_refused(machine);
     case EVENT_COMPLETE:

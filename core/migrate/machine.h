@@ -10,11 +10,13 @@
  *                COMMITTED, on REFUSED                       -> TAKING_BACK -> FAILED
  *
  *   destination  GREETING -> ARRIVING -> OWNING -> RESUMING -> COMPLETING -> DONE
- *                any state before COMMIT, on any failure     -> FAILED (nothing is left here)
+ *                before READY was said, on any failure       -> FAILED (nothing is left here)
+ *                ARRIVING, on failure                        -> REFUSED -> FAILED (said with ABORT)
  *                OWNING, RESUMING, on failure -> REFUSING -> REFUSED -> FAILED (durable, then said)
  *
  * Once READY was said, COMMIT may be on its way: a destination that loses the link then does not
- * just go, it comes back to hear or to refuse.
+ * just go, it comes back to hear or to refuse.  Likewise it repeats a refusal over every new link until
+ * the source has answered with ABORT: if it got lost, both sides would wait for ever.
  */
 #ifndef MIGRATE_MACHINE_H
 #define MIGRATE_MACHINE_H
@@ -47,6 +49,9 @@ enum machine_event {
     EVENT_FAILED,       /* what was asked for failed, the peer aborted, or we were cancelled */
     EVENT_LINK_LOST,
     EVENT_LINK_BACK,
+    EVENT_LINK_GONE,    /* destination: there is no sense in waiting for the link any longer */
+    EVENT_ENDED,        /* destination: the source said its last word, or knows no such session */
+    EVENT_REFUSAL_FAILED, /* destination: REFUSED may be in the ledger or not */
 };
 
 /* What to do, in this order when several bits are set. */
@@ -104,7 +109,7 @@ enum destination_state {
     DESTINATION_RESUMING,
     DESTINATION_COMPLETING,
     DESTINATION_REFUSING,
-    DESTINATION_REFUSED, /* durably; the source has yet to hear it */
+    DESTINATION_REFUSED, /* it may be said; the source has yet to answer that it heard */
     DESTINATION_DONE,
     DESTINATION_FAILED,
 };
@@ -114,6 +119,8 @@ struct destination_machine {
     enum destination_state state_before; /* the one that failed */
     bool wait_for_all; /* no post-copy: load only when every page is here */
     bool ready;        /* READY was said */
+    bool refused;      /* REFUSED is durable */
+    bool gone;         /* there is no source to say it to */
     bool committed, journaled, loaded, complete, linked;
 };
 

@@ -37,9 +37,9 @@ static void need(void *opaque, struct block_device *asked, uint64_t first, uint6
     needs++;
     for (uint64_t at = first; at < first + count; at++) {
         memset(content, (int)at, sizeof(content));
-        ck_assert_int_eq(block_device_store(&device, at, 1, 1, content,
-                                            block_device_run_length(&device, at, 1)),
-                         0);
+        ck_assert_int_eq(
+            block_device_store(&device, at, 1, 1, content, block_device_run_length(&device, at, 1)),
+            0);
     }
 }
 
@@ -91,8 +91,8 @@ static void expect_page(uint64_t at, char value)
 
 START_TEST(block_sizes_are_whole_pages_within_bounds)
 {
-    static const uint32_t sizes[][2] = {{0, 4096}, {1, 4096}, {4097, 8192}, {1 << 20, 1 << 20},
-                                        {1 << 24, 1 << 20}};
+    static const uint32_t sizes[][2] = {
+        {0, 4096}, {1, 4096}, {4097, 8192}, {1 << 20, 1 << 20}, {1 << 24, 1 << 20}};
 
     for (size_t i = 0; i < 5; i++) {
         struct block_device other;
@@ -274,8 +274,9 @@ START_TEST(stored_content_has_to_fit)
     ck_assert_int_eq(block_device_store(&device, PAGES - 1, 1, 1, page, PAGE), -EINVAL);
     ck_assert_int_eq(block_device_store(&device, PAGES, 1, 1, page, PAGE), -EINVAL);
     ck_assert_int_eq(block_device_store(&device, PAGES - 1, 2, 1, page, PAGE), -EINVAL);
-    ck_assert_int_eq(block_device_store(&device, 0, BLOCK_RUN_MAX + 1, 1, page,
-                                        (BLOCK_RUN_MAX + 1) * PAGE), -EINVAL);
+    ck_assert_int_eq(
+        block_device_store(&device, 0, BLOCK_RUN_MAX + 1, 1, page, (BLOCK_RUN_MAX + 1) * PAGE),
+        -EINVAL);
     ck_assert_int_eq(block_device_store_zero(&device, 1, UINT64_MAX, 1), -EINVAL);
     ck_assert_int_eq(block_device_store_have(&device, PAGES, 1, 1), -EINVAL);
     ck_assert_int_eq(block_device_store(&device, PAGES - 1, 1, 1, page, PAGE - 1000), 0);

@@ -100,7 +100,8 @@ END_TEST
 
 /* The original's rules for a device */
 
-static struct converge_device device_of(uint64_t max_dirty, uint64_t min_cycles, uint64_t max_cycles)
+static struct converge_device device_of(uint64_t max_dirty, uint64_t min_cycles,
+                                        uint64_t max_cycles)
 {
     return (struct converge_device){.limits = {.set = true,
                                                .max_dirty_blocks = max_dirty,

@@ -121,14 +121,14 @@ static void expect_malformed(const char *bytes, size_t length)
 
 START_TEST(malformed_differences_are_refused)
 {
-    expect_malformed("\x01", 1);                    /* no count */
-    expect_malformed("\x01\x80", 2);                /* a number cut short */
-    expect_malformed("\x01\x00", 2);                /* nothing changes */
-    expect_malformed("\x01\x02x", 3);               /* a byte too few */
-    expect_malformed("\x80\x20\x01x", 4);           /* begins behind the page */
-    expect_malformed("\xff\x1f\x02xy", 5);          /* ends behind the page */
-    expect_malformed("\x81\x20\x01x", 4);           /* skips beyond the page */
-    expect_malformed("\x80\x80\x80\x00\x01x", 6);   /* a number too long */
+    expect_malformed("\x01", 1);                  /* no count */
+    expect_malformed("\x01\x80", 2);              /* a number cut short */
+    expect_malformed("\x01\x00", 2);              /* nothing changes */
+    expect_malformed("\x01\x02x", 3);             /* a byte too few */
+    expect_malformed("\x80\x20\x01x", 4);         /* begins behind the page */
+    expect_malformed("\xff\x1f\x02xy", 5);        /* ends behind the page */
+    expect_malformed("\x81\x20\x01x", 4);         /* skips beyond the page */
+    expect_malformed("\x80\x80\x80\x00\x01x", 6); /* a number too long */
 }
 END_TEST
 

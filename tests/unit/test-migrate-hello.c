@@ -82,9 +82,11 @@ START_TEST(a_wrong_hello_is_refused_with_a_reason)
     refuse_hello("{\"protocol\":1,\"protocol\":1}", "duplicate");
     refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":\"00\"}",
                  "\"token\" is malformed");
-    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":5}", "\"token\"");
+    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":5}",
+                 "\"token\"");
     refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\","
-                 "\"token\":\"zz0102030405060708090a0b0c0d0e0f\"}", "\"token\" is malformed");
+                 "\"token\":\"zz0102030405060708090a0b0c0d0e0f\"}",
+                 "\"token\" is malformed");
 }
 END_TEST
 
@@ -116,8 +118,11 @@ static void fill_offer(struct offer *offer)
     memcpy(offer->software, "drafter 1", 10);
     offer->live = true;
     offer->epoch = UINT64_C(1) << 40;
-    offer->facts = (struct drafter_vmm_facts){.name = "qemu", .version = "7.2", .machine = "m",
-                                              .accelerator = "tcg", .cpu_model = "max",
+    offer->facts = (struct drafter_vmm_facts){.name = "qemu",
+                                              .version = "7.2",
+                                              .machine = "m",
+                                              .accelerator = "tcg",
+                                              .cpu_model = "max",
                                               .cpu_features = UINT64_C(0xfedcba9876543210)};
     offer->device_count = WIRE_DEVICES_MAX;
     for (unsigned i = 0; i < WIRE_DEVICES_MAX; i++) {
@@ -164,16 +169,19 @@ START_TEST(a_wrong_offer_is_refused_with_a_reason)
     refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\"}", "\"software\"");
     refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\",\"software\":\"\"}", "\"epoch\"");
     refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\",\"software\":\"\","
-                 "\"epoch\":9223372036854775807}", "\"epoch\"");
+                 "\"epoch\":9223372036854775807}",
+                 "\"epoch\"");
     refuse_offer(OFFER_HEAD "\"devices\":[]}", "0 devices");
     refuse_offer(OFFER_HEAD "\"devices\":5}", "0 devices");
     refuse_offer(OFFER_HEAD "\"devices\":[5]}", "\"name\"");
     refuse_offer(OFFER_HEAD "\"devices\":[" DEVICE "," DEVICE "]}", "offers device disk twice");
     refuse_offer(OFFER_HEAD "\"vmm\":{},\"devices\":[" DEVICE "]}", "\"name\"");
     refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"a/b\",\"software\":\"\",\"epoch\":3,"
-                 "\"devices\":[" DEVICE "]}", "unusable name");
+                 "\"devices\":[" DEVICE "]}",
+                 "unusable name");
     refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"\",\"software\":\"\",\"epoch\":3,"
-                 "\"devices\":[" DEVICE "]}", "unusable name");
+                 "\"devices\":[" DEVICE "]}",
+                 "unusable name");
 }
 END_TEST
 
@@ -207,8 +215,9 @@ START_TEST(too_many_devices_are_refused)
     size_t used = strlen(text);
 
     for (unsigned i = 0; i <= WIRE_DEVICES_MAX; i++)
-        used += (size_t)snprintf(text + used, sizeof(text) - used,
-                                 "%s{\"name\":\"d%u\",\"size\":1,\"block_size\":1}", i ? "," : "", i);
+        used +=
+            (size_t)snprintf(text + used, sizeof(text) - used,
+                             "%s{\"name\":\"d%u\",\"size\":1,\"block_size\":1}", i ? "," : "", i);
     snprintf(text + used, sizeof(text) - used, "]}");
     refuse_offer(text, "65 devices");
 }
@@ -257,8 +266,11 @@ END_TEST
 
 START_TEST(the_first_fact_that_differs_is_named)
 {
-    const struct drafter_vmm_facts ours = {.name = "qemu", .version = "7.2", .machine = "microvm",
-                                           .accelerator = "tcg", .cpu_model = "max",
+    const struct drafter_vmm_facts ours = {.name = "qemu",
+                                           .version = "7.2",
+                                           .machine = "microvm",
+                                           .accelerator = "tcg",
+                                           .cpu_model = "max",
                                            .cpu_features = 5};
     struct drafter_vmm_facts theirs;
 

@@ -94,7 +94,8 @@ START_TEST(an_overlong_peer_is_cut)
 }
 END_TEST
 
-/* The newest write stops after each number of bytes: the old record or the new one, nothing else. */
+/* The newest write stops after each number of bytes: the old record or the new one, nothing else.
+ */
 START_TEST(a_torn_write_leaves_the_older_record)
 {
     uint8_t old[LEDGER_SLOT_SIZE], slot[LEDGER_SLOT_SIZE];

@@ -117,14 +117,28 @@ START_TEST(a_length_beyond_the_limit_of_its_type_is_refused)
     static const struct {
         unsigned type;
         uint32_t limit;
-    } limits[] = {{WIRE_HELLO, WIRE_JSON_MAX},   {WIRE_OFFER, WIRE_JSON_MAX},
-                  {WIRE_ACCEPT, WIRE_JSON_MAX},  {WIRE_ABORT, WIRE_JSON_MAX},
-                  {WIRE_REFUSED, WIRE_JSON_MAX}, {WIRE_JOIN, WIRE_TOKEN_SIZE},
-                  {WIRE_PASS, WIRE_DATA_MAX},    {WIRE_HASHES, WIRE_DATA_MAX},
-                  {WIRE_DATA, WIRE_DATA_MAX},    {WIRE_DELTA, WIRE_PAYLOAD_MAX},
-                  {WIRE_READY, 0},  {WIRE_MARK, 0},     {WIRE_ACK, 0},  {WIRE_COMMIT, 0},
-                  {WIRE_RESUMED, 0}, {WIRE_SENT, 0},    {WIRE_COMPLETE, 0}, {WIRE_DONE, 0},
-                  {WIRE_PING, 0},   {WIRE_PONG, 0},     {WIRE_ZERO, 0}, {WIRE_HAVE, 0},
+    } limits[] = {{WIRE_HELLO, WIRE_JSON_MAX},
+                  {WIRE_OFFER, WIRE_JSON_MAX},
+                  {WIRE_ACCEPT, WIRE_JSON_MAX},
+                  {WIRE_ABORT, WIRE_JSON_MAX},
+                  {WIRE_REFUSED, WIRE_JSON_MAX},
+                  {WIRE_JOIN, WIRE_TOKEN_SIZE},
+                  {WIRE_PASS, WIRE_DATA_MAX},
+                  {WIRE_HASHES, WIRE_DATA_MAX},
+                  {WIRE_DATA, WIRE_DATA_MAX},
+                  {WIRE_DELTA, WIRE_PAYLOAD_MAX},
+                  {WIRE_READY, 0},
+                  {WIRE_MARK, 0},
+                  {WIRE_ACK, 0},
+                  {WIRE_COMMIT, 0},
+                  {WIRE_RESUMED, 0},
+                  {WIRE_SENT, 0},
+                  {WIRE_COMPLETE, 0},
+                  {WIRE_DONE, 0},
+                  {WIRE_PING, 0},
+                  {WIRE_PONG, 0},
+                  {WIRE_ZERO, 0},
+                  {WIRE_HAVE, 0},
                   {WIRE_NEED, 0}};
 
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {

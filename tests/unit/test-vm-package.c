@@ -5,10 +5,11 @@
 #include "vm/package.h"
 
 #define VMM                                                                                        \
-    "\"vmm\":{\"name\":\"qemu\",\"version\":\"7\",\"machine\":\"m\",\"accelerator\":\"tcg\","           \
+    "\"vmm\":{\"name\":\"qemu\",\"version\":\"7\",\"machine\":\"m\",\"accelerator\":\"tcg\","      \
     "\"cpuModel\":\"max\",\"cpuFeatures\":\"00000000000000ff\"}"
 #define DRAFTER                                                                                    \
-    "\"format\":1," VMM ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"\",\"machineConfig\":\"\""
+    "\"format\":1," VMM                                                                            \
+    ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"\",\"machineConfig\":\"\""
 
 static struct package *package;
 static struct drafter_error err;
@@ -72,8 +73,11 @@ START_TEST(our_own_survives)
 
     package->agent_port = UINT32_MAX;
     package->complete = true;
-    package->facts = (struct drafter_vmm_facts){.name = "qemu", .version = "7.2", .machine = "m",
-                                                .accelerator = "tcg", .cpu_model = "max",
+    package->facts = (struct drafter_vmm_facts){.name = "qemu",
+                                                .version = "7.2",
+                                                .machine = "m",
+                                                .accelerator = "tcg",
+                                                .cpu_model = "max",
                                                 .cpu_features = UINT64_C(0xfedcba9876543210)};
     package->memory_size = UINT64_C(1) << 40;
     package->cpu_count = 8;
@@ -113,12 +117,15 @@ START_TEST(a_damaged_description_is_refused)
     refuse("{\"agentVSockPort\":0,\"drafter\":{\"format\":1," VMM ",\"memorySize\":4095}}",
            "memorySize");
     refuse("{\"agentVSockPort\":0,\"drafter\":{\"format\":1," VMM
-           ",\"memorySize\":4096,\"cpuCount\":0}}", "cpuCount");
+           ",\"memorySize\":4096,\"cpuCount\":0}}",
+           "cpuCount");
     refuse("{\"agentVSockPort\":0,\"drafter\":{\"format\":1," VMM
-           ",\"memorySize\":4096,\"cpuCount\":4097}}", "cpuCount");
+           ",\"memorySize\":4096,\"cpuCount\":4097}}",
+           "cpuCount");
     refuse("{\"agentVSockPort\":0,\"drafter\":{" DRAFTER ",\"devices\":[{}]}}", "\"name\"");
     refuse("{\"agentVSockPort\":0,\"drafter\":{" DRAFTER
-           ",\"devices\":[{\"name\":\"d\",\"blake2b\":\"\",\"size\":0}]}}", "\"size\"");
+           ",\"devices\":[{\"name\":\"d\",\"blake2b\":\"\",\"size\":0}]}}",
+           "\"size\"");
     ck_assert_int_eq(decode("{\"agentVSockPort\":0,\"drafter\":{" DRAFTER "}}"), 0);
     ck_assert_uint_eq(package->facts.cpu_features, 255);
 }
@@ -132,12 +139,14 @@ START_TEST(overlong_strings_are_refused)
     args[2048] = '\0';
     snprintf(text, sizeof(text),
              "{\"agentVSockPort\":0,\"drafter\":{\"format\":1," VMM
-             ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"%s\",\"machineConfig\":\"\"}}", args);
+             ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"%s\",\"machineConfig\":\"\"}}",
+             args);
     refuse(text, "bootArgs");
     args[2047] = '\0';
     snprintf(text, sizeof(text),
              "{\"agentVSockPort\":0,\"drafter\":{\"format\":1," VMM
-             ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"%s\",\"machineConfig\":\"\"}}", args);
+             ",\"memorySize\":4096,\"cpuCount\":1,\"bootArgs\":\"%s\",\"machineConfig\":\"\"}}",
+             args);
     ck_assert_int_eq(decode(text), 0);
 }
 END_TEST
