@@ -21,8 +21,12 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
 flags="-std=gnu11 -O2 -Wall -Wextra -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only
-    -fno-stack-protector -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns
-    -fcf-protection=none"
+    -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none"
+# memset must not become a call of itself; compilers differ in how to say so.
+# shellcheck disable=SC2086
+for flag in -fno-tree-loop-distribute-patterns -fno-builtin; do
+    ! $cc -Werror $flag -E -x c /dev/null >/dev/null 2>&1 || flags="$flags $flag"
+done
 link="-nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack
     -Wl,--no-warn-rwx-segments -Wl,-s"
 for variant in pvh fc; do
