@@ -30,7 +30,7 @@ def test(lab):
         node = target
     for name, counts in files.items():
         expect_small_growth(counts[0], counts[-1], f"open files of {name}")
-    beats.goes_on(node.name, 4)  # the guest says what it verified after every thousandth beat
+    beats.verified(node.name)
     report = beats.report()
     check(len(report["switches"]) == moves, f"the guest went over {moves} times")
     check(report["missing"] == 0, "no beat is missing")

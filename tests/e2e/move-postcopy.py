@@ -24,7 +24,7 @@ def test(lab):
     arrived = b.wait("arrived")
     print(f"the rest took {arrived['at'] - resumed['at']:.2f} s, {control('stats')['down']['bytes_out'] / MIB:.0f} MiB went over the link")
     check(a.exited() == 0, "the source ended with 0 after the last block")
-    beats.goes_on("b", 1.5)
+    beats.verified("b")
     report = beats.report()
     switch = report["switches"][0]
     print(f"blackout {switch['blackout_ms']:.1f} ms of which 37.5 are the way; longest gap after it {switch['max_gap_after_ms']:.0f} ms")
