@@ -406,3 +406,8 @@ def intact(report):
     """The guest never noticed: checks its whole record."""
     keys = ("repeated", "rewound", "split_brain", "sweeps_back", "tsc_back", "bad", "chk_bad")
     check(report["intact"], f"the guest is intact: {({key: report[key] for key in keys})}")
+
+
+def continuous(report):
+    """The beats follow each other. A few are lost where nobody read the serial port for a millisecond: it is a busy machine."""
+    check(report["missing"] <= report["count"] // 100, f"{report['count']} beats came, {report['missing']} did not")

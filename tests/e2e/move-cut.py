@@ -42,7 +42,8 @@ def test(lab):
     z.wait("arrived")
     beats.goes_on("z")
     report = beats.report()
-    check(len(report["switches"]) == 1 and report["missing"] == 0, "over a good link it moves once, no beat missing")
+    check(len(report["switches"]) == 1, "over a good link it moves once")
+    drafterlab.continuous(report)
     drafterlab.intact(report)
 
 
