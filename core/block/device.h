@@ -80,11 +80,14 @@ int block_device_store_have(struct block_device *device, uint64_t first, uint64_
                             uint32_t generation);
 
 /*
- * Stores pages that are given as differences to what this side holds of generation `base`.  `apply`
- * turns one old page into the new one in place.  -ESTALE when this side does not hold that base.
+ * Stores a run of pages that are given as differences to what this side holds of generation `base`:
+ * `apply` turns the old page first + index into the new one in place.  `scratch` has room for the run.
+ * Pages of which this side does not hold that base are left out and stay missing.
  */
-int block_device_store_delta(struct block_device *device, uint64_t page, uint32_t generation,
-                             uint32_t base, int (*apply)(void *opaque, void *page), void *opaque);
+int block_device_store_deltas(struct block_device *device, uint64_t first, unsigned count,
+                              uint32_t generation, uint32_t base,
+                              int (*apply)(void *opaque, unsigned index, void *page), void *opaque,
+                              void *scratch);
 
 /* What storage holds, without waiting for anything: cached pages of the VMM are not in it. */
 int block_device_fetch(struct block_device *device, void *buffer, size_t length, uint64_t offset);

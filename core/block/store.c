@@ -191,39 +191,65 @@ int block_device_store_have(struct block_device *device, uint64_t first, uint64_
     return store_known(device, first, count, generation, keep_run, hash_stored);
 }
 
-/* Reads what this side holds of a claimed page, changes it, writes it back. */
-static int change_page(struct block_device *device, uint64_t page,
-                       int (*apply)(void *opaque, void *page), void *opaque, uint64_t *ret_hash)
-{
-    char buffer[1 << DRAFTER_PAGE_SHIFT];
-    size_t length = block_device_run_length(device, page, 1);
-    int rc;
+struct delta_run {
+    int (*apply)(void *opaque, unsigned index, void *page);
+    void *opaque;
+    char *scratch;
+    uint64_t *hashes;
+    uint64_t first; /* of the whole run */
+};
 
-    memset(buffer, 0, sizeof(buffer));
-    rc = storage_read(device->storage, buffer, length, page << DRAFTER_PAGE_SHIFT);
-    if (!rc)
-        rc = apply(opaque, buffer);
-    if (!rc)
-        rc = storage_write(device->storage, buffer, length, page << DRAFTER_PAGE_SHIFT);
-    *ret_hash = block_page_hash(buffer, length);
-    return rc;
+/* Reads what this side holds of claimed pages, changes them, writes them back. */
+static int change_run(struct block_device *device, uint64_t first, unsigned count, void *opaque)
+{
+    const struct delta_run *run = opaque;
+    unsigned index = (unsigned)(first - run->first);
+    size_t length = block_device_run_length(device, first, count);
+    int rc = storage_read(device->storage, run->scratch, length, first << DRAFTER_PAGE_SHIFT);
+
+    for (unsigned i = 0; !rc && i < count; i++)
+        rc = run->apply(run->opaque, index + i, run->scratch + ((size_t)i << DRAFTER_PAGE_SHIFT));
+    if (rc)
+        return rc;
+    hash_run(run->hashes + index, run->scratch, length);
+    return storage_write(device->storage, run->scratch, length, first << DRAFTER_PAGE_SHIFT);
 }
 
-int block_device_store_delta(struct block_device *device, uint64_t page, uint32_t generation,
-                             uint32_t base, int (*apply)(void *opaque, void *page), void *opaque)
+/* Lets go of the claimed pages whose base is not here. */
+static void drop_baseless(struct block_device *device, uint64_t first, unsigned count,
+                          uint32_t base, uint64_t mask[BLOCK_MASK_WORDS])
 {
-    uint64_t mask[BLOCK_MASK_WORDS], hash = 0;
+    uint64_t dropped[BLOCK_MASK_WORDS] = {0};
+    bool any = false;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (!bitmap_test(mask, i) || device->map.held[first + i] == base)
+            continue; /* ours to read while it is claimed */
+        bitmap_clear(mask, i);
+        bitmap_set(dropped, i);
+        any = true;
+    }
+    if (any)
+        block_map_claim_cancel(&device->map, first, count, dropped);
+}
+
+int block_device_store_deltas(struct block_device *device, uint64_t first, unsigned count,
+                              uint32_t generation, uint32_t base,
+                              int (*apply)(void *opaque, unsigned index, void *page), void *opaque,
+                              void *scratch)
+{
+    uint64_t mask[BLOCK_MASK_WORDS], hashes[BLOCK_RUN_MAX];
+    struct delta_run run = {apply, opaque, scratch, hashes, first};
     int rc;
 
-    if (page >= device->map.pages)
+    /* A short last page is never sent as a difference. */
+    if (!count || count > BLOCK_RUN_MAX || first >= device->map.pages ||
+        count > device->map.pages - first || (first + count) << DRAFTER_PAGE_SHIFT > device->size)
         return -EINVAL;
-    if (!block_map_claim(&device->map, page, 1, generation, mask))
+    if (!block_map_claim(&device->map, first, count, generation, mask))
         return 0;
-    if (device->map.held[page] != base) { /* ours to read while it is claimed */
-        block_map_claim_cancel(&device->map, page, 1, mask);
-        return -ESTALE;
-    }
-    rc = change_page(device, page, apply, opaque, &hash);
-    block_map_claim_end(&device->map, page, 1, generation, mask, &hash, rc == 0);
+    drop_baseless(device, first, count, base, mask);
+    rc = for_each_run(device, first, count, mask, change_run, &run);
+    block_map_claim_end(&device->map, first, count, generation, mask, hashes, rc == 0);
     return rc;
 }

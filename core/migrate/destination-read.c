@@ -29,45 +29,60 @@ static int page_range(const struct block_device *device, uint64_t offset, uint64
     return 0;
 }
 
-struct page_delta {
-    const void *data;
-    size_t length;
+/* The deltas of a frame, by page. */
+struct frame_deltas {
+    struct {
+        const char *data;
+        size_t length;
+    } pages[BLOCK_RUN_MAX];
+    unsigned count;
 };
 
-static int apply_delta(void *opaque, void *page)
+static int apply_delta(void *opaque, unsigned index, void *page)
 {
-    const struct page_delta *delta = opaque;
+    const struct frame_deltas *deltas = opaque;
 
-    return delta_apply(page, delta->data, delta->length);
+    return delta_apply(page, deltas->pages[index].data, deltas->pages[index].length);
+}
+
+/* A frame is deltas of consecutive pages, each behind u16 index and u16 length. */
+static int split_deltas(const char *payload, size_t length, struct frame_deltas *deltas)
+{
+    size_t at = 0;
+
+    deltas->count = 0;
+    while (at < length) {
+        uint16_t head[2];
+
+        if (length - at < sizeof(head) || deltas->count == BLOCK_RUN_MAX)
+            return -EPROTO;
+        memcpy(head, payload + at, sizeof(head));
+        at += sizeof(head);
+        if (le16toh(head[0]) != deltas->count || le16toh(head[1]) > length - at)
+            return -EPROTO;
+        deltas->pages[deltas->count].data = payload + at;
+        deltas->pages[deltas->count++].length = le16toh(head[1]);
+        at += le16toh(head[1]);
+    }
+    return deltas->count ? 0 : -EPROTO;
 }
 
 static int on_delta(struct block_device *device, const struct wire_header *header,
                     const char *payload)
 {
-    uint64_t first = header->offset >> DRAFTER_PAGE_SHIFT;
-    size_t at = 0;
+    cleanup_free char *scratch = NULL;
+    struct frame_deltas deltas;
+    int rc = split_deltas(payload, header->length, &deltas);
 
-    if (header->offset % DRAFTER_PAGE_SIZE || header->argument > UINT32_MAX)
+    if (rc || header->offset % DRAFTER_PAGE_SIZE || header->argument > UINT32_MAX)
         return -EPROTO;
-    while (at < header->length) {
-        struct page_delta delta;
-        uint16_t head[2];
-        int rc;
-
-        if (header->length - at < sizeof(head))
-            return -EPROTO;
-        memcpy(head, payload + at, sizeof(head));
-        at += sizeof(head);
-        delta = (struct page_delta){payload + at, le16toh(head[1])};
-        if (delta.length > header->length - at)
-            return -EPROTO;
-        at += delta.length;
-        rc = block_device_store_delta(device, first + le16toh(head[0]), header->generation,
-                                      (uint32_t)header->argument, apply_delta, &delta);
-        if (rc && rc != -ESTALE) /* a stale one stays missing and is asked for as a whole */
-            return rc == -EINVAL ? -EPROTO : rc;
-    }
-    return 0;
+    scratch = malloc((size_t)deltas.count << DRAFTER_PAGE_SHIFT);
+    if (!scratch)
+        return -ENOMEM;
+    rc = block_device_store_deltas(device, header->offset >> DRAFTER_PAGE_SHIFT, deltas.count,
+                                   header->generation, (uint32_t)header->argument, apply_delta,
+                                   &deltas, scratch);
+    return rc == -EINVAL ? -EPROTO : rc;
 }
 
 static int on_data(struct destination *destination, const struct wire_header *header,

@@ -54,7 +54,8 @@ struct source {
         struct stream *stream;
         pthread_t thread;
         bool running;
-        char *buffer, *base, *encoded;
+        char *buffer, *base, *encoded; /* a run's content, its version at the peer, differences */
+        bool has_base;
     } senders[WIRE_STREAMS_MAX];
 };
 

@@ -80,14 +80,13 @@ static uint32_t delta_base(struct source *source, const struct schedule_run *run
     return __atomic_load_n(&device->sent[page], __ATOMIC_RELAXED);
 }
 
-/* The version that the peer holds, as long as storage still has it. */
-static bool fetch_base(struct source_device *device, void *buffer, uint64_t page)
+/* Does storage still have the version that the peer holds?  Asked after reading it. */
+static bool base_is_intact(const struct source_device *device, uint64_t page)
 {
-    const uint64_t *dirty = device->block->map.dirty;
-    int rc = block_device_fetch(device->block, buffer, DRAFTER_PAGE_SIZE, page << DRAFTER_PAGE_SHIFT);
-    uint64_t word = __atomic_load_n(&dirty[page / BITMAP_WORD_BITS], __ATOMIC_ACQUIRE);
+    uint64_t word = __atomic_load_n(&device->block->map.dirty[page / BITMAP_WORD_BITS],
+                                    __ATOMIC_ACQUIRE);
 
-    return !rc && !(word >> (page % BITMAP_WORD_BITS) & 1);
+    return !(word >> (page % BITMAP_WORD_BITS) & 1);
 }
 
 /*
@@ -107,14 +106,13 @@ static unsigned encode_deltas(struct source *source, struct source_sender *sende
         uint64_t page = run->first + at + n;
         char *out = sender->encoded + used;
         uint16_t head[2];
-        size_t length;
+        size_t length, offset = (size_t)(at + n) << DRAFTER_PAGE_SHIFT;
 
-        if (delta_base(source, run, page) != base || (page + 1) << DRAFTER_PAGE_SHIFT > device->block->size ||
-            !fetch_base(device, sender->base, page))
+        if (!sender->has_base || delta_base(source, run, page) != base ||
+            (page + 1) << DRAFTER_PAGE_SHIFT > device->block->size || !base_is_intact(device, page))
             break;
-        length = delta_encode(sender->base,
-                              sender->buffer + ((size_t)(at + n) << DRAFTER_PAGE_SHIFT),
-                              out + DELTA_HEADER, DELTA_MAX);
+        length = delta_encode(sender->base + offset, sender->buffer + offset, out + DELTA_HEADER,
+                              DELTA_MAX);
         if (length == SIZE_MAX)
             break;
         head[0] = htole16((uint16_t)n);
@@ -194,6 +192,18 @@ static int send_content(struct source *source, struct source_sender *sender, str
     return rc;
 }
 
+/* Reads what differences are made against. */
+static void fetch_base(struct source *source, struct source_sender *sender,
+                       const struct schedule_run *run, size_t length)
+{
+    const struct source_device *device = &source->devices[run->device];
+    uint64_t end = run->first + run->count;
+
+    sender->has_base = device->delta && bitmap_next_set(device->delta, run->first, end) < end &&
+                       !block_device_fetch(device->block, sender->base, length,
+                                           run->first << DRAFTER_PAGE_SHIFT);
+}
+
 static void remember_sent(struct source *source, const struct schedule_run *run, uint32_t generation)
 {
     struct source_device *device = &source->devices[run->device];
@@ -221,6 +231,7 @@ int source_send_run(struct source *source, struct source_sender *sender, struct 
 
     if (rc)
         return fetch_failed(source, run, rc);
+    fetch_base(source, sender, run, length);
     if (generation == 1 && peer_has(source, run, sender->buffer, length))
         rc = send_range(stream, WIRE_HAVE, run->device, run->first, length, generation);
     else
@@ -280,7 +291,7 @@ int source_sender_init(struct source_sender *sender, struct source *source, stru
 {
     *sender = (struct source_sender){.source = source, .stream = stream};
     sender->buffer = malloc(WIRE_DATA_MAX);
-    sender->base = malloc(DRAFTER_PAGE_SIZE);
+    sender->base = malloc(WIRE_DATA_MAX);
     sender->encoded = malloc(BLOCK_RUN_MAX * (DELTA_HEADER + DELTA_MAX));
     return sender->buffer && sender->base && sender->encoded ? 0 : -ENOMEM;
 }

@@ -116,10 +116,14 @@ static void suspend(struct source *source)
 
 static void journal(struct source *source)
 {
+    const char *node = source->options.peer_node, *address = source->session.control->peer;
     struct drafter_error error = {0};
+    char owner[sizeof(source->options.ledger->record.peer)];
 
+    snprintf(owner, sizeof(owner), "%.60s%s%.60s%s", node, *node ? " (" : "", address,
+             *node ? ")" : "");
     if (ledger_write(source->options.ledger, LEDGER_RELINQUISHED, source->options.offer.epoch + 1,
-                     source->session.control->peer, source->session.token, &error))
+                     owner, source->session.token, &error))
         fail(source, &error);
     else
         session_post(&source->session, EVENT_JOURNALED, 0);

@@ -329,26 +329,54 @@ START_TEST(pages_that_are_here_are_hashed_as_they_are)
 }
 END_TEST
 
-static int increment(void *opaque, void *bytes)
+static int increment(void *opaque, unsigned index, void *bytes)
 {
+    (void)index;
     (void)opaque;
     for (unsigned i = 0; i < PAGE; i++)
         ((char *)bytes)[i]++;
     return 0;
 }
 
-static int refuse(void *opaque, void *bytes)
+static int refuse(void *opaque, unsigned index, void *bytes)
 {
+    (void)index;
     (void)opaque;
     (void)bytes;
     return -EPROTO;
 }
 
+static int store_deltas(uint64_t first, unsigned count, uint32_t generation, uint32_t base,
+                        int (*apply)(void *, unsigned, void *))
+{
+    static char scratch[BLOCK_RUN_MAX * PAGE];
+
+    return block_device_store_deltas(&device, first, count, generation, base, apply, NULL, scratch);
+}
+
+START_TEST(differences_to_several_bases_change_only_those_that_fit)
+{
+    store_filled(4, 1, 8);
+    store_filled(5, 2, 8);
+    store_filled(6, 1, 8);
+    block_map_announce(&device.map, 4, 3, 3);
+    ck_assert_int_eq(store_deltas(4, 3, 3, 1, increment), 0);
+    expect_page(4, 9);
+    expect_page(5, 8);
+    expect_page(6, 9);
+    ck_assert(block_map_present(&device.map, 4, 1));
+    ck_assert(!block_map_present(&device.map, 5, 1));
+    ck_assert(block_map_present(&device.map, 6, 1));
+    ck_assert_int_eq(store_filled(5, 3, 7), 0); /* its claim was let go */
+    expect_page(5, 7);
+}
+END_TEST
+
 START_TEST(a_difference_changes_its_base)
 {
     store_filled(5, 1, 8);
     block_map_announce(&device.map, 5, 1, 2);
-    ck_assert_int_eq(block_device_store_delta(&device, 5, 2, 1, increment, NULL), 0);
+    ck_assert_int_eq(store_deltas(5, 1, 2, 1, increment), 0);
     expect_page(5, 9);
     ck_assert_uint_eq(device.map.hash[5], hash_of(9));
     ck_assert(block_map_present(&device.map, 5, 1));
@@ -359,19 +387,19 @@ START_TEST(a_difference_to_another_base_is_stale)
 {
     store_filled(5, 1, 8);
     block_map_announce(&device.map, 5, 1, 3);
-    ck_assert_int_eq(block_device_store_delta(&device, 5, 3, 2, increment, NULL), -ESTALE);
+    ck_assert_int_eq(store_deltas(5, 1, 3, 2, increment), 0);
     expect_page(5, 8);
     ck_assert(!block_map_present(&device.map, 5, 1));
     ck_assert_int_eq(store_filled(5, 3, 7), 0);
     expect_page(5, 7);
-    ck_assert_int_eq(block_device_store_delta(&device, PAGES, 3, 2, increment, NULL), -EINVAL);
+    ck_assert_int_eq(store_deltas(PAGES, 1, 3, 2, increment), -EINVAL);
 }
 END_TEST
 
 START_TEST(a_difference_that_comes_late_is_dropped)
 {
     store_filled(5, 2, 8);
-    ck_assert_int_eq(block_device_store_delta(&device, 5, 2, 1, increment, NULL), 0);
+    ck_assert_int_eq(store_deltas(5, 1, 2, 1, increment), 0);
     expect_page(5, 8);
 }
 END_TEST
@@ -380,7 +408,7 @@ START_TEST(a_malformed_difference_changes_nothing_and_its_base_no_longer_counts)
 {
     store_filled(5, 1, 8);
     block_map_announce(&device.map, 5, 1, 2);
-    ck_assert_int_eq(block_device_store_delta(&device, 5, 2, 1, refuse, NULL), -EPROTO);
+    ck_assert_int_eq(store_deltas(5, 1, 2, 1, refuse), -EPROTO);
     expect_page(5, 8);
     ck_assert(!block_map_present(&device.map, 5, 1));
     ck_assert_uint_eq(device.map.held[5], 0);
@@ -440,6 +468,7 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, zeros_overwrite_what_was_stored);
     tcase_add_test(tests, zeros_overwrite_what_storage_held_before);
     tcase_add_test(tests, pages_that_are_here_are_hashed_as_they_are);
+    tcase_add_test(tests, differences_to_several_bases_change_only_those_that_fit);
     tcase_add_test(tests, a_difference_changes_its_base);
     tcase_add_test(tests, a_difference_to_another_base_is_stale);
     tcase_add_test(tests, a_difference_that_comes_late_is_dropped);
