@@ -230,6 +230,11 @@ static void on_event(struct destination *destination, const struct session_event
         write_ledger(destination, LEDGER_OWNED))
         return;
     remember_error(destination, &event->error);
+    if (event->event == EVENT_FAILED && event->error.code == EBADMSG &&
+        destination->machine.state == DESTINATION_COMPLETING) {
+        log_error("destination", "VM %s: %s", destination->offer.vm, event->error.message);
+        destination->partial = true; /* never COMPLETE: the source still has the truth */
+    }
     act(destination, destination_step(&destination->machine, event->event));
     if (event->event == EVENT_ENDED)
         destination->last_words = false; /* the peer has heard them and waits for us to go */
