@@ -2,6 +2,7 @@
 #include "role/peer.h"
 
 #include "util/cleanup.h"
+#include "util/flusher.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -234,6 +235,7 @@ int peer_run(struct node *node, struct drafter_error *err)
                       &peer->options, sizeof(peer->options), err);
     if (rc)
         return rc;
+    flusher_setup();
     rc = supervisor_init(&peer->supervisor, err);
     if (!rc)
         rc = run(peer, err);
