@@ -165,13 +165,17 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
     struct drafter_error error = {0};
-    bool gone;
+    bool gone, lost;
 
     server_stop(peer->server, "the node is ending");
     peer->server = NULL;
     pthread_mutex_lock(&peer->lock);
-    gone = peer->moved || peer->lost;
+    lost = peer->lost;
+    gone = peer->moved || lost;
     pthread_mutex_unlock(&peer->lock);
+    /* The peer may never have got all of it: what is here is the only copy of the rest. */
+    if (lost && vm_write_back(&peer->vm, &error))
+        log_error("peer", "the VM's last state could not be written back: %s", error.message);
     if (gone || !peer->vm.running || (rc && err->code == ESRCH))
         return rc;
     if (vm_suspend(&peer->vm, &error)) {

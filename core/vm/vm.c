@@ -286,7 +286,7 @@ int vm_after_resume(struct vm *vm, struct drafter_error *err)
     return hook(vm, "AfterResume", argument, err);
 }
 
-static int write_back(struct vm *vm, struct drafter_error *err)
+int vm_write_back(struct vm *vm, struct drafter_error *err)
 {
     for (unsigned i = 0; i < vm->device_count; i++) {
         struct block_device *device = vm->devices[i];
@@ -311,5 +311,5 @@ int vm_suspend(struct vm *vm, struct drafter_error *err)
     rc = vm_pause(vm, err);
     if (!rc)
         rc = vm_save(vm, err);
-    return rc ? rc : write_back(vm, err);
+    return rc ? rc : vm_write_back(vm, err);
 }

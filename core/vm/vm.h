@@ -61,6 +61,9 @@ int vm_save(struct vm *vm, struct drafter_error *err); /* into the state device 
 int vm_before_suspend(struct vm *vm, struct drafter_error *err);
 int vm_after_resume(struct vm *vm, struct drafter_error *err);
 
+/* Brings everything that the VMM wrote to stable storage. */
+int vm_write_back(struct vm *vm, struct drafter_error *err);
+
 /* Hook, pause, save, write back, flush: afterwards storage is a package that resumes. */
 int vm_suspend(struct vm *vm, struct drafter_error *err);
 
