@@ -324,5 +324,6 @@ void source_join_senders(struct source *source)
         if (source->senders[i].running)
             pthread_join(source->senders[i].thread, NULL);
         source_sender_release(&source->senders[i]);
+        source->senders[i] = (struct source_sender){0}; /* a link can end twice */
     }
 }
