@@ -11,6 +11,14 @@
 #define CONTROL_TIMEOUT_MS 3000
 #define REMIND_S 10
 
+/* Under session.lock: is a bulk stream of this number still to come?  Before ACCEPT any may be. */
+static bool expects_bulk(const struct source *source, unsigned bulk)
+{
+    unsigned limit = source->streams_wanted ? source->streams_wanted : WIRE_STREAMS_MAX - 2;
+
+    return bulk < limit && !source->session.bulk[bulk];
+}
+
 void source_attach(struct source *source, unsigned index, struct stream *stream)
 {
     struct session *session = &source->session;
@@ -23,7 +31,7 @@ void source_attach(struct source *source, unsigned index, struct stream *stream)
     } else if (index == 1 && !session->demand) {
         session->demand = stream;
         taken = true;
-    } else if (index >= 2 && index < WIRE_STREAMS_MAX && !session->bulk[index - 2]) {
+    } else if (index >= 2 && expects_bulk(source, index - 2)) {
         session->bulk[index - 2] = stream; /* connections are accepted in any order */
         source->attached++;
         if (index - 1 > session->bulk_count)
@@ -81,8 +89,8 @@ static int await_streams(struct source *source, struct drafter_error *err)
     deadline.tv_sec += ATTACH_TIMEOUT_MS / 1000;
     pthread_mutex_lock(&session->lock);
     while (!(complete = streams_complete(source)) && !hopeless)
-        hopeless = session->control_ended || pthread_cond_timedwait(&session->changed, &session->lock,
-                                                                    &deadline) == ETIMEDOUT;
+        hopeless = session->control_ended || __atomic_load_n(&source->cancelled, __ATOMIC_RELAXED) ||
+                   pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT;
     pthread_mutex_unlock(&session->lock);
     if (!complete)
         return explain(source, err);

@@ -16,10 +16,11 @@ static int on_accept(struct source *source, const char *text, size_t length)
         session_post_error(&source->session, EVENT_FAILED, &error);
         return -EPROTO;
     }
-    pthread_mutex_lock(&source->session.lock);
+    lock_scope(&source->session.lock);
+    if (source->streams_wanted) /* the threads of what was accepted run already */
+        return -EPROTO;
     source->streams_wanted = acceptance.bulk_streams;
     pthread_cond_broadcast(&source->session.changed);
-    pthread_mutex_unlock(&source->session.lock);
     return 0;
 }
 

@@ -61,19 +61,40 @@ int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument)
     return stream_send(stream, header, NULL);
 }
 
+/* A timeout of the connection is that of one read; a peer must not stretch a frame by many of them. */
+static int read_in_time(struct stream *stream, void *buffer, size_t length)
+{
+    while (stream->receive_deadline && length > 0) {
+        uint64_t now = drafter_now_ns();
+        struct iovec vector = {buffer, length};
+        ssize_t done;
+
+        if (now >= stream->receive_deadline)
+            return -ETIMEDOUT;
+        transport_set_timeout(stream->connection,
+                              (unsigned)((stream->receive_deadline - now) / 1000000 + 1));
+        done = transport_readv(stream->connection, &vector, 1);
+        if (done <= 0)
+            return done ? (int)done : -ECONNRESET;
+        buffer = (char *)buffer + done;
+        length -= (size_t)done;
+    }
+    return transport_read_full(stream->connection, buffer, length);
+}
+
 int stream_receive(struct stream *stream, struct wire_header *ret_header, void *payload,
                    size_t capacity)
 {
     char bytes[WIRE_HEADER_SIZE];
     struct wire_header header;
-    int rc = transport_read_full(stream->connection, bytes, sizeof(bytes));
+    int rc = read_in_time(stream, bytes, sizeof(bytes));
 
     if (!rc)
         rc = wire_decode(bytes, &header);
     if (!rc && header.length > capacity)
         rc = -EPROTO;
     if (!rc && header.length)
-        rc = transport_read_full(stream->connection, payload, header.length);
+        rc = read_in_time(stream, payload, header.length);
     if (!rc)
         rc = wire_verify(bytes, &header, stream->seed, payload, stream->receive_sequence);
     if (rc)

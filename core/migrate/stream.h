@@ -18,6 +18,7 @@ struct stream {
     uint64_t send_sequence; /* send_lock */
 
     uint64_t receive_sequence; /* the receiving thread */
+    uint64_t receive_deadline; /* the receiving thread: drafter_now_ns() when a frame must be whole; 0: any */
     uint64_t bytes_sent, bytes_received; /* atomic */
     uint64_t last_received; /* atomic: drafter_now_ns() of the last whole frame */
 };

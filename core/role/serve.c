@@ -12,6 +12,12 @@
 #define THREAD_STACK (256 << 10)
 #define CONNECTIONS_MAX 1024
 
+struct connection {
+    struct server *server;
+    struct stream *stream;
+    struct connection *next, *previous; /* server.lock: among those that greet */
+};
+
 struct server {
     struct transport_listener *listener;
     struct server_ops ops;
@@ -22,13 +28,9 @@ struct server {
     /* Under `lock`: */
     struct source *sessions[SERVER_SESSIONS_MAX];
     unsigned connections; /* threads that serve one */
+    struct connection *greeting; /* of them, those that did not say who they are */
     bool stopping;
     const char *why;
-};
-
-struct connection {
-    struct server *server;
-    struct stream *stream;
 };
 
 static struct source *find(struct server *server, const uint8_t *token)
@@ -129,6 +131,47 @@ static void serve_session(struct server *server, struct stream *stream, const ch
     source_free(source);
 }
 
+/* From here on server_stop ends the stream, until greeting_over. */
+static void greeting_begins(struct connection *connection)
+{
+    struct server *server = connection->server;
+
+    lock_scope(&server->lock);
+    connection->previous = NULL;
+    connection->next = server->greeting;
+    if (connection->next)
+        connection->next->previous = connection;
+    server->greeting = connection;
+    if (server->stopping)
+        stream_shutdown(connection->stream);
+}
+
+static void greeting_over(struct connection *connection)
+{
+    struct server *server = connection->server;
+
+    lock_scope(&server->lock);
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        server->greeting = connection->next;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+}
+
+static int receive_greeting(struct connection *connection, struct wire_header *header, char *payload)
+{
+    struct stream *stream = connection->stream;
+    int rc;
+
+    stream->receive_deadline = drafter_now_ns() + GREETING_TIMEOUT_MS * UINT64_C(1000000);
+    greeting_begins(connection);
+    rc = stream_receive(stream, header, payload, WIRE_JSON_MAX);
+    greeting_over(connection);
+    stream->receive_deadline = 0;
+    return rc;
+}
+
 static void *connection_main(void *opaque)
 {
     struct connection *connection = opaque;
@@ -136,7 +179,7 @@ static void *connection_main(void *opaque)
     struct stream *stream = connection->stream;
     cleanup_free char *payload = malloc(WIRE_JSON_MAX);
     struct wire_header header;
-    int rc = payload ? stream_receive(stream, &header, payload, WIRE_JSON_MAX) : -ENOMEM;
+    int rc = payload ? receive_greeting(connection, &header, payload) : -ENOMEM;
 
     free(connection);
     if (!rc && header.type == WIRE_HELLO) {
@@ -186,7 +229,7 @@ static void start_connection(struct server *server, struct transport_connection 
         stream_free(stream);
         return;
     }
-    *connection = (struct connection){server, stream};
+    *connection = (struct connection){.server = server, .stream = stream};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, THREAD_STACK);
@@ -259,6 +302,8 @@ void server_stop(struct server *server, const char *why)
     for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
         if (server->sessions[i])
             source_cancel(server->sessions[i], why);
+    for (struct connection *greeting = server->greeting; greeting; greeting = greeting->next)
+        stream_shutdown(greeting->stream);
     while (server->connections)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);

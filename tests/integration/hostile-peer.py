@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Peers that lie, stall or flood, written from core/doc/protocol.md alone: the VM runs on, and the node ends when told to."""
+
+import ctypes
+import ctypes.util
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HELLO, OFFER, ACCEPT, ABORT, JOIN, DATA = 1, 2, 3, 4, 5, 32
+HEADER = "<IHHIIQQQ"
+MAGIC = 0x54465244
+DEVICES = ("kernel", "state", "memory", "config")
+PATIENCE = 60
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def load_checksum():
+    name = ctypes.util.find_library("xxhash")
+    if not name:
+        skip("libxxhash is not found")
+    function = ctypes.CDLL(name).XXH3_64bits_withSeed
+    function.restype, function.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    return function
+
+
+checksum = load_checksum()
+
+
+class Stream:
+    def __init__(self, path, token=None, index=0):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(path)
+        self.seed = self.sequence = 0
+        if token:
+            self.send(JOIN, token, argument=index)
+            self.seed = struct.unpack("<Q", token[:8])[0]
+
+    def frame(self, kind, payload=b"", device=0, generation=0, offset=0, argument=0, length=None):
+        length = len(payload) if length is None else length
+        head = struct.pack(HEADER, MAGIC, kind, device, length, generation, offset, argument, self.sequence)
+        digest = checksum(head, len(head), self.seed)
+        if payload:
+            digest = checksum(payload, len(payload), digest)
+        return head + struct.pack("<Q", digest) + payload
+
+    def send(self, kind, payload=b"", **fields):
+        self.socket.sendall(self.frame(kind, payload, **fields))
+        self.sequence += 1
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            piece = self.socket.recv(count - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return data
+
+    def receive(self):
+        head = struct.unpack(HEADER + "Q", self.read(48))
+        return head[1], self.read(head[3])
+
+    def ends(self):
+        """The other side has ended it."""
+        try:
+            while self.socket.recv(1 << 20):
+                pass
+        except ConnectionError:
+            pass
+        return True
+
+
+def hello(**fields):
+    return json.dumps({"protocol": 1, "role": "peer", "software": "test", "vm": "", "requires": [], **fields}).encode()
+
+
+def greet(path):
+    control = Stream(path)
+    control.send(HELLO, hello())
+    kind, payload = control.receive()
+    assert kind == OFFER, (kind, payload)
+    token = bytes.fromhex(json.loads(payload)["token"])
+    control.seed = struct.unpack("<Q", token[:8])[0]
+    return control, token
+
+
+class Node:
+    def __init__(self, directory, role, text):
+        ini = pathlib.Path(directory, f"{role}.ini")
+        ini.write_text(f"[drafter]\nrole = {role}\nstate-directory = {directory}\nrun-directory = {directory}/run\n{text}")
+        self.log = open(f"{directory}/{role}.log", "w+")
+        drafter = os.environ["DRAFTER"]
+        self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log)
+
+    def said(self):
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait(self, event):
+        deadline = time.monotonic() + PATIENCE
+        while f'"event":"{event}"' not in self.said():
+            assert self.child.poll() is None and time.monotonic() < deadline, f"no {event}: {self.said()}"
+            time.sleep(0.02)
+
+    def stop(self):
+        started = time.monotonic()
+        self.child.send_signal(signal.SIGTERM)
+        status = self.child.wait(PATIENCE)
+        assert status == 0, f"status {status}: {self.said()}"
+        return time.monotonic() - started
+
+
+def make_package(directory):
+    kernel = pathlib.Path(directory, "kernel.in")
+    kernel.write_text("kernel")
+    text = "[snapshotter]\nvmm = null\nmemory-size = 16M\nliveness = no\nagent = no\n"
+    for device in DEVICES:
+        text += f"[device:{device}]\noutput = {directory}/{device}\n" + (f"input = {kernel}\n" if device == "kernel" else "")
+    node = Node(directory, "snapshotter", text)
+    assert node.child.wait(PATIENCE) == 0, node.said()
+
+
+def start_peer(directory):
+    text = f"[peer]\ntransport = unix\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
+    node = Node(directory, "peer", text + "".join(f"[device:{d}]\nbase = {directory}/{d}\n" for d in DEVICES))
+    node.wait("listening")
+    return node
+
+
+def a_stream_too_many(path):
+    """A JOIN beyond what ACCEPT named, and a second ACCEPT, end at most their session."""
+    control, token = greet(path)
+    control.send(ACCEPT, b'{"bulk_streams": 1}')
+    streams = [Stream(path, token, index) for index in (1, 2)]
+    assert streams[1].read(48), "the pass begins"
+    assert Stream(path, token, 15).ends()
+    control.send(ACCEPT, b'{"bulk_streams": 14}')
+    assert control.ends()
+
+
+def a_stream_that_is_not_announced(path):
+    control, token = greet(path)
+    early = Stream(path, token, 15)
+    control.send(ACCEPT, b'{"bulk_streams": 1}')
+    control.socket.close()
+    assert early.ends()
+
+
+def frames_that_lie(path):
+    for payload in (b"", b"[" * 60000, b'{"protocol": 2}', hello(requires=["magic"]), hello(vm="another"), hello(token="00" * 16)):
+        stream = Stream(path)
+        stream.send(HELLO, payload)
+        kind, _ = stream.receive()
+        assert kind == ABORT and stream.ends(), payload
+    for frame in ((HELLO, b"{}", {"length": 0xFFFFFFFF}), (JOIN, b"x" * 16, {"argument": 2}), (DATA, b"x", {}), (99, b"", {})):
+        stream = Stream(path)
+        stream.send(frame[0], frame[1], **frame[2])
+        assert stream.ends(), frame
+    for size in range(0, 200, 7):
+        stream = Stream(path)
+        stream.socket.sendall(os.urandom(size))
+        stream.socket.shutdown(socket.SHUT_WR)
+        assert stream.ends()
+
+
+def a_frame_in_drops(path):
+    """The limit is one of the frame, not of each of its bytes."""
+    stream, started = Stream(path), time.monotonic()
+    try:
+        for byte in stream.frame(HELLO, hello()):
+            stream.socket.sendall(bytes([byte]))
+            time.sleep(0.5)
+    except ConnectionError:
+        pass
+    assert time.monotonic() - started < 20, "dropped after 5 s"
+
+
+def drops_until_the_end(path):
+    stream = Stream(path)
+    stream.socket.sendall(stream.frame(HELLO, hello())[:10])
+    return stream
+
+
+def silence_after_the_greeting(path):
+    return greet(path)[0]
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="drafter-hostile-") as directory:
+        path = f"{directory}/socket"
+        make_package(directory)
+        node = start_peer(directory)
+        for attack in (a_stream_that_is_not_announced, a_stream_too_many, frames_that_lie, a_frame_in_drops):
+            attack(path)
+            assert node.child.poll() is None, f"{attack.__name__}: the node ended with {node.child.poll()}: {node.said()}"
+            print(f"ok: {attack.__name__}", flush=True)
+        node.stop()
+        for attack in (drops_until_the_end, silence_after_the_greeting):
+            node = start_peer(directory)
+            stream = attack(path)
+            seconds = node.stop()
+            assert seconds < 4, f"{attack.__name__}: the node took {seconds:.1f} s to end"
+            stream.socket.close()
+            print(f"ok: {attack.__name__}", flush=True)
+
+
+main()
