@@ -170,7 +170,7 @@ static unsigned on_progress(struct destination_machine *machine, enum machine_ev
     case DESTINATION_COMPLETING:
         if (event == EVENT_COMMIT)
             return ACTION_SEND_RESUMED; /* the answer got lost: say it again */
-        if (event != EVENT_DONE)
+        if (event != EVENT_DONE || !machine->complete)
             return 0;
         machine->state = DESTINATION_DONE;
         return ACTION_END;

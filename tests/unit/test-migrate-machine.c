@@ -142,6 +142,7 @@ START_TEST(a_destination_takes_over)
 {
     run_guest();
     expect_destination(EVENT_COMMIT, DESTINATION_COMPLETING, ACTION_SEND_RESUMED);
+    expect_destination(EVENT_DONE, DESTINATION_COMPLETING, 0); /* pages are missing still */
     expect_destination(EVENT_COMPLETE, DESTINATION_COMPLETING, ACTION_SEND_COMPLETE);
     expect_destination(EVENT_COMPLETE, DESTINATION_COMPLETING, 0);
     expect_destination(EVENT_DONE, DESTINATION_DONE, ACTION_END);
