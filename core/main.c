@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* What the program returns; drafter(8) promises these. */
 enum exit_code {
@@ -122,6 +123,17 @@ static int dispatch(const struct options *options, struct drafter_error *err)
     return role_run(options->command, options, err);
 }
 
+/* Silent connections cost descriptors; those of the VM must not run out for that. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *names[COMMAND_COUNT + 1] = {NULL};
@@ -129,6 +141,7 @@ int main(int argc, char **argv)
     struct options options = {.log_level = DRAFTER_LOG_INFO};
     int result;
 
+    raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an errno, not the end */
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         names[i] = commands[i].name;

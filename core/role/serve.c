@@ -10,7 +10,7 @@
 /* What a peer may cost before it said who it is. */
 #define GREETING_TIMEOUT_MS 5000
 #define THREAD_STACK (256 << 10)
-#define CONNECTIONS_MAX 1024
+#define CONNECTIONS_MAX 512
 
 struct connection {
     struct server *server;

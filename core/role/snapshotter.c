@@ -312,9 +312,42 @@ static int write_config(struct snapshotter *snapshotter, struct drafter_error *e
     return rc ? drafter_error_errno(err, -rc, "%s: cannot write it", path) : 0;
 }
 
-/* Makes all outputs durable, then gives them their names. */
+static int rename_output(struct snapshotter *snapshotter, unsigned index, struct drafter_error *err)
+{
+    const char *output = snapshotter->devices.list[index].options.output;
+    int rc;
+
+    if (rename(snapshotter->paths[index], output))
+        return drafter_error_errno(err, errno, "%s: cannot give it its name", output);
+    rc = io_sync_parent(output);
+    return rc ? drafter_error_errno(err, -rc, "%s: cannot make its name durable", output) : 0;
+}
+
+static bool is_config(const struct snapshotter *snapshotter, unsigned index)
+{
+    return !strcmp(snapshotter->devices.list[index].name, VM_DEVICE_CONFIG);
+}
+
+/* An older package under these names is none from here on: without its config nobody starts it. */
+static int retire_old_config(struct snapshotter *snapshotter, struct drafter_error *err)
+{
+    const char *config = devices_find(&snapshotter->devices, VM_DEVICE_CONFIG)->options.output;
+    int rc;
+
+    if (unlink(config) && errno != ENOENT)
+        return drafter_error_errno(err, errno, "%s: cannot replace it", config);
+    rc = io_sync_parent(config);
+    return rc ? drafter_error_errno(err, -rc, "%s: cannot replace it", config) : 0;
+}
+
+/*
+ * Makes all outputs durable, then gives them their names, the config's last: killed in between, there is
+ * no package rather than one of two halves.
+ */
 static int publish(struct snapshotter *snapshotter, struct drafter_error *err)
 {
+    int rc = 0;
+
     for (unsigned i = 0; i < snapshotter->devices.count; i++) {
         cleanup_close int fd = open(snapshotter->paths[i], O_RDONLY | O_CLOEXEC);
 
@@ -322,14 +355,14 @@ static int publish(struct snapshotter *snapshotter, struct drafter_error *err)
             return drafter_error_errno(err, errno, "%s: cannot make it durable",
                                        snapshotter->paths[i]);
     }
-    for (unsigned i = 0; i < snapshotter->devices.count; i++) {
-        const char *output = snapshotter->devices.list[i].options.output;
-
-        if (rename(snapshotter->paths[i], output))
-            return drafter_error_errno(err, errno, "%s: cannot give it its name", output);
-        io_sync_parent(output);
-    }
-    return 0;
+    rc = retire_old_config(snapshotter, err);
+    for (unsigned i = 0; !rc && i < snapshotter->devices.count; i++)
+        if (!is_config(snapshotter, i))
+            rc = rename_output(snapshotter, i, err);
+    for (unsigned i = 0; !rc && i < snapshotter->devices.count; i++)
+        if (is_config(snapshotter, i))
+            rc = rename_output(snapshotter, i, err);
+    return rc;
 }
 
 static int take_snapshot(struct snapshotter *snapshotter, struct drafter_error *err)

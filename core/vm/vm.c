@@ -88,7 +88,10 @@ int vm_expose(struct vm *vm, struct drafter_error *err)
 
     if (asprintf(&directory, "%s/devices", vm->directory) < 0)
         return drafter_error_set(err, ENOMEM, "out of memory");
+    /* A killed process may have left a mount and files; the directory's lock says that it is gone. */
     rc = device_reclaim(vm->exposer, directory, err);
+    if (!rc && !access(directory, F_OK))
+        rc = io_remove_tree(directory, err);
     if (!rc)
         rc = io_make_directories(directory, 0700, err);
     if (!rc)
