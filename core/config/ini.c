@@ -309,8 +309,8 @@ int config_load(const char *path, struct config **ret_config, struct drafter_err
     int ret;
 
     ret = io_read_file(path, FILE_SIZE_MAX, &text, &length, err);
-    if (ret < 0) /* a directory, a device, a file that is too long: no configuration */
-        return ret == -ENOENT || ret == -EACCES ? ret : -EINVAL;
+    if (ret < 0)
+        return ret;
     ret = config_parse(text, length, path, ret_config, err);
     explicit_bzero(text, length);
     return ret;

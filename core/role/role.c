@@ -58,8 +58,8 @@ int role_run(const char *role, const struct options *options, struct drafter_err
     if (sodium_init() < 0)
         return drafter_error_set(err, EIO, "libsodium does not start");
     rc = config_load(options->config, &config, err);
-    if (rc)
-        return rc;
+    if (rc) /* a directory, or a file that is too long: no configuration */
+        return rc == -ENOENT || rc == -EACCES ? rc : -EINVAL;
     rc = node_open(config, &node, err);
     if (rc)
         return rc;
