@@ -253,6 +253,8 @@ static void peer_shutdown(void *data)
 
     lock_scope(&connection->peer->lock);
     connection->shut = true;
+    if (!connection->index) /* what it had left to say nobody will hear */
+        connection->peer->queues[connection->link][0].finished = true;
     pthread_cond_broadcast(&connection->peer->changed);
 }
 
