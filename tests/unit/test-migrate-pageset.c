@@ -113,6 +113,7 @@ START_TEST(malformed_sets_are_refused_before_any_visit)
     expect_malformed("\x01\x00", 2);                                      /* an empty run */
     expect_malformed("\x00\x01\x00\xb8\x17", 5);                          /* one page too many */
     expect_malformed("\xb8\x17\x01", 3);                                  /* skips to the end */
+    expect_malformed("\xb9\x17\x01", 3);                                  /* and beyond it */
     expect_malformed("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01", 11); /* 64 bits */
     expect_malformed("\x00\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 10);     /* 63 bits */
     expect_malformed("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00\x01", 11); /* too many zeros */
