@@ -80,7 +80,12 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
         check_add(check, CHECK_ERROR, path, NULL,
                   "VM %s was taken over from %s in epoch %llu, but not all of it arrived",
                   record.vm, record.peer, epoch);
-    else if (arriving && (record.state == LEDGER_OWNED || record.state == LEDGER_INCOMPLETE))
+    else if (!arriving && record.state == LEDGER_OWNED)
+        check_add(check, CHECK_ERROR, path,
+                  "start over from its package, and remove the ledger then",
+                  "VM %s runs, or was not saved when its drafter or host ended", record.vm);
+    else if (arriving && (record.state == LEDGER_OWNED || record.state == LEDGER_INCOMPLETE ||
+                          record.state == LEDGER_SAVED))
         check_add(check, CHECK_WARNING, path, "only a package can arrive under this name",
                   "VM %s is owned here in epoch %llu: a running one will be refused", record.vm,
                   epoch);

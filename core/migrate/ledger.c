@@ -57,7 +57,7 @@ int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *r
     memcpy(&slot, bytes, sizeof(slot));
     if (memcmp(slot.magic, LEDGER_MAGIC, sizeof(slot.magic)) ||
         le64toh(slot.checksum) != XXH3_64bits(&slot, offsetof(struct slot, checksum)) ||
-        le32toh(slot.state) > LEDGER_INCOMPLETE || slot.vm[DRAFTER_NAME_MAX] ||
+        le32toh(slot.state) > LEDGER_SAVED || slot.vm[DRAFTER_NAME_MAX] ||
         slot.peer[sizeof(slot.peer) - 1])
         return -EBADMSG;
     record.state = le32toh(slot.state);
@@ -199,7 +199,7 @@ int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch,
 const char *ledger_state_name(enum ledger_state state)
 {
     static const char *const names[] = {"none", "owned", "relinquished", "refused",
-                                        "owned, incomplete"};
+                                        "owned, incomplete", "owned, saved"};
 
-    return state <= LEDGER_INCOMPLETE ? names[state] : "unknown";
+    return state <= LEDGER_SAVED ? names[state] : "unknown";
 }

@@ -3,7 +3,8 @@
  * Who may run a VM: one small file per VM and node, durable before anything depends on it.
  *
  * A VM has an epoch, raised by one at each change of owner.  A node that holds OWNED of the highest
- * epoch may run it; INCOMPLETE is owning, too, while pages are still at the source.  The source
+ * epoch may run it; INCOMPLETE is owning, too, while pages are still at the source, and SAVED is it
+ * while the VM is suspended: memory, state and disks belong together in no other state.  The source
  * writes RELINQUISHED(epoch + 1) before it sends COMMIT; the destination writes OWNED(epoch + 1)
  * before the guest runs there.  A destination that cannot go on after COMMIT writes
  * REFUSED(epoch + 1) and says so; only then may the source take the VM back, as OWNED(epoch + 2).
@@ -18,10 +19,11 @@
 
 enum ledger_state {
     LEDGER_NONE = 0, /* never heard of */
-    LEDGER_OWNED = 1,
+    LEDGER_OWNED = 1,        /* it runs here, or did when its node died */
     LEDGER_RELINQUISHED = 2, /* the peer has it or is about to */
     LEDGER_REFUSED = 3,      /* it was offered here and never ran in that epoch */
     LEDGER_INCOMPLETE = 4,   /* owned, but not all of it has arrived yet */
+    LEDGER_SAVED = 5,        /* owned, suspended: the files are a VM that can be resumed */
 };
 
 struct ledger_record {

@@ -27,7 +27,8 @@ static int check_ledger(struct peer *peer, const struct offer *offer, struct dra
 {
     const struct ledger_record *record = &peer->ledger.record;
 
-    if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE))
+    if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE ||
+                        record->state == LEDGER_SAVED))
         return drafter_error_set(err, EEXIST, "VM %s is owned here in epoch %llu (%s)", record->vm,
                                  (unsigned long long)record->epoch, peer->ledger.path);
     /* What was refused here never ran: its epoch may be given out again. */

@@ -3,6 +3,7 @@
 
 #include "util/cleanup.h"
 #include "util/flusher.h"
+#include "util/io.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -79,8 +80,31 @@ static int check_ownership(struct peer *peer, struct drafter_error *err)
                                  record->vm, record->peer, (unsigned long long)record->epoch,
                                  peer->ledger.path);
     if (record->state == LEDGER_OWNED)
-        return 0;
-    return ledger_write(&peer->ledger, LEDGER_OWNED, record->epoch + 1, "", NULL, err);
+        return drafter_error_set(err, EUCLEAN,
+                                 "VM %s ran here and was not saved when its drafter or host ended: its "
+                                 "memory and disks do not belong together; start over from its "
+                                 "package, and remove %s then",
+                                 record->vm, peer->ledger.path);
+    return 0;
+}
+
+/* Nothing starts: so nothing else removes what a killed node may have left. */
+static void sweep(struct peer *peer)
+{
+    const char *directory = peer->node->directory;
+    struct drafter_error err = {0};
+
+    if (vm_sweep(directory, peer->exposer, &err) || io_remove_tree(directory, &err))
+        log_warning("peer", "%s", err.message);
+}
+
+/* From now on the files change, and are a VM again only when it is saved. */
+static int claim(struct peer *peer, struct drafter_error *err)
+{
+    const struct ledger_record *record = &peer->ledger.record;
+
+    return ledger_write(&peer->ledger, LEDGER_OWNED, record->epoch + (record->state == LEDGER_NONE),
+                        "", NULL, err);
 }
 
 /*
@@ -104,6 +128,8 @@ static int start_local(struct peer *peer, struct drafter_error *err)
                          &peer->ledger, err);
 
     peer->ledger_open = rc == 0;
+    if (!rc && (rc = check_ownership(peer, err)))
+        sweep(peer);
     if (!rc)
         rc = devices_open_local(peer->node, &peer->devices, false, err);
     if (rc)
@@ -124,7 +150,7 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     if (!rc)
         rc = vm_load(&peer->vm, err);
     if (!rc)
-        rc = check_ownership(peer, err);
+        rc = claim(peer, err);
     if (!rc)
         rc = vm_resume(&peer->vm, err);
     if (rc)
@@ -160,6 +186,17 @@ static int supervise(struct peer *peer, struct drafter_error *err)
     }
 }
 
+/* Suspends the VM; only then its files may be started again. */
+static int save(struct peer *peer, struct drafter_error *err)
+{
+    const struct ledger_record *record = &peer->ledger.record;
+    int rc = vm_suspend(&peer->vm, err);
+
+    if (rc || record->state != LEDGER_OWNED)
+        return rc;
+    return ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
+}
+
 /* Saves the VM unless it moved. */
 static int leave(struct peer *peer, int rc, struct drafter_error *err)
 {
@@ -178,7 +215,7 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
         log_error("peer", "the VM's last state could not be written back: %s", error.message);
     if (gone || !peer->vm.running || (rc && err->code == ESRCH))
         return rc;
-    if (vm_suspend(&peer->vm, &error)) {
+    if (save(peer, &error)) {
         if (!rc)
             *err = error;
         else

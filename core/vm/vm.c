@@ -81,6 +81,18 @@ static unsigned exposure_flags(const struct block_device *device)
     return is_drive(device) ? 0 : DRAFTER_DEVICE_READONLY;
 }
 
+int vm_sweep(const char *directory, struct instance *exposer, struct drafter_error *err)
+{
+    cleanup_free char *devices = NULL;
+    int rc;
+
+    if (asprintf(&devices, "%s/devices", directory) < 0)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    /* A killed process may have left a mount and files; the directory's lock says that it is gone. */
+    rc = device_reclaim(exposer, devices, err);
+    return rc ? rc : io_remove_tree(devices, err);
+}
+
 int vm_expose(struct vm *vm, struct drafter_error *err)
 {
     cleanup_free char *directory = NULL;
@@ -88,10 +100,7 @@ int vm_expose(struct vm *vm, struct drafter_error *err)
 
     if (asprintf(&directory, "%s/devices", vm->directory) < 0)
         return drafter_error_set(err, ENOMEM, "out of memory");
-    /* A killed process may have left a mount and files; the directory's lock says that it is gone. */
-    rc = device_reclaim(vm->exposer, directory, err);
-    if (!rc && !access(directory, F_OK))
-        rc = io_remove_tree(directory, err);
+    rc = vm_sweep(vm->directory, vm->exposer, err);
     if (!rc)
         rc = io_make_directories(directory, 0700, err);
     if (!rc)

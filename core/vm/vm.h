@@ -42,6 +42,9 @@ void vm_release(struct vm *vm);
 
 struct block_device *vm_device(const struct vm *vm, const char *name); /* or NULL */
 
+/* Ends what shows the devices of a VM whose node was killed. */
+int vm_sweep(const char *directory, struct instance *exposer, struct drafter_error *err);
+
 int vm_expose(struct vm *vm, struct drafter_error *err);
 
 /* Reads the package's description from the config device; waits for its pages. */

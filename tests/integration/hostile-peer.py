@@ -6,20 +6,18 @@ import ctypes
 import ctypes.util
 import json
 import os
-import pathlib
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 
+import nodelab
+from nodelab import PATIENCE
+
 HELLO, OFFER, ACCEPT, ABORT, JOIN, DATA = 1, 2, 3, 4, 5, 32
 HEADER = "<IHHIIQQQ"
 MAGIC = 0x54465244
-DEVICES = ("kernel", "state", "memory", "config")
-PATIENCE = 60
 
 
 def skip(reason):
@@ -98,50 +96,6 @@ def greet(path):
     return control, token
 
 
-class Node:
-    def __init__(self, directory, role, text):
-        ini = pathlib.Path(directory, f"{role}.ini")
-        ini.write_text(f"[drafter]\nrole = {role}\nstate-directory = {directory}\nrun-directory = {directory}/run\n{text}")
-        self.log = open(f"{directory}/{role}.log", "w+")
-        drafter = os.environ["DRAFTER"]
-        self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log)
-
-    def said(self):
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
-
-    def wait(self, event):
-        deadline = time.monotonic() + PATIENCE
-        while f'"event":"{event}"' not in self.said():
-            assert self.child.poll() is None and time.monotonic() < deadline, f"no {event}: {self.said()}"
-            time.sleep(0.02)
-
-    def stop(self):
-        started = time.monotonic()
-        self.child.send_signal(signal.SIGTERM)
-        status = self.child.wait(PATIENCE)
-        assert status == 0, f"status {status}: {self.said()}"
-        return time.monotonic() - started
-
-
-def make_package(directory):
-    kernel = pathlib.Path(directory, "kernel.in")
-    kernel.write_text("kernel")
-    text = "[snapshotter]\nvmm = null\nmemory-size = 16M\nliveness = no\nagent = no\n"
-    for device in DEVICES:
-        text += f"[device:{device}]\noutput = {directory}/{device}\n" + (f"input = {kernel}\n" if device == "kernel" else "")
-    node = Node(directory, "snapshotter", text)
-    assert node.child.wait(PATIENCE) == 0, node.said()
-
-
-def start_peer(directory):
-    text = f"[peer]\ntransport = unix\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
-    node = Node(directory, "peer", text + "".join(f"[device:{d}]\nbase = {directory}/{d}\n" for d in DEVICES))
-    node.wait("listening")
-    return node
-
-
 def a_stream_too_many(path):
     """A JOIN beyond what ACCEPT named, and a second ACCEPT, end at most their session."""
     control, token = greet(path)
@@ -203,15 +157,15 @@ def silence_after_the_greeting(path):
 def main():
     with tempfile.TemporaryDirectory(prefix="drafter-hostile-") as directory:
         path = f"{directory}/socket"
-        make_package(directory)
-        node = start_peer(directory)
+        nodelab.make_package(directory)
+        node = nodelab.start_peer(directory)
         for attack in (a_stream_that_is_not_announced, a_stream_too_many, frames_that_lie, a_frame_in_drops):
             attack(path)
             assert node.child.poll() is None, f"{attack.__name__}: the node ended with {node.child.poll()}: {node.said()}"
             print(f"ok: {attack.__name__}", flush=True)
         node.stop()
         for attack in (drops_until_the_end, silence_after_the_greeting):
-            node = start_peer(directory)
+            node = nodelab.start_peer(directory)
             stream = attack(path)
             seconds = node.stop()
             assert seconds < 4, f"{attack.__name__}: the node took {seconds:.1f} s to end"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""drafter processes over the null VMM, for tests that need neither root nor a guest."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+DEVICES = ("kernel", "state", "memory", "config")
+PATIENCE = 60
+
+
+class Node:
+    def __init__(self, directory, role, text):
+        ini = pathlib.Path(directory, f"{role}.ini")
+        ini.write_text(f"[drafter]\nrole = {role}\nstate-directory = {directory}\nrun-directory = {directory}/run\n{text}")
+        self.log = open(f"{directory}/{role}.log", "w+")
+        drafter = os.environ["DRAFTER"]
+        self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log)
+
+    def said(self):
+        self.log.flush()
+        self.log.seek(0)
+        return self.log.read()
+
+    def wait(self, event):
+        deadline = time.monotonic() + PATIENCE
+        while f'"event":"{event}"' not in self.said():
+            assert self.child.poll() is None and time.monotonic() < deadline, f"no {event}: {self.said()}"
+            time.sleep(0.02)
+
+    def stop(self):
+        started = time.monotonic()
+        self.child.send_signal(signal.SIGTERM)
+        status = self.child.wait(PATIENCE)
+        assert status == 0, f"status {status}: {self.said()}"
+        return time.monotonic() - started
+
+
+def make_package(directory):
+    kernel = pathlib.Path(directory, "kernel.in")
+    kernel.write_text("kernel")
+    text = "[snapshotter]\nvmm = null\nmemory-size = 16M\nliveness = no\nagent = no\n"
+    for device in DEVICES:
+        text += f"[device:{device}]\noutput = {directory}/{device}\n" + (f"input = {kernel}\n" if device == "kernel" else "")
+    node = Node(directory, "snapshotter", text)
+    assert node.child.wait(PATIENCE) == 0, node.said()
+
+
+def start_peer(directory, wait=True):
+    text = f"[peer]\ntransport = unix\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
+    node = Node(directory, "peer", text + "".join(f"[device:{d}]\nbase = {directory}/{d}\n" for d in DEVICES))
+    if wait:
+        node.wait("listening")
+    return node
