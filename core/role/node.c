@@ -57,11 +57,13 @@ static int lock_directory(struct node *node, struct drafter_error *err)
     node->lock = open(node->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (node->lock < 0)
         return drafter_error_errno(err, errno, "%s", node->directory);
-    if (flock(node->lock, LOCK_EX | LOCK_NB))
-        return drafter_error_set(err, EBUSY,
-                                 "%s: another drafter uses it; give this one another name or "
-                                 "run-directory", node->directory);
-    return 0;
+    if (!flock(node->lock, LOCK_EX | LOCK_NB))
+        return 0;
+    close(node->lock);
+    node->lock = -1; /* or node_close would remove the other's directory */
+    return drafter_error_set(err, EBUSY,
+                             "%s: another drafter uses it; give this one another name or "
+                             "run-directory", node->directory);
 }
 
 int node_open(struct config *config, struct node *node, struct drafter_error *err)
