@@ -212,7 +212,34 @@ int block_device_write(struct block_device *device, const void *buffer, size_t l
     rc = is_remote(device) ? write_remote(device, buffer, length, offset)
                            : storage_write(device->storage, buffer, length, offset);
     block_map_mark_dirty(&device->map, first, count);
+    if (rc)
+        block_map_mark_unsaved(&device->map, first, count);
     return note(device, rc);
+}
+
+static int rescue_page(struct block_device *device, uint64_t page)
+{
+    char buffer[1 << DRAFTER_PAGE_SHIFT];
+    size_t length = block_device_run_length(device, page, 1);
+    int rc = block_device_fetch_seen(device, buffer, length, page << DRAFTER_PAGE_SHIFT);
+
+    return rc ? rc : storage_write(device->storage, buffer, length, page << DRAFTER_PAGE_SHIFT);
+}
+
+int block_device_rescue(struct block_device *device)
+{
+    for (uint64_t page = bitmap_next_set(device->map.unsaved, 0, device->map.pages);
+         page < device->map.pages;
+         page = bitmap_next_set(device->map.unsaved, page + 1, device->map.pages)) {
+        int rc = rescue_page(device, page);
+
+        if (rc)
+            return rc;
+        block_map_clear_unsaved(&device->map, page);
+        block_map_mark_dirty(&device->map, page, 1);
+        __atomic_store_n(&device->io_error, 0, __ATOMIC_RELAXED);
+    }
+    return 0;
 }
 
 int block_device_flush(struct block_device *device)

@@ -60,6 +60,12 @@ int block_device_write(struct block_device *device, const void *buffer, size_t l
 int block_device_flush(struct block_device *device);
 int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset);
 
+/*
+ * The VMM is paused: writes again what storage refused before (a full disk).  The kernel takes pages
+ * whose write-back failed for clean, so that only the VMM's cache has them.
+ */
+int block_device_rescue(struct block_device *device);
+
 /* Arrival: every page is missing and the VMM may not write until block_device_take_authority. */
 int block_device_begin_remote(struct block_device *device, block_need_fn *need, void *opaque);
 void block_device_take_authority(struct block_device *device);

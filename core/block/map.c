@@ -10,9 +10,11 @@ int block_map_init(struct block_map *map, uint64_t pages)
     memset(map, 0, sizeof(*map));
     map->pages = pages;
     map->dirty = bitmap_new(pages);
+    map->unsaved = bitmap_new(pages);
     map->heat = calloc(pages ? pages : 1, 1);
-    if (!map->dirty || !map->heat) {
+    if (!map->dirty || !map->unsaved || !map->heat) {
         free(map->dirty);
+        free(map->unsaved);
         free(map->heat);
         return -ENOMEM;
     }
@@ -39,6 +41,7 @@ void block_map_release(struct block_map *map)
     forget_remote(map);
     free(map->hash);
     free(map->dirty);
+    free(map->unsaved);
     free(map->heat);
     pthread_cond_destroy(&map->changed);
     pthread_mutex_destroy(&map->lock);
@@ -57,13 +60,29 @@ static uint64_t word_mask(uint64_t first, uint64_t count, uint64_t word)
     return below_high & ~((UINT64_C(1) << low) - 1);
 }
 
-void block_map_mark_dirty(struct block_map *map, uint64_t first, uint64_t count)
+static void mark(uint64_t *words, uint64_t first, uint64_t count)
 {
     if (!count)
         return;
     for (uint64_t word = first / BITMAP_WORD_BITS; word <= (first + count - 1) / BITMAP_WORD_BITS;
          word++)
-        __atomic_fetch_or(&map->dirty[word], word_mask(first, count, word), __ATOMIC_RELEASE);
+        __atomic_fetch_or(&words[word], word_mask(first, count, word), __ATOMIC_RELEASE);
+}
+
+void block_map_mark_dirty(struct block_map *map, uint64_t first, uint64_t count)
+{
+    mark(map->dirty, first, count);
+}
+
+void block_map_mark_unsaved(struct block_map *map, uint64_t first, uint64_t count)
+{
+    mark(map->unsaved, first, count);
+}
+
+void block_map_clear_unsaved(struct block_map *map, uint64_t page)
+{
+    __atomic_fetch_and(&map->unsaved[page / BITMAP_WORD_BITS],
+                       ~(UINT64_C(1) << (page % BITMAP_WORD_BITS)), __ATOMIC_RELEASE);
 }
 
 static void warm(struct block_map *map, uint64_t word, uint64_t bits)

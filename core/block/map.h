@@ -30,6 +30,7 @@
 struct block_map {
     uint64_t pages;
     uint64_t *dirty; /* atomic words: written by the VMM since the last take */
+    uint64_t *unsaved; /* atomic words: the VMM wrote it, storage refused, its cache has the only copy */
     uint8_t *heat;   /* by the one thread that takes dirty pages: passes in which a page was dirty */
 
     bool remote; /* atomic: pages may be missing; false makes reads and writes free of the lock */
@@ -52,6 +53,10 @@ void block_map_release(struct block_map *map);
 
 /* Dirty tracking: any thread marks; one thread at a time takes. */
 void block_map_mark_dirty(struct block_map *map, uint64_t first, uint64_t count);
+
+/* A write of these pages failed, or was made good. */
+void block_map_mark_unsaved(struct block_map *map, uint64_t first, uint64_t count);
+void block_map_clear_unsaved(struct block_map *map, uint64_t page);
 
 /* ORs the dirty pages into `into`, clears them here, warms their heat; returns how many there were. */
 uint64_t block_map_take_dirty(struct block_map *map, uint64_t *into);

@@ -10,6 +10,7 @@
 
 #define TICK_MS 1000
 #define NOT_READY_PAUSE_NS UINT64_C(20000000)
+#define READY_TIMEOUT_NS UINT64_C(120000000000)
 
 static int add_device(struct source *source, const struct source_device_options *options)
 {
@@ -322,6 +323,20 @@ static void close_session(struct source *source)
     source_await_write_back(source);
 }
 
+/* A peer whose VMM never gets ready must not keep the VM from others. */
+static void expect_ready(struct source *source)
+{
+    struct drafter_error error = {0};
+
+    if (source->machine.ready || source->accepted_at == 0 ||
+        drafter_now_ns() - source->accepted_at < READY_TIMEOUT_NS)
+        return;
+    source->accepted_at = 0; /* said once */
+    drafter_error_set(&error, ETIMEDOUT, "%s: its VMM did not get ready within %d s",
+                      source->session.control->peer, (int)(READY_TIMEOUT_NS / 1000000000));
+    fail(source, &error);
+}
+
 enum source_outcome source_run(struct source *source, struct drafter_error *err)
 {
     struct session_event event;
@@ -335,8 +350,10 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         close_session(source);
         return SOURCE_OUTCOME_KEPT;
     }
+    source->accepted_at = drafter_now_ns();
     session_post(&source->session, EVENT_ACCEPT, 0);
     while (!ended(source) && !source->lost) {
+        expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))
             on_event(source, &event);
         else

@@ -197,7 +197,22 @@ static int save(struct peer *peer, struct drafter_error *err)
     return ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
 }
 
-/* Saves the VM unless it moved. */
+/* A VM that cannot be saved (a full disk, say) is worth more running than gone. */
+static bool goes_on(struct peer *peer, const struct drafter_error *why)
+{
+    struct drafter_error error = {0};
+
+    if (vm_resume(&peer->vm, &error)) {
+        log_error("peer", "VM %s does not run on either: %s", peer->node->options.name,
+                  error.message);
+        return false;
+    }
+    log_error("peer", "VM %s could not be saved and runs on: %s; mend that and ask again",
+              peer->node->options.name, why->message);
+    return true;
+}
+
+/* Saves the VM unless it moved; -EAGAIN when it could not be saved and runs on. */
 static int leave(struct peer *peer, int rc, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
@@ -216,6 +231,8 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
     if (gone || !peer->vm.running || (rc && err->code == ESRCH))
         return rc;
     if (save(peer, &error)) {
+        if (!rc && goes_on(peer, &error))
+            return -EAGAIN;
         if (!rc)
             *err = error;
         else
@@ -255,11 +272,13 @@ static int run(struct peer *peer, struct drafter_error *err)
         rc = peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
     if (rc)
         return peer->vm.running ? leave(peer, rc, err) : rc;
-    if (peer->vm.running && peer->options.listen)
-        rc = peer_serve(peer, err);
-    if (!rc && peer->vm.running)
-        rc = supervise(peer, err);
-    return leave(peer, rc, err);
+    do {
+        rc = peer->options.listen ? peer_serve(peer, err) : 0;
+        if (!rc)
+            rc = supervise(peer, err);
+        rc = leave(peer, rc, err);
+    } while (rc == -EAGAIN);
+    return rc;
 }
 
 int peer_run(struct node *node, struct drafter_error *err)

@@ -20,6 +20,7 @@
 
 #define PART ".part"
 #define COPY_STEP ((size_t)1 << 20)
+#define LIVENESS_STEP_MS 200
 
 struct snapshotter {
     struct node *node;
@@ -182,9 +183,9 @@ static int boot(struct snapshotter *snapshotter, struct drafter_error *err)
 }
 
 /* Lets the guest run for a while; the operator or the guest's end stop that. */
-static int settle(struct snapshotter *snapshotter, struct drafter_error *err)
+static int pause_between(struct snapshotter *snapshotter, int ms, struct drafter_error *err)
 {
-    switch (supervisor_wait(&snapshotter->supervisor, (int)(snapshotter->options.settle / 1000000))) {
+    switch (supervisor_wait(&snapshotter->supervisor, ms)) {
     case WAKEUP_SIGNAL:
         return drafter_error_set(err, ECANCELED, "cancelled before the snapshot");
     case WAKEUP_PROCESS:
@@ -194,9 +195,10 @@ static int settle(struct snapshotter *snapshotter, struct drafter_error *err)
     }
 }
 
+/* Waits in short steps, so that the operator and the guest's end are heard. */
 static int await_liveness(struct snapshotter *snapshotter, struct drafter_error *err)
 {
-    unsigned timeout = (unsigned)(snapshotter->options.resume_timeout / 1000000);
+    uint64_t deadline = drafter_now_ns() + snapshotter->options.resume_timeout;
     cleanup_close int fd = -1;
     int rc;
 
@@ -204,7 +206,21 @@ static int await_liveness(struct snapshotter *snapshotter, struct drafter_error 
         return 0;
     log_info("snapshotter", "waiting until the guest is alive");
     rc = vmm_channel(snapshotter->vmm, "liveness", &fd, err);
-    return rc ? rc : liveness_wait(fd, timeout, err);
+    while (!rc) {
+        struct drafter_error none = {0};
+
+        rc = liveness_wait(fd, LIVENESS_STEP_MS, &none);
+        if (!rc)
+            return 0;
+        if (rc != -ETIMEDOUT)
+            *err = none;
+        else if (drafter_now_ns() > deadline)
+            drafter_error_set(err, ETIMEDOUT, "the guest did not say that it is alive within %llu s",
+                              (unsigned long long)(snapshotter->options.resume_timeout / 1000000000));
+        else
+            rc = pause_between(snapshotter, 0, err);
+    }
+    return rc;
 }
 
 static int call_hook(struct snapshotter *snapshotter, struct drafter_error *err)
@@ -377,7 +393,7 @@ static int take_snapshot(struct snapshotter *snapshotter, struct drafter_error *
     if (!rc)
         rc = await_liveness(snapshotter, err);
     if (!rc)
-        rc = settle(snapshotter, err);
+        rc = pause_between(snapshotter, (int)(snapshotter->options.settle / 1000000), err);
     if (!rc)
         rc = call_hook(snapshotter, err);
     paused = drafter_now_ns();

@@ -304,6 +304,8 @@ int vm_write_back(struct vm *vm, struct drafter_error *err)
         struct block_device *device = vm->devices[i];
         int rc = device->exposure ? exposure_sync(device->exposure, err) : 0;
 
+        if (!rc && (rc = block_device_rescue(device)))
+            drafter_error_errno(err, -rc, "cannot write what was refused before");
         if (!rc && (rc = block_device_flush(device)))
             drafter_error_errno(err, -rc, "cannot flush it");
         if (rc)
