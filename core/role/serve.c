@@ -9,7 +9,7 @@
 
 /* What a peer may cost before it said who it is. */
 #define GREETING_TIMEOUT_MS 5000
-#define THREAD_STACK (256 << 10)
+#define THREAD_STACK (1 << 20) /* JSON may nest 2048 deep */
 #define CONNECTIONS_MAX 512
 
 struct connection {
