@@ -2,18 +2,13 @@
 #include "migrate/hello.h"
 
 #include "util/cleanup.h"
+#include "util/json.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
 
 #define BLOCK_SIZE_LIMIT (64 << 20)
-
-static void json_cleanup_(json_t **json)
-{
-    json_decref(*json);
-}
-#define cleanup_json __attribute__((cleanup(json_cleanup_)))
 
 static json_t *parse(const char *text, size_t length, struct drafter_error *err)
 {

@@ -2,6 +2,7 @@
 #include "vm/package.h"
 
 #include "util/cleanup.h"
+#include "util/json.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -10,12 +11,6 @@
 #define PADDING (UINT64_C(1) << 20)
 #define FORMAT_VERSION 1
 #define CPUS_MAX 4096
-
-static void json_cleanup_(json_t **json)
-{
-    json_decref(*json);
-}
-#define cleanup_json __attribute__((cleanup(json_cleanup_)))
 
 uint64_t package_padded_size(uint64_t size)
 {
