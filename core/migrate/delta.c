@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "migrate/delta.h"
 
+#include "util/leb128.h"
+
 #include <string.h>
 
 /* Runs of fewer equal bytes than this are not worth the two numbers that would describe them. */
 #define GAP_MIN 8
+#define NUMBER_BITS 21 /* of a number on the wire; a page has 13 */
 
 static size_t equal_run(const unsigned char *a, const unsigned char *b, size_t length)
 {
@@ -41,16 +44,6 @@ static size_t changed_run(const unsigned char *a, const unsigned char *b, size_t
     return n;
 }
 
-static size_t put_number(unsigned char *at, size_t value)
-{
-    size_t length = 0;
-
-    for (; value >= 0x80; value >>= 7)
-        at[length++] = (unsigned char)(value | 0x80);
-    at[length++] = (unsigned char)value;
-    return length;
-}
-
 size_t delta_encode(const void *before, const void *after, void *buffer, size_t capacity)
 {
     const unsigned char *a = before, *b = after;
@@ -65,8 +58,8 @@ size_t delta_encode(const void *before, const void *after, void *buffer, size_t 
         changed = changed_run(a + at + same, b + at + same, DRAFTER_PAGE_SIZE - at - same);
         if (used + 4 + changed > capacity)
             return SIZE_MAX;
-        used += put_number(out + used, same);
-        used += put_number(out + used, changed);
+        used += leb128_put(out + used, same);
+        used += leb128_put(out + used, changed);
         memcpy(out + used, b + at + same, changed);
         used += changed;
         at += same + changed;
@@ -74,31 +67,17 @@ size_t delta_encode(const void *before, const void *after, void *buffer, size_t 
     return used;
 }
 
-static int get_number(const unsigned char **at, const unsigned char *end, size_t *ret_value)
-{
-    size_t value = 0;
-
-    for (unsigned shift = 0; shift < 21; shift += 7) {
-        if (*at == end)
-            return -EPROTO;
-        value |= (size_t)(**at & 0x7f) << shift;
-        if (!(*(*at)++ & 0x80)) {
-            *ret_value = value;
-            return 0;
-        }
-    }
-    return -EPROTO;
-}
-
 int delta_apply(void *page, const void *delta, size_t length)
 {
     const unsigned char *at = delta, *end = at + length;
-    size_t offset = 0, same, changed;
+    uint64_t same, changed;
+    size_t offset = 0;
 
     while (at < end) {
-        if (get_number(&at, end, &same) || get_number(&at, end, &changed) || !changed ||
+        if (leb128_get(&at, end, NUMBER_BITS, &same) ||
+            leb128_get(&at, end, NUMBER_BITS, &changed) || !changed ||
             same > DRAFTER_PAGE_SIZE - offset || changed > DRAFTER_PAGE_SIZE - offset - same ||
-            changed > (size_t)(end - at))
+            changed > (uint64_t)(end - at))
             return -EPROTO;
         offset += same;
         memcpy((char *)page + offset, at, changed);
