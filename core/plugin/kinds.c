@@ -55,6 +55,13 @@ static const struct plugin_op network_ops[] = {
     MUST(network, claim),
     MAY(network, announce),
     MUST(network, release),
+    MAY(network, pool_open),
+    MAY(network, pool_close),
+    MAY(network, list),
+    MAY(network, reclaim),
+    MAY(network, forward_add),
+    MAY(network, forward_remove),
+    MAY(network, forward_list),
     OPS_END,
 };
 

@@ -12,4 +12,18 @@ int network_announce(struct instance *network, const struct drafter_network_slot
                      struct drafter_error *err);
 void network_release(struct instance *network, const struct drafter_network_slot *slot);
 
+int network_pool_open(struct instance *network, const struct drafter_network_hooks *hooks,
+                      struct drafter_error *err);
+int network_pool_close(struct instance *network, struct drafter_error *err);
+int network_list(struct instance *network, drafter_network_slot_fn *each, void *context,
+                 struct drafter_error *err);
+int network_reclaim(struct instance *network, size_t *ret_count, struct drafter_error *err);
+
+int network_forward_add(struct instance *network, const struct drafter_network_forward *forwards,
+                        size_t count, struct drafter_error *err);
+int network_forward_remove(struct instance *network, const struct drafter_network_forward *forwards,
+                           size_t count, struct drafter_error *err);
+int network_forward_list(struct instance *network, drafter_network_forward_fn *each, void *context,
+                         struct drafter_error *err);
+
 #endif

@@ -4,6 +4,8 @@
 
 #include "plugin/network.h"
 
+#include <unistd.h>
+
 static struct instance *make(const char *const *overrides)
 {
     struct drafter_error err = {0};
@@ -94,8 +96,108 @@ START_TEST(a_claim_can_be_made_to_fail)
 }
 END_TEST
 
+static int collect_slot(void *context, const struct drafter_network_status *status)
+{
+    char *all = context;
+
+    snprintf(all + strlen(all), 64 - strlen(all), "%s%s ", status->slot.name, status->owner);
+    ck_assert_int_eq(status->pid, getpid());
+    return 0;
+}
+
+START_TEST(claimed_slots_are_listed)
+{
+    struct instance *network = make(NULL);
+    struct drafter_network_slot slot;
+    char all[64] = "";
+
+    ck_assert_int_eq(network_claim(network, NULL, "vm1", &slot, NULL), 0);
+    ck_assert_int_eq(network_claim(network, NULL, "vm2", &slot, NULL), 0);
+    ck_assert_int_eq(network_list(network, collect_slot, all, NULL), 0);
+    ck_assert_str_eq(all, "0vm1 1vm2 ");
+    instance_free(network);
+}
+END_TEST
+
+static struct drafter_network_forward forward(const char *address, uint16_t port)
+{
+    struct drafter_network_forward made = {
+        .slot = "0", .protocol = 6, .host_port = port, .guest_port = 6379, .owner = "vm1"};
+
+    snprintf(made.host_address, sizeof(made.host_address), "%s", address);
+    return made;
+}
+
+static int count_forward(void *context, const struct drafter_network_forward *found, int64_t pid)
+{
+    ck_assert_str_eq(found->owner, "vm1");
+    ck_assert_int_eq(pid, getpid());
+    ++*(unsigned *)context;
+    return 0;
+}
+
+static unsigned forwards_of(struct instance *network)
+{
+    unsigned count = 0;
+
+    ck_assert_int_eq(network_forward_list(network, count_forward, &count, NULL), 0);
+    return count;
+}
+
+START_TEST(forwards_that_meet_are_refused_together)
+{
+    struct drafter_network_forward pair[] = {forward("127.0.0.1", 80), forward("::1", 80)};
+    struct drafter_network_forward late[] = {forward("::1", 81), forward("0.0.0.0", 80)};
+    struct instance *network = make(NULL);
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(network_forward_add(network, pair, 2, NULL), 0);
+    ck_assert_int_eq(network_forward_add(network, late, 2, &err), -EADDRINUSE);
+    ck_assert_str_eq(err.message, "null: tcp 127.0.0.1:80 is forwarded to slot 0 by vm1");
+    ck_assert_uint_eq(forwards_of(network), 2);
+    ck_assert_int_eq(network_forward_remove(network, pair, 1, NULL), 0);
+    ck_assert_uint_eq(forwards_of(network), 1);
+    ck_assert_int_eq(network_forward_add(network, late, 2, NULL), 0);
+    instance_free(network);
+}
+END_TEST
+
+START_TEST(forwards_that_make_no_sense_are_refused)
+{
+    struct drafter_network_forward bad[] = {forward("localhost", 80), forward("224.0.0.1", 80),
+                                            forward("::1", 0), forward("::1", 80),
+                                            forward("::1", 80), forward("::1", 80)};
+    struct instance *network = make(NULL);
+
+    bad[3].protocol = 1;
+    bad[4].guest_port = 0;
+    bad[5].owner[0] = '\0';
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        ck_assert_int_eq(network_forward_add(network, &bad[i], 1, NULL), -EINVAL);
+    ck_assert_uint_eq(forwards_of(network), 0);
+    instance_free(network);
+}
+END_TEST
+
+START_TEST(a_network_without_a_pool_opens_and_closes_it)
+{
+    struct instance *network = make(NULL);
+    size_t count = 7;
+
+    ck_assert_int_eq(network_pool_open(network, NULL, NULL), 0);
+    ck_assert_int_eq(network_reclaim(network, &count, NULL), 0);
+    ck_assert_uint_eq(count, 0);
+    ck_assert_int_eq(network_pool_close(network, NULL), 0);
+    instance_free(network);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
+    tcase_add_test(tests, claimed_slots_are_listed);
+    tcase_add_test(tests, forwards_that_meet_are_refused_together);
+    tcase_add_test(tests, forwards_that_make_no_sense_are_refused);
+    tcase_add_test(tests, a_network_without_a_pool_opens_and_closes_it);
     tcase_add_test(tests, a_slot_is_empty_but_for_its_name);
     tcase_add_test(tests, a_slot_has_one_owner_until_it_is_released);
     tcase_add_test(tests, slots_without_a_name_get_free_numbers);

@@ -2,31 +2,21 @@
 /*
  * No network: the reference for the contract in drafter/network.h and the mock of the tests.  A slot is
  * an entry in a list that ends with the instance.  The list keeps what every network plugin must keep:
- * a slot has one owner, and an owner has one slot.
+ * a slot has one owner, and an owner has one slot.  There is no pool to make: slots that nobody claimed
+ * are not there, and a forward may name any slot.
  */
-#include <drafter/network.h>
+#include "null.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLOTS_MAX 65536
-
-struct null_config {
-    uint64_t slots;
-    uint64_t fail_claim_at;
-};
 
 struct null_slot {
     struct null_slot *next;
     char name[64], owner[DRAFTER_NAME_MAX + 1];
-};
-
-/* The core serializes: at most one thread is in an instance. */
-struct null {
-    const struct null_config *config;
-    struct null_slot *first;
-    uint64_t taken, claims;
 };
 
 static int null_create(const struct drafter_context *context, const void *config,
@@ -52,6 +42,8 @@ static void null_destroy(void *instance)
         null->first = slot->next;
         free(slot);
     }
+    if (null)
+        null_forward_release(null);
     free(null);
 }
 
@@ -114,7 +106,7 @@ static int null_claim(void *instance, const char *name, const char *owner,
                       struct drafter_network_slot *ret_slot, struct drafter_error *err)
 {
     struct null *null = instance;
-    struct null_slot *slot;
+    struct null_slot *slot, **end = &null->first;
     int ret;
 
     ret = check_claim(null, name, owner, err);
@@ -128,8 +120,9 @@ static int null_claim(void *instance, const char *name, const char *owner,
     else
         free_name(null, slot->name, sizeof(slot->name));
     snprintf(slot->owner, sizeof(slot->owner), "%s", owner);
-    slot->next = null->first;
-    null->first = slot;
+    while (*end)
+        end = &(*end)->next;
+    *end = slot;
     null->taken++;
     memset(ret_slot, 0, sizeof(*ret_slot));
     memcpy(ret_slot->name, slot->name, sizeof(slot->name));
@@ -152,6 +145,24 @@ static void null_release(void *instance, const struct drafter_network_slot *slot
     }
 }
 
+static int null_list(void *instance, drafter_network_slot_fn *each, void *context,
+                     struct drafter_error *err)
+{
+    struct drafter_network_status status;
+    const struct null *null = instance;
+    int ret = 0;
+
+    (void)err;
+    for (const struct null_slot *slot = null->first; slot && ret >= 0; slot = slot->next) {
+        memset(&status, 0, sizeof(status));
+        memcpy(status.slot.name, slot->name, sizeof(slot->name));
+        memcpy(status.owner, slot->owner, sizeof(slot->owner));
+        status.pid = getpid();
+        ret = each(context, &status);
+    }
+    return ret < 0 ? ret : 0;
+}
+
 static const struct drafter_option null_options[] = {
     {.key = "slots", .type = DRAFTER_OPTION_UINT, .offset = offsetof(struct null_config, slots),
      .default_value = "1024", .minimum = 1, .maximum = SLOTS_MAX,
@@ -165,6 +176,10 @@ static const struct drafter_option null_options[] = {
 static const struct drafter_network_ops null_ops = {
     .claim = null_claim,
     .release = null_release,
+    .list = null_list,
+    .forward_add = null_forward_add,
+    .forward_remove = null_forward_remove,
+    .forward_list = null_forward_list,
 };
 
 static const struct drafter_plugin null_plugin = {
