@@ -62,6 +62,7 @@ static const struct plugin_op network_ops[] = {
     MAY(network, forward_add),
     MAY(network, forward_remove),
     MAY(network, forward_list),
+    MAY(network, withdraw),
     OPS_END,
 };
 

@@ -44,6 +44,17 @@ int network_announce(struct instance *network, const struct drafter_network_slot
     return adapter_result(network, "announce", ops->announce(network->data, slot, err), err);
 }
 
+int network_withdraw(struct instance *network, const struct drafter_network_slot *slot,
+                     struct drafter_error *err)
+{
+    const struct drafter_network_ops *ops = ops_of(network);
+    adapter_scope(network);
+
+    if (!ops->withdraw)
+        return 0;
+    return adapter_result(network, "withdraw", ops->withdraw(network->data, slot, err), err);
+}
+
 void network_release(struct instance *network, const struct drafter_network_slot *slot)
 {
     adapter_scope(network);

@@ -10,6 +10,8 @@ int network_claim(struct instance *network, const char *name, const char *owner,
                   struct drafter_network_slot *ret_slot, struct drafter_error *err);
 int network_announce(struct instance *network, const struct drafter_network_slot *slot,
                      struct drafter_error *err);
+int network_withdraw(struct instance *network, const struct drafter_network_slot *slot,
+                     struct drafter_error *err);
 void network_release(struct instance *network, const struct drafter_network_slot *slot);
 
 int network_pool_open(struct instance *network, const struct drafter_network_hooks *hooks,

@@ -30,6 +30,7 @@ START_TEST(a_slot_is_empty_but_for_its_name)
     ck_assert_str_eq(slot.mac, "");
     ck_assert_str_eq(slot.address, "");
     ck_assert_int_eq(network_announce(network, &slot, NULL), 0);
+    ck_assert_int_eq(network_withdraw(network, &slot, NULL), 0); /* a default of the adapter */
     network_release(network, &slot);
     instance_free(network);
 }

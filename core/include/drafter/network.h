@@ -86,7 +86,7 @@ struct drafter_network_ops {
 
     /*
      * Tells the network that the guest is here now (gratuitous ARP, unsolicited NA), and, where slots
-     * keep their addresses outside, answers for the slot's until release().  May be repeated.
+     * keep their addresses outside, answers for the slot's until withdraw() or release().  May be repeated.
      * Optional.
      */
     int (*announce)(void *instance, const struct drafter_network_slot *slot,
@@ -144,6 +144,14 @@ struct drafter_network_ops {
     /* Tells of every forward, with the process that added it.  Mandatory with forward_add. */
     int (*forward_list)(void *instance, drafter_network_forward_fn *each, void *context,
                         struct drafter_error *err);
+
+    /*
+     * The guest is leaving, or gone, while its slot is still claimed: this host no longer answers for
+     * the slot's addresses, until announce() is called again.  In the blackout of a move: quick.  May be
+     * repeated.  Optional: there is nothing that answers.
+     */
+    int (*withdraw)(void *instance, const struct drafter_network_slot *slot,
+                    struct drafter_error *err);
 };
 
 #ifdef __cplusplus
