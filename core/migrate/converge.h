@@ -24,7 +24,8 @@ struct converge_device {
 };
 
 struct converge {
-    uint64_t downtime_limit_ns; /* suspend when the rest is predicted to take no longer */
+    uint64_t downtime_limit_ns; /* suspend when the rest is predicted to take no longer, and does
+                                   not get clearly smaller by another pass */
     unsigned max_passes;        /* suspend after so many whatever they left; at least 1 */
     bool postcopy;              /* the guest may run while pages are missing */
     unsigned pass, stalled;     /* stalled: passes in a row that did not shrink what is left */

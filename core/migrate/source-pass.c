@@ -3,9 +3,10 @@
  * Passes over what is dirty, and the last one, for which the VM is paused.
  *
  * Storage only sees what the VMM's page cache was made to write back.  A pass begins by that
- * write-back.  The last one must not: listing the pages that are dirty in the cache is quicker than
- * writing them, and as long as storage keeps the version that the peer holds, the difference of the
- * two is all that has to travel.
+ * write-back.  The last one must not where many pages are dirty: listing them is quicker than writing
+ * them, and as long as storage keeps the version that the peer holds, the difference of the two is all
+ * that has to travel.  Where few are, writing them is quicker than the list, which is a walk over all
+ * that is cached: then the last pass is written back, too, once before the pause and once in it.
  */
 #include "migrate/pageset.h"
 #include "migrate/source-internal.h"
@@ -13,6 +14,9 @@
 #include "util/log.h"
 
 #include <string.h>
+
+/* Up to so much is written back in the pause rather than listed; about 5 us a page. */
+#define QUIET_BYTES (UINT64_C(8) << 20)
 
 /* Lets the senders take runs; tells the deciding thread at once when there is nothing to send. */
 void source_allow_sending(struct source *source)
@@ -250,6 +254,7 @@ bool source_judge(struct source *source, struct drafter_error *err)
                                                             device->block->block_size);
     }
     enough = converge_judge(&source->options.converge, &pass);
+    source->quiet = pass.left_bytes <= QUIET_BYTES;
     log_debug("source", "pass %u: %llu bytes in %.1f ms, %llu bytes dirty, predicted %.1f ms",
               source->pass, (unsigned long long)pass.sent_bytes, (double)pass.duration_ns / 1e6,
               (unsigned long long)pass.left_bytes,
@@ -272,17 +277,18 @@ static int list_cached(struct source *source, struct drafter_error *err)
     return 0;
 }
 
-struct lister {
+struct finder {
     struct source *source;
     struct drafter_error error;
     int rc;
 };
 
-static void *list_cached_main(void *opaque)
+static void *find_dirty_main(void *opaque)
 {
-    struct lister *lister = opaque;
+    struct finder *finder = opaque;
 
-    lister->rc = list_cached(lister->source, &lister->error);
+    finder->rc = finder->source->quiet ? sync_devices(finder->source, &finder->error)
+                                       : list_cached(finder->source, &finder->error);
     return NULL;
 }
 
@@ -303,11 +309,11 @@ static int allocate_final(struct source *source, struct drafter_error *err)
     return 0;
 }
 
-/* Pauses, saves the state and lists dirty pages at the same time. */
+/* Pauses, saves the state and finds what is dirty at the same time. */
 static int pause_and_save(struct source *source, struct drafter_error *err)
 {
     const struct source_vm *vm = source->options.vm;
-    struct lister lister = {.source = source};
+    struct finder finder = {.source = source};
     pthread_t thread;
     int rc = vm->pause(vm->opaque, err);
 
@@ -315,13 +321,13 @@ static int pause_and_save(struct source *source, struct drafter_error *err)
     source->suspended = true;
     if (rc)
         return rc;
-    if (pthread_create(&thread, NULL, list_cached_main, &lister))
+    if (pthread_create(&thread, NULL, find_dirty_main, &finder))
         return drafter_error_set(err, EAGAIN, "cannot start a thread");
     rc = vm->save(vm->opaque, err);
     pthread_join(thread, NULL);
-    if (!rc && lister.rc) {
-        rc = lister.rc;
-        *err = lister.error;
+    if (!rc && finder.rc) {
+        rc = finder.rc;
+        *err = finder.error;
     }
     return rc;
 }
@@ -394,6 +400,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
     source_await_write_back(source);
     if (!rc)
         rc = vm->before_suspend ? vm->before_suspend(vm->opaque, err) : 0;
+    if (!rc && source->quiet)
+        rc = sync_devices(source, err);
     if (!rc)
         rc = pause_and_save(source, err);
     if (rc)

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #define STATE_MAX (UINT64_C(1) << 30)
+#define STATE_STEP ((size_t)64 << 10) /* stays in the processor's cache */
 
 int vm_init(struct vm *vm, const char *name, const char *directory, struct instance *vmm,
             struct instance *exposer, struct block_device **devices, unsigned device_count,
@@ -207,22 +208,34 @@ int vm_prepare(struct vm *vm, struct drafter_error *err)
     return start(vm, DRAFTER_VMM_RESTORE, err);
 }
 
+/* Copies a device into a file; what is zero stays a hole, which costs nothing. */
+static int copy_device(struct block_device *device, int fd)
+{
+    cleanup_free char *buffer = malloc(STATE_STEP);
+    int rc = buffer ? 0 : -ENOMEM;
+
+    for (uint64_t offset = 0; !rc && offset < device->size; offset += STATE_STEP) {
+        size_t length = device->size - offset < STATE_STEP ? (size_t)(device->size - offset)
+                                                           : STATE_STEP;
+
+        rc = block_device_read(device, buffer, length, offset);
+        if (!rc && !io_is_zero(buffer, length))
+            rc = io_pwrite_full(fd, buffer, length, (off_t)offset);
+    }
+    return rc;
+}
+
 int vm_load(struct vm *vm, struct drafter_error *err)
 {
     struct block_device *device = vm_device(vm, VM_DEVICE_STATE);
     cleanup_close int fd = memfd_create("drafter-state", MFD_CLOEXEC);
-    void *map;
     int rc;
 
     if (!device || device->size > STATE_MAX)
         return drafter_error_set(err, EINVAL, "VM %s has no usable state device", vm->name);
     if (fd < 0 || ftruncate(fd, (off_t)device->size))
         return drafter_error_errno(err, errno, "no memory for the VM's state");
-    map = mmap(NULL, (size_t)device->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return drafter_error_errno(err, errno, "no memory for the VM's state");
-    rc = block_device_read(device, map, (size_t)device->size, 0);
-    munmap(map, (size_t)device->size);
+    rc = copy_device(device, fd);
     return rc ? drafter_error_errno(err, -rc, "cannot read the state device")
               : vmm_load(vm->vmm, fd, err);
 }
