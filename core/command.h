@@ -14,4 +14,11 @@ int command_plugins(const char *name, bool json, struct drafter_error *err);
 /* Lists the sections that roles read, or describes one with its keys. */
 int command_roles(const char *section, bool json, struct drafter_error *err);
 
+/*
+ * Shows who may run the VM of a configuration, and what a start would do.  `take_over_epoch`: NULL, or the
+ * epoch in which it is to be taken over by force, as text.
+ */
+int command_ownership(const char *config_path, const char *take_over_epoch, bool json,
+                      struct drafter_error *err);
+
 #endif

@@ -49,8 +49,19 @@ static int run_roles(const struct options *options, struct drafter_error *err)
     return command_roles(options->rest[0], options->json, err);
 }
 
+static int run_ownership(const struct options *options, struct drafter_error *err)
+{
+    if (!options->config)
+        return drafter_error_set(err, EINVAL, "ownership needs --config FILE");
+    if (options->rest_count)
+        return drafter_error_set(err, EINVAL, "ownership takes no argument \"%s\"",
+                                 options->rest[0]);
+    return command_ownership(options->config, options->take_over, options->json, err);
+}
+
 static const struct command commands[] = {
     {"check", "check a configuration file without starting anything", run_check},
+    {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
     {"roles", "list what the program can be, or the keys of a role's section", run_roles},
 };
@@ -69,6 +80,7 @@ static void print_help(void)
     printf("\n\nOptions:\n"
            "  --config FILE           the configuration, see drafter.conf(5)\n"
            "  --json                  commands print JSON\n"
+           "  --take-over EPOCH       ownership: take the VM over by force\n"
            "  --log-format FORMAT     auto (default), human or json\n"
            "  --log-level LEVEL       error, warning, info (default) or debug\n"
            "  -q, --quiet             the same as --log-level error\n"
@@ -93,6 +105,7 @@ static enum exit_code exit_code(int result)
     case EEXIST:
     case EBUSY:
     case EADDRINUSE:
+    case ESTALE:
         return EXIT_CONFLICT;
     case ECONNREFUSED:
     case ECONNRESET:
@@ -114,6 +127,8 @@ static enum exit_code exit_code(int result)
 
 static int dispatch(const struct options *options, struct drafter_error *err)
 {
+    if (options->take_over && (!options->command || strcmp(options->command, "ownership") != 0))
+        return drafter_error_set(err, EINVAL, "--take-over belongs to the command ownership");
     for (size_t i = 0; options->command && i < COMMAND_COUNT; i++) {
         if (strcmp(commands[i].name, options->command) == 0)
             return commands[i].run(options, err);

@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum option { OPTION_CONFIG, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL, OPTION_QUIET, OPTION_JSON,
-              OPTION_HELP, OPTION_VERSION, OPTION_COUNT };
+enum option { OPTION_CONFIG, OPTION_LOG_FORMAT, OPTION_LOG_LEVEL, OPTION_TAKE_OVER, OPTION_QUIET,
+              OPTION_JSON, OPTION_HELP, OPTION_VERSION, OPTION_COUNT };
 
 /* In the order of enum option. */
-static const char *const option_names[] = {"--config", "--log-format", "--log-level", "--quiet",
-                                           "--json",   "--help",       "--version",   NULL};
-static const bool option_has_value[OPTION_COUNT] = {true, true, true};
+static const char *const option_names[] = {"--config", "--log-format", "--log-level",
+                                           "--take-over", "--quiet", "--json",
+                                           "--help", "--version", NULL};
+static const bool option_has_value[OPTION_COUNT] = {true, true, true, true};
 
 /* In the order of their enums. */
 static const char *const format_names[] = {"auto", "human", "json", NULL};
@@ -67,6 +68,9 @@ static int apply(struct options *options, enum option option, const char *value,
         if (index < 0)
             return refuse("log level", value, level_names, err);
         options->log_level = (enum drafter_log_level)index;
+        return 0;
+    case OPTION_TAKE_OVER:
+        options->take_over = value;
         return 0;
     case OPTION_QUIET:
         options->log_level = DRAFTER_LOG_ERROR;

@@ -8,6 +8,7 @@
 struct options {
     const char *command; /* a command, a role, or NULL: the role that the file names */
     const char *config;  /* --config FILE, or NULL */
+    const char *take_over; /* --take-over EPOCH, or NULL */
     bool json, help, version;
     enum log_format log_format;
     enum drafter_log_level log_level;

@@ -4,9 +4,7 @@
 
 #include "role/node.h"
 #include "util/cleanup.h"
-#include "util/io.h"
 
-#include <fcntl.h>
 #include <libgen.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,37 +38,22 @@ void check_node(struct check *check, const struct node_options *options)
                   DRAFTER_NAME_MAX);
 }
 
-/* ledger_open would make the file and take its lock. */
-static void read_ledger(const char *path, struct ledger_record *ret_record)
-{
-    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    uint64_t newest = 0;
-
-    for (unsigned i = 0; fd >= 0 && i < 2; i++) {
-        uint8_t slot[LEDGER_SLOT_SIZE];
-        struct ledger_record record;
-        uint64_t sequence;
-
-        if (io_pread_full(fd, slot, sizeof(slot), i * (LEDGER_FILE_SIZE / 2)) ||
-            ledger_decode(slot, &record, &sequence) || sequence % 2 != i || sequence < newest)
-            continue;
-        newest = sequence;
-        *ret_record = record;
-    }
-}
-
 enum ledger_state check_ledger(struct check *check, const struct node_options *options,
                                bool arriving)
 {
     struct ledger_record record = {.state = LEDGER_NONE};
+    struct drafter_error error = {0};
     unsigned long long epoch;
+    bool busy;
     cleanup_free char *path = NULL;
 
     if (asprintf(&path, "%s/%s.ledger", options->state_directory, options->name) < 0) {
         path = NULL;
         return LEDGER_NONE;
     }
-    read_ledger(path, &record);
+    if (ledger_peek(options->state_directory, options->name, &record, &busy, &error) &&
+        error.code != EINVAL) /* a bad name was said above */
+        check_add(check, CHECK_ERROR, path, NULL, "%s", error.message);
     epoch = record.epoch;
     if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED))
         check_add(check, CHECK_ERROR, path, "take it over from there with connect",

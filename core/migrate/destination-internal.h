@@ -25,6 +25,7 @@ struct destination {
     bool cancelled;             /* atomic */
 
     /* The deciding thread: */
+    uint64_t fence; /* a later epoch that the source has told of */
     uint64_t epoch, committed_at, reported, refused_at;
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */

@@ -33,6 +33,8 @@ static int open_control(struct destination *destination, struct drafter_error *e
     destination->session.control = control;
     snprintf(hello.role, sizeof(hello.role), "%s", options->role);
     memcpy(hello.token, destination->session.token, sizeof(hello.token));
+    memcpy(hello.vm, destination->offer.vm, sizeof(hello.vm));
+    hello.epoch = destination->epoch ? destination->epoch : destination->offer.epoch + 1;
     transport_set_timeout(connection, GREETING_TIMEOUT_MS);
     rc = session_send_text(control, WIRE_HELLO, 0, hello_encode(&hello));
     return rc ? drafter_error_set(err, -rc, "%s: %s", control->peer, stream_error_text(rc)) : 0;
@@ -53,6 +55,8 @@ static int receive_resume(struct destination *destination, char *payload, bool *
     if (header.type == WIRE_ABORT) {
         refusal_decode(payload, header.length, &refusal);
         *ret_over = true;
+        if (refusal.code == ESTALE && destination->epoch && header.argument > destination->epoch)
+            destination->fence = header.argument;
         return drafter_error_set(err, refusal.code, "%s: %s", control->peer, refusal.text);
     }
     if (header.type != WIRE_RESUME)
@@ -153,7 +157,8 @@ static void go_on(struct destination *destination)
 /* The source says that the session is over, or time is up: the machine decides what that means. */
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
-    session_post_error(&destination->session, over ? EVENT_ENDED : EVENT_LINK_GONE, error);
+    session_post_error(&destination->session,
+                       destination->fence ? EVENT_FENCED : over ? EVENT_ENDED : EVENT_LINK_GONE, error);
 }
 
 /*

@@ -174,14 +174,26 @@ static void on_abort(struct destination *destination, const char *text, size_t l
     session_post_error(&destination->session, EVENT_ENDED, &error);
 }
 
+/* Of another session than this one, or of a source that does not know its own epoch. */
+static int on_commit(struct destination *destination, uint64_t epoch)
+{
+    if (epoch == destination->offer.epoch + 1) {
+        session_post(&destination->session, EVENT_COMMIT, epoch);
+        return 0;
+    }
+    log_warning("destination", "VM %s: a COMMIT of epoch %llu was refused, epoch %llu was offered",
+                destination->offer.vm, (unsigned long long)epoch,
+                (unsigned long long)destination->offer.epoch);
+    return -EPROTO;
+}
+
 static int on_signal(struct destination *destination, const struct wire_header *header)
 {
     struct session *session = &destination->session;
 
     switch (header->type) {
     case WIRE_COMMIT:
-        session_post(session, EVENT_COMMIT, header->argument);
-        return 0;
+        return on_commit(destination, header->argument);
     case WIRE_SENT:
         pthread_mutex_lock(&session->lock);
         destination->sent = true;

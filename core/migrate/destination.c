@@ -153,6 +153,19 @@ static void resume(struct destination *destination)
         vm->resumed(vm->opaque);
 }
 
+/* The guest first: whoever told of it may run it already. */
+static void fence(struct destination *destination)
+{
+    const struct destination_vm *vm = &destination->options.vm;
+
+    vm->stop(vm->opaque);
+    destination->epoch = destination->fence;
+    if (!write_ledger(destination, LEDGER_RELINQUISHED))
+        log_warning("destination", "VM %s was ended here: it belongs to %s since epoch %llu",
+                    destination->offer.vm, destination->options.address,
+                    (unsigned long long)destination->epoch);
+}
+
 static void send_signal(struct destination *destination, unsigned type, uint64_t argument)
 {
     struct stream *control = destination->session.control;
@@ -170,7 +183,7 @@ static void wait_link(struct destination *destination)
     if (state == DESTINATION_RESUMING ||
         (state == DESTINATION_OWNING && !destination->machine.wait_for_all))
         return;
-    if (!destination_relink(destination) && state == DESTINATION_COMPLETING)
+    if (!destination_relink(destination) && state == DESTINATION_COMPLETING && !destination->fence)
         destination->partial = true;
 }
 
@@ -182,6 +195,8 @@ static void act(struct destination *destination, unsigned actions)
         actions &= ~(unsigned)(ACTION_SEND_ABORT | ACTION_SEND_REFUSED);
     if (actions & ACTION_START)
         start(destination);
+    if (actions & ACTION_FENCE)
+        fence(destination);
     if (actions & ACTION_SEND_READY)
         send_signal(destination, WIRE_READY, 0);
     if (actions & ACTION_JOURNAL)
@@ -229,6 +244,8 @@ static void on_event(struct destination *destination, const struct session_event
     if (event->event == EVENT_COMPLETE && is_owner(destination) &&
         write_ledger(destination, LEDGER_OWNED))
         return;
+    if (event->event == EVENT_FENCED) /* that the link broke before is not why it ends */
+        destination->error = event->error;
     remember_error(destination, &event->error);
     if (event->event == EVENT_FAILED && event->error.code == EBADMSG &&
         destination->machine.state == DESTINATION_COMPLETING) {
@@ -346,6 +363,8 @@ static enum destination_outcome finish(struct destination *destination)
         destination->machine.state >= DESTINATION_COMPLETING)
         return destination->machine.complete ? DESTINATION_OUTCOME_COMPLETE
                                              : DESTINATION_OUTCOME_PARTIAL;
+    if (destination->machine.fenced)
+        return DESTINATION_OUTCOME_FENCED; /* what it wrote is for a person to look at */
     if (destination->prepared)
         vm->discard(vm->opaque);
     return DESTINATION_OUTCOME_NOTHING;

@@ -70,6 +70,7 @@ struct destination_options {
 enum destination_outcome {
     DESTINATION_OUTCOME_COMPLETE, /* everything is here, durable and proven */
     DESTINATION_OUTCOME_NOTHING,  /* the VM stayed at the source; nothing was left here */
+    DESTINATION_OUTCOME_FENCED,   /* it was taken away by force, in a later epoch; its VMM has ended */
     DESTINATION_OUTCOME_PARTIAL,  /* the VM is ours but pages are missing and the source is gone */
 };
 

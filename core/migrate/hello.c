@@ -120,8 +120,10 @@ char *hello_encode(const struct hello *hello)
 
     if (object && *hello->node)
         json_object_set_new(object, "node", json_string(hello->node));
-    if (object && hello->reconnect)
+    if (object && hello->reconnect) {
         json_object_set_new(object, "token", token_json(hello->token));
+        json_object_set_new(object, "epoch", json_integer((json_int_t)hello->epoch));
+    }
     return dump(object);
 }
 
@@ -147,6 +149,9 @@ int hello_decode(const char *text, size_t length, struct hello *ret_hello, struc
         return -EPROTO;
     hello.reconnect = json_object_get(object, "token") != NULL;
     if (hello.reconnect && take_token(object, hello.token, err))
+        return -EPROTO;
+    if (json_object_get(object, "epoch") &&
+        take_number(object, "epoch", INT64_MAX, &hello.epoch, err))
         return -EPROTO;
     *ret_hello = hello;
     return 0;

@@ -17,6 +17,7 @@ struct hello {
     char vm[DRAFTER_NAME_MAX + 1]; /* the VM that is wanted, "" for whichever there is */
     bool reconnect;
     uint8_t token[WIRE_TOKEN_SIZE]; /* of the session that shall go on */
+    uint64_t epoch; /* in which whoever comes back has the VM, or would have it; 0 unknown */
 };
 
 struct hello_device {

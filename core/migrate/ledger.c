@@ -14,12 +14,14 @@
 
 #define LEDGER_MAGIC "DRFTLDG1"
 
+#define FLAG_WHOLE 1u
+
 /* On disk, little-endian; the checksum covers all before it. */
 struct slot {
     char magic[8];
     uint64_t sequence;
     uint32_t state;
-    uint32_t reserved;
+    uint32_t flags;
     uint64_t epoch;
     uint64_t time;
     char vm[DRAFTER_NAME_MAX + 1];
@@ -37,6 +39,7 @@ void ledger_encode(const struct ledger_record *record, uint64_t sequence,
         .magic = LEDGER_MAGIC,
         .sequence = htole64(sequence),
         .state = htole32(record->state),
+        .flags = htole32(record->whole ? FLAG_WHOLE : 0),
         .epoch = htole64(record->epoch),
         .time = htole64(record->time),
     };
@@ -63,6 +66,7 @@ int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *r
     record.state = le32toh(slot.state);
     record.epoch = le64toh(slot.epoch);
     record.time = le64toh(slot.time);
+    record.whole = le32toh(slot.flags) & FLAG_WHOLE;
     memcpy(record.vm, slot.vm, sizeof(record.vm));
     memcpy(record.peer, slot.peer, sizeof(record.peer));
     memcpy(record.session, slot.session, sizeof(record.session));
@@ -128,26 +132,48 @@ static int allocate(struct ledger *ledger, struct drafter_error *err)
     return rc ? drafter_error_errno(err, -rc, "%s: cannot set up the ledger", ledger->path) : 0;
 }
 
-int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
-                struct drafter_error *err)
+static int set_path(const char *directory, const char *vm, struct ledger *ledger,
+                    struct drafter_error *err)
 {
-    int rc;
-
     memset(ledger, 0, sizeof(*ledger));
     ledger->fd = -1;
     if (strlen(vm) > DRAFTER_NAME_MAX || strchr(vm, '/') || !*vm || *vm == '.')
         return drafter_error_set(err, EINVAL, "\"%s\" is no name for a VM", vm);
-    rc = io_make_directories(directory, 0700, err);
-    if (rc)
-        return rc;
     if (asprintf(&ledger->path, "%s/%s.ledger", directory, vm) < 0) {
         ledger->path = NULL;
         return drafter_error_set(err, ENOMEM, "out of memory");
     }
+    return 0;
+}
+
+/* Whoever only looks holds it for a moment. */
+static bool lock(int fd)
+{
+    static const struct timespec moment = {0, 2000000};
+
+    for (unsigned i = 0; i < 5; i++) {
+        if (!flock(fd, LOCK_EX | LOCK_NB))
+            return true;
+        nanosleep(&moment, NULL);
+    }
+    return false;
+}
+
+int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
+                struct drafter_error *err)
+{
+    int rc = set_path(directory, vm, ledger, err);
+
+    if (!rc)
+        rc = io_make_directories(directory, 0700, err);
+    if (rc) {
+        ledger_close(ledger);
+        return rc;
+    }
     ledger->fd = open(ledger->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (ledger->fd < 0)
         rc = drafter_error_errno(err, errno, "%s: cannot open", ledger->path);
-    else if (flock(ledger->fd, LOCK_EX | LOCK_NB))
+    else if (!lock(ledger->fd))
         rc = drafter_error_set(err, EBUSY, "%s: another drafter on this node has VM %s",
                                ledger->path, vm);
     else
@@ -161,6 +187,32 @@ int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
     return rc;
 }
 
+int ledger_peek(const char *directory, const char *vm, struct ledger_record *ret_record,
+                bool *ret_busy, struct drafter_error *err)
+{
+    struct stat status;
+    struct ledger ledger;
+    int rc = set_path(directory, vm, &ledger, err);
+
+    *ret_record = (struct ledger_record){0};
+    *ret_busy = false;
+    if (rc)
+        return rc;
+    ledger.fd = open(ledger.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (ledger.fd < 0 && errno != ENOENT) {
+        rc = drafter_error_errno(err, errno, "%s: cannot open", ledger.path);
+    } else if (ledger.fd >= 0) {
+        *ret_busy = flock(ledger.fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+        if (fstat(ledger.fd, &status))
+            rc = drafter_error_errno(err, errno, "%s: cannot look at it", ledger.path);
+        else if (status.st_size >= LEDGER_FILE_SIZE) /* else it was being made */
+            rc = read_slots(&ledger, err);
+        *ret_record = ledger.record;
+    }
+    ledger_close(&ledger);
+    return rc;
+}
+
 void ledger_close(struct ledger *ledger)
 {
     if (ledger->fd >= 0)
@@ -170,30 +222,47 @@ void ledger_close(struct ledger *ledger)
     ledger->fd = -1;
 }
 
-int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
-                 const uint8_t session[16], struct drafter_error *err)
+static int append(struct ledger *ledger, const struct ledger_record *record,
+                  struct drafter_error *err)
 {
-    struct ledger_record record = ledger->record;
     uint8_t slot[LEDGER_SLOT_SIZE];
     uint64_t sequence = ledger->sequence + 1;
     int rc;
 
-    record.state = state;
-    record.epoch = epoch;
-    record.time = (uint64_t)time(NULL);
-    snprintf(record.peer, sizeof(record.peer), "%s", peer ? peer : "");
-    if (session)
-        memcpy(record.session, session, sizeof(record.session));
-    ledger_encode(&record, sequence, slot);
+    ledger_encode(record, sequence, slot);
     rc = io_pwrite_full(ledger->fd, slot, sizeof(slot), slot_offset(sequence));
     if (!rc && fdatasync(ledger->fd))
         rc = -errno;
     if (rc)
         return drafter_error_errno(err, -rc, "%s: cannot record %s epoch %llu", ledger->path,
-                                   ledger_state_name(state), (unsigned long long)epoch);
+                                   ledger_state_name(record->state),
+                                   (unsigned long long)record->epoch);
     ledger->sequence = sequence;
-    ledger->record = record;
+    ledger->record = *record;
     return 0;
+}
+
+int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                 const uint8_t session[16], struct drafter_error *err)
+{
+    struct ledger_record record = ledger->record;
+
+    record.state = state;
+    record.epoch = epoch;
+    record.time = (uint64_t)time(NULL);
+    record.whole = false;
+    snprintf(record.peer, sizeof(record.peer), "%s", peer ? peer : "");
+    if (session)
+        memcpy(record.session, session, sizeof(record.session));
+    return append(ledger, &record, err);
+}
+
+int ledger_mark_whole(struct ledger *ledger, struct drafter_error *err)
+{
+    struct ledger_record record = ledger->record;
+
+    record.whole = true;
+    return append(ledger, &record, err);
 }
 
 const char *ledger_state_name(enum ledger_state state)

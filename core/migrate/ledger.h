@@ -33,6 +33,7 @@ struct ledger_record {
     char peer[128];      /* who else is concerned: the new owner, or from whom it came */
     uint8_t session[16]; /* token of the migration that made the record */
     uint64_t time;       /* CLOCK_REALTIME seconds, for people only */
+    bool whole; /* RELINQUISHED: the files here are the VM as it was when it was handed over */
 };
 
 #define LEDGER_FILE_SIZE 8192
@@ -50,9 +51,19 @@ int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
                 struct drafter_error *err);
 void ledger_close(struct ledger *ledger);
 
+/*
+ * Reads a ledger without making or locking it: *ret_busy tells whether a drafter has it open.  LEDGER_NONE
+ * when there is none.
+ */
+int ledger_peek(const char *directory, const char *vm, struct ledger_record *ret_record,
+                bool *ret_busy, struct drafter_error *err);
+
 /* Makes a record durable; ledger->record is the new one only on success. */
 int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
                  const uint8_t session[16], struct drafter_error *err);
+
+/* Makes it durable that the files, too, are durable: ledger->record becomes `whole`. */
+int ledger_mark_whole(struct ledger *ledger, struct drafter_error *err);
 
 const char *ledger_state_name(enum ledger_state state);
 

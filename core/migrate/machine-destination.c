@@ -74,6 +74,18 @@ static unsigned on_over(struct destination_machine *machine, enum machine_event 
     }
 }
 
+/* A person has decided: what ran here until now must not go on. */
+static unsigned on_fenced(struct destination_machine *machine)
+{
+    if (machine->state != DESTINATION_OWNING && machine->state != DESTINATION_RESUMING &&
+        machine->state != DESTINATION_COMPLETING)
+        return on_over(machine, EVENT_ENDED);
+    machine->state_before = machine->state;
+    machine->state = DESTINATION_FAILED;
+    machine->fenced = true;
+    return ACTION_FENCE | ACTION_END;
+}
+
 static unsigned on_link_lost(struct destination_machine *machine)
 {
     machine->linked = false;
@@ -200,6 +212,8 @@ unsigned destination_step(struct destination_machine *machine, enum machine_even
     case EVENT_LINK_GONE:
     case EVENT_ENDED:
         return on_over(machine, event);
+    case EVENT_FENCED:
+        return on_fenced(machine);
     case EVENT_COMPLETE:
         return on_complete(machine);
     default:

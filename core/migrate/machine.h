@@ -14,6 +14,8 @@
  *                ARRIVING, on failure                        -> REFUSED -> FAILED (said with ABORT)
  *                OWNING, RESUMING, on failure -> REFUSING -> REFUSED -> FAILED (durable, then said)
  *
+ * A destination that hears of a later epoch (somebody took the VM over by force) ends its guest: FAILED.
+ *
  * Once READY was said, COMMIT may be on its way: a destination that loses the link then does not
  * just go, it comes back to hear or to refuse.  Likewise it repeats a refusal over every new link until
  * the source has answered with ABORT: if it got lost, both sides would wait for ever.
@@ -52,6 +54,7 @@ enum machine_event {
     EVENT_LINK_GONE,    /* destination: there is no sense in waiting for the link any longer */
     EVENT_ENDED,        /* destination: the source said its last word, or knows no such session */
     EVENT_REFUSAL_FAILED, /* destination: REFUSED may be in the ledger or not */
+    EVENT_FENCED, /* destination: the source took the VM back by force, in a later epoch */
 };
 
 /* What to do, in this order when several bits are set. */
@@ -75,7 +78,8 @@ enum machine_action {
     ACTION_SEND_ABORT = 1u << 16,
     ACTION_DISCARD = 1u << 17,       /* destination: remove everything that was made */
     ACTION_WAIT_LINK = 1u << 18,     /* the link is gone, the session is not */
-    ACTION_END = 1u << 19,
+    ACTION_FENCE = 1u << 19, /* destination: end the guest, then record whose it is */
+    ACTION_END = 1u << 20,
 };
 
 enum source_state {
@@ -121,6 +125,7 @@ struct destination_machine {
     bool ready;        /* READY was said */
     bool refused;      /* REFUSED is durable */
     bool gone;         /* there is no source to say it to */
+    bool fenced;       /* another node has it in a later epoch */
     bool committed, journaled, loaded, complete, linked;
 };
 

@@ -22,11 +22,26 @@ static int check_offer(struct peer *peer, const struct offer *offer, struct draf
     return rc ? rc : hello_compare_facts(&offer->facts, &peer->facts, err);
 }
 
+/*
+ * Somebody else has taken the VM over by force, and what is here cannot be started anyway: it died, or half of it
+ * never came.
+ */
+static bool is_void(const struct ledger_record *record, const struct offer *offer)
+{
+    return offer->live && offer->epoch > record->epoch &&
+           (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE);
+}
+
 /* This node must not run the VM already, nor hold a later epoch of it. */
 static int check_ledger(struct peer *peer, const struct offer *offer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
 
+    if (is_void(record, offer)) {
+        log_warning("peer", "VM %s, here in epoch %llu, was taken over elsewhere: epoch %llu is offered",
+                    record->vm, (unsigned long long)record->epoch, (unsigned long long)offer->epoch);
+        return 0;
+    }
     if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE ||
                         record->state == LEDGER_SAVED))
         return drafter_error_set(err, EEXIST, "VM %s is owned here in epoch %llu (%s)", record->vm,
@@ -99,7 +114,8 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
     peer->ledger_open = rc == 0;
     if (!rc)
         rc = check_ledger(peer, offer, err);
-    overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED;
+    overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED ||
+                 is_void(&peer->ledger.record, offer);
     for (unsigned i = 0; !rc && i < offer->device_count; i++)
         rc = open_offered(peer, &offer->devices[i], overwrite, &ret_devices[i], err);
     if (!rc)
@@ -163,7 +179,7 @@ static void stop(void *opaque)
     struct peer *peer = opaque;
 
     vmm_stop(peer->vmm);
-    peer->vm.started = false;
+    peer->vm.started = peer->vm.running = false;
 }
 
 /* Memory that is here goes into the page cache, so that the guest's faults are cheap. */
@@ -270,6 +286,9 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
         *err = (struct drafter_error){0};
         return 0;
+    case DESTINATION_OUTCOME_FENCED:
+        return drafter_error_set(err, ESTALE, "VM %s was taken away by force: %s", peer->vm.name,
+                                 peer->arrival_error.message);
     case DESTINATION_OUTCOME_PARTIAL:
         return drafter_error_set(err, EINPROGRESS,
                                  "VM %s is ours but not all of it arrived: %s", peer->vm.name,

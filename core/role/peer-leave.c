@@ -129,9 +129,28 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     supervisor_notify(&peer->supervisor);
 }
 
+/* Whoever comes back to a session that this node has overruled must not run the VM any more. */
+static void stranger(void *opaque, const struct hello *hello, uint64_t *ret_epoch,
+                     struct drafter_error *reason)
+{
+    struct peer *peer = opaque;
+    const struct ledger_record *record = &peer->ledger.record;
+
+    lock_scope(&peer->lock);
+    if (peer->leaving || !hello->epoch || strcmp(hello->vm, peer->vm.name))
+        return; /* a session that runs changes the ledger */
+    if (hello->epoch >= record->epoch)
+        return;
+    *ret_epoch = record->epoch;
+    drafter_error_set(reason, ESTALE,
+                      "VM %s is here in epoch %llu: epoch %llu, in which you have it, is void",
+                      record->vm, (unsigned long long)record->epoch,
+                      (unsigned long long)hello->epoch);
+}
+
 int peer_serve(struct peer *peer, struct drafter_error *err)
 {
-    const struct server_ops ops = {.begin = begin, .end = end, .opaque = peer};
+    const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
 
     for (unsigned i = 0; i < peer->devices.count; i++)
         if (!peer->devices.list[i].options.make_migratable)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/peer.h"
 
+#include "role/ownership.h"
 #include "util/cleanup.h"
 #include "util/flusher.h"
 #include "util/io.h"
@@ -61,33 +62,6 @@ static int open_plugins(struct peer *peer, struct drafter_error *err)
     return rc;
 }
 
-/* Only the node of the highest epoch may start the VM. */
-static int check_ownership(struct peer *peer, struct drafter_error *err)
-{
-    const struct ledger_record *record = &peer->ledger.record;
-
-    if (record->state == LEDGER_RELINQUISHED || record->state == LEDGER_REFUSED)
-        return drafter_error_set(err, EPERM,
-                                 "VM %s %s %s in epoch %llu; its files here are old (%s)", record->vm,
-                                 record->state == LEDGER_RELINQUISHED
-                                     ? "was handed over to"
-                                     : "was refused here and stayed at",
-                                 record->peer, (unsigned long long)record->epoch, peer->ledger.path);
-    if (record->state == LEDGER_INCOMPLETE)
-        return drafter_error_set(err, ENODATA,
-                                 "VM %s was taken over from %s in epoch %llu, but not all of it "
-                                 "arrived: it cannot run from these files (%s)",
-                                 record->vm, record->peer, (unsigned long long)record->epoch,
-                                 peer->ledger.path);
-    if (record->state == LEDGER_OWNED)
-        return drafter_error_set(err, EUCLEAN,
-                                 "VM %s ran here and was not saved when its drafter or host ended: its "
-                                 "memory and disks do not belong together; start over from its "
-                                 "package, and remove %s then",
-                                 record->vm, peer->ledger.path);
-    return 0;
-}
-
 /* Nothing starts: so nothing else removes what a killed node may have left. */
 static void sweep(struct peer *peer)
 {
@@ -128,7 +102,7 @@ static int start_local(struct peer *peer, struct drafter_error *err)
                          &peer->ledger, err);
 
     peer->ledger_open = rc == 0;
-    if (!rc && (rc = check_ownership(peer, err)))
+    if (!rc && (rc = ownership_check_start(&peer->ledger.record, peer->ledger.path, err)))
         sweep(peer);
     if (!rc)
         rc = devices_open_local(peer->node, &peer->devices, false, err);
@@ -162,6 +136,12 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     return 0;
 }
 
+static int report_lost(struct peer *peer, struct drafter_error *err)
+{
+    return drafter_error_set(err, EINPROGRESS, "the VM was handed over, but not all of it: %s",
+                             peer->leave_error.message);
+}
+
 /* Runs until the VM left, ended, or the operator wants an end. */
 static int supervise(struct peer *peer, struct drafter_error *err)
 {
@@ -177,8 +157,7 @@ static int supervise(struct peer *peer, struct drafter_error *err)
         if (moved)
             return 0;
         if (lost)
-            return drafter_error_set(err, EINPROGRESS, "the VM was handed over, but not all of it: %s",
-                                     peer->leave_error.message);
+            return report_lost(peer, err);
         if (wakeup == WAKEUP_PROCESS)
             return drafter_error_set(err, ESRCH, "VM %s: its VMM ended", peer->node->options.name);
         if (wakeup == WAKEUP_SIGNAL)
@@ -226,8 +205,10 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
     gone = peer->moved || lost;
     pthread_mutex_unlock(&peer->lock);
     /* The peer may never have got all of it: what is here is the only copy of the rest. */
-    if (lost && vm_write_back(&peer->vm, &error))
+    if (lost && (vm_write_back(&peer->vm, &error) || ledger_mark_whole(&peer->ledger, &error)))
         log_error("peer", "the VM's last state could not be written back: %s", error.message);
+    if (lost && !rc) /* the operator's signal came first */
+        return report_lost(peer, err);
     if (gone || !peer->vm.running || (rc && err->code == ESRCH))
         return rc;
     if (save(peer, &error)) {

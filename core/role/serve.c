@@ -81,28 +81,32 @@ static void remove_session(struct server *server, struct source *source)
             server->sessions[i] = NULL;
 }
 
-static void refuse(struct stream *stream, const struct drafter_error *error)
+/* `epoch`: what voids the peer's, or 0. */
+static void refuse(struct stream *stream, uint64_t epoch, const struct drafter_error *error)
 {
     log_warning("serve", "%s refused: %s", stream->peer, error->message);
-    session_send_refusal(stream, WIRE_ABORT, 0, "hello", error);
+    session_send_refusal(stream, WIRE_ABORT, epoch, "hello", error);
     stream_free(stream);
 }
 
 /* A peer whose link broke goes on with its session. */
-static void come_back(struct server *server, struct stream *stream, const uint8_t *token)
+static void come_back(struct server *server, struct stream *stream, const struct hello *hello)
 {
     struct drafter_error error = {0};
     struct source *source;
+    uint64_t epoch = 0;
     bool taken;
 
     pthread_mutex_lock(&server->lock);
-    source = find(server, token);
+    source = find(server, hello->token);
     taken = source && source_relink(source, stream);
     pthread_mutex_unlock(&server->lock);
     if (taken)
         return;
     drafter_error_set(&error, ENOENT, "the session is over here");
-    refuse(stream, &error);
+    if (server->ops.stranger)
+        server->ops.stranger(server->ops.opaque, hello, &epoch, &error);
+    refuse(stream, epoch, &error);
 }
 
 static void serve_session(struct server *server, struct stream *stream, const char *text,
@@ -114,12 +118,12 @@ static void serve_session(struct server *server, struct stream *stream, const ch
     struct hello hello;
 
     if (!hello_decode(text, length, &hello, &error) && hello.reconnect) {
-        come_back(server, stream, hello.token);
+        come_back(server, stream, &hello);
         return;
     }
     if (error.code ||
         server->ops.begin(server->ops.opaque, &hello, stream, &source, &error)) {
-        refuse(stream, &error);
+        refuse(stream, 0, &error);
         return;
     }
     if (!add_session(server, source)) {

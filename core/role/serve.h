@@ -20,6 +20,13 @@ struct server_ops {
 
     /* The session is over; the source is freed afterwards. */
     void (*end)(void *opaque, enum source_outcome outcome, const struct drafter_error *error);
+
+    /*
+     * Somebody says HELLO with the token of a session that is not under way: *ret_epoch is the epoch that voids
+     * what that one believes, with the reason; untouched otherwise.  NULL: no VM is kept here.  Any thread.
+     */
+    void (*stranger)(void *opaque, const struct hello *hello, uint64_t *ret_epoch,
+                     struct drafter_error *reason);
     void *opaque;
 };
 

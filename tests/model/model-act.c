@@ -159,6 +159,10 @@ static const char *act_destination(struct model_state *state, unsigned action, u
                 EVENT_REFUSAL_FAILED);
         state->gave_up |= outcome ? 4 : 0; /* a disk that fails twice: an operator's */
         return outcome ? "fails to write REFUSED" : "writes REFUSED";
+    case ACTION_FENCE:
+        side->running = false;
+        record(side, LEDGER_RELINQUISHED, MODEL_EPOCH + 2);
+        return "ends its guest";
     case ACTION_LOAD:
         model_post(side, outcome ? EVENT_FAILED : EVENT_LOADED);
         return outcome ? "fails to load" : "loads";

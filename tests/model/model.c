@@ -13,7 +13,8 @@ enum {
     PLANT_RESUME_EARLY,
     PLANT_TAKE_BACK,
     PLANT_FORGET,
-    PLANT_LATE_REFUSAL
+    PLANT_LATE_REFUSAL,
+    PLANT_NO_FENCE
 };
 #ifndef PLANT
 #define PLANT PLANT_NONE
@@ -211,6 +212,24 @@ static void expand_faults(const struct expansion *expansion, unsigned index)
     }
 }
 
+/* Only what was written back can be taken over, which a source that died did not do. */
+static void expand_take_over(const struct expansion *expansion)
+{
+    const struct model_side *source = &expansion->from->side[MODEL_SOURCE];
+    struct model_state next = copy(expansion);
+
+    if (!expansion->options->take_over || expansion->from->taken_over || !source->up ||
+        source->restarted || source->session || source->ledger != LEDGER_RELINQUISHED ||
+        expansion->from->source.state == SOURCE_DONE)
+        return;
+    next.taken_over = true;
+    next.told = 0;
+    next.side[MODEL_SOURCE].ledger = LEDGER_OWNED;
+    next.side[MODEL_SOURCE].epoch = MODEL_EPOCH + 2;
+    next.side[MODEL_SOURCE].running = true;
+    give(expansion, &next, "takes the VM over by force");
+}
+
 /* The destination connects anew: its session goes on, or nobody knows it any more. */
 static void expand_reconnect(const struct expansion *expansion)
 {
@@ -225,7 +244,8 @@ static void expand_reconnect(const struct expansion *expansion)
         if (next.told == next.destination.state + 1)
             return;
         next.told = (uint8_t)(next.destination.state + 1);
-        model_post(&next.side[MODEL_DESTINATION], EVENT_ENDED);
+        model_post(&next.side[MODEL_DESTINATION],
+                   next.taken_over && PLANT != PLANT_NO_FENCE ? EVENT_FENCED : EVENT_ENDED);
         give(expansion, &next, "hears that its session is unknown");
         return;
     }
@@ -276,6 +296,7 @@ void model_expand(const struct model_state *state, const struct model_options *o
         give(&expansion, &next, "breaks");
     }
     expand_reconnect(&expansion);
+    expand_take_over(&expansion);
     expand_data(&expansion);
 }
 
@@ -304,9 +325,10 @@ const char *model_check(const struct model_state *state, const struct model_opti
     const struct model_side *source = &state->side[MODEL_SOURCE];
     const struct model_side *destination = &state->side[MODEL_DESTINATION];
 
-    if (source->running && destination->running)
+    if (source->running && destination->running && (final || !state->taken_over))
         return "the VM runs at both nodes";
-    if (source->ledger == LEDGER_OWNED && destination->ledger == LEDGER_OWNED)
+    if (source->ledger == LEDGER_OWNED && destination->ledger == LEDGER_OWNED &&
+        (!state->taken_over || source->epoch == destination->epoch))
         return "both ledgers say OWNED";
     return final ? check_final(state, options) : NULL;
 }

@@ -40,12 +40,14 @@ struct model_state {
     uint8_t arrived; /* all pages are at the destination */
     uint8_t told;    /* 1 + the state in which the destination heard that its session is unknown */
     uint8_t crashes, cuts, failures; /* that may still happen */
+    uint8_t taken_over; /* by force, at the source whose operator did not want to wait */
     uint8_t gave_up; /* bit per side that stopped waiting for the link; 4: nothing can be refused */
 };
 
 struct model_options {
     bool wait_for_all;
     bool give_up; /* sides may stop waiting for the link at any time */
+    bool take_over; /* and then the source's operator may take the VM over by force */
     unsigned crashes, cuts, failures;
 };
 

@@ -35,6 +35,7 @@ static const struct {
     {"crashes", false, {.crashes = 2}},
     {"crashes, broken links", false, {.crashes = 2, .cuts = 2}},
     {"a broken link and a failure", false, {.cuts = 1, .failures = 1}},
+    {"a forced take-over", false, {.cuts = 1, .failures = 1, .give_up = true, .take_over = true}},
     {"broken links and a failure", true, {.cuts = 2, .failures = 1}},
     {"crashes, broken links, a failure", true, {.crashes = 2, .cuts = 2, .failures = 1}},
     {"links that stay broken", true, {.cuts = 2, .failures = 1, .crashes = 1, .give_up = true}},

@@ -52,7 +52,8 @@ END_TEST
 
 START_TEST(a_hello_that_reconnects_carries_its_token)
 {
-    struct hello hello = {.version = WIRE_VERSION, .reconnect = true, .token = {0, 1, 0x7f, 0xff}};
+    struct hello hello = {.version = WIRE_VERSION, .reconnect = true, .token = {0, 1, 0x7f, 0xff},
+                          .epoch = 7};
     struct hello got;
     cleanup_free char *text = hello_encode(&hello);
 
@@ -61,6 +62,7 @@ START_TEST(a_hello_that_reconnects_carries_its_token)
     text = hello_encode(&hello);
     ck_assert_int_eq(hello_decode(text, strlen(text), &got, &err), 0);
     ck_assert(got.reconnect);
+    ck_assert_uint_eq(got.epoch, 7);
     ck_assert_mem_eq(got.token, hello.token, WIRE_TOKEN_SIZE);
 }
 END_TEST

@@ -166,7 +166,7 @@ END_TEST
 
 START_TEST(every_flipped_bit_of_a_slot_is_found)
 {
-    const struct ledger_record record = {LEDGER_OWNED, 7, "redis", "peer", {9}, 5};
+    const struct ledger_record record = {LEDGER_OWNED, 7, "redis", "peer", {9}, 5, true};
     struct ledger_record got;
     uint8_t slot[LEDGER_SLOT_SIZE];
     uint64_t sequence;
@@ -186,7 +186,7 @@ END_TEST
 
 START_TEST(a_slot_in_the_place_of_the_other_does_not_count)
 {
-    const struct ledger_record record = {LEDGER_OWNED, 7, "redis", "peer", {9}, 5};
+    const struct ledger_record record = {LEDGER_OWNED, 7, "redis", "peer", {9}, 5, true};
     uint8_t slot[LEDGER_SLOT_SIZE];
 
     ck_assert_int_eq(reopen(), 0);
@@ -242,6 +242,42 @@ START_TEST(a_failed_write_changes_nothing)
 }
 END_TEST
 
+START_TEST(looking_needs_no_lock_and_makes_no_file)
+{
+    struct ledger_record seen;
+    bool busy = true;
+
+    ck_assert_int_eq(ledger_peek(directory, "redis", &seen, &busy, &err), 0);
+    ck_assert_int_eq(seen.state, LEDGER_NONE);
+    ck_assert(!busy);
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_int_eq(reopen(), 0);
+    write_record(LEDGER_OWNED, 7);
+    ck_assert_int_eq(ledger_peek(directory, "redis", &seen, &busy, &err), 0);
+    ck_assert(busy);
+    ck_assert_int_eq(seen.state, LEDGER_OWNED);
+    ck_assert_uint_eq(seen.epoch, 7);
+    ledger_close(&ledger);
+    ck_assert_int_eq(ledger_peek(directory, "redis", &seen, &busy, &err), 0);
+    ck_assert(!busy);
+}
+END_TEST
+
+START_TEST(only_what_was_marked_is_whole)
+{
+    ck_assert_int_eq(reopen(), 0);
+    write_record(LEDGER_RELINQUISHED, 2);
+    ck_assert(!ledger.record.whole);
+    ck_assert_int_eq(ledger_mark_whole(&ledger, &err), 0);
+    ck_assert_int_eq(reopen(), 0);
+    expect(LEDGER_RELINQUISHED, 2);
+    ck_assert(ledger.record.whole);
+    ck_assert_str_eq(ledger.record.peer, "10.0.0.1");
+    write_record(LEDGER_RELINQUISHED, 4);
+    ck_assert(!ledger.record.whole);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -258,6 +294,8 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, names_that_would_leave_the_directory_are_refused);
     tcase_add_test(tests, a_symbolic_link_is_not_followed);
     tcase_add_test(tests, a_failed_write_changes_nothing);
+    tcase_add_test(tests, looking_needs_no_lock_and_makes_no_file);
+    tcase_add_test(tests, only_what_was_marked_is_whole);
 }
 
 int main(void)

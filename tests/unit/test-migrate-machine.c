@@ -298,11 +298,23 @@ START_TEST(no_event_makes_a_source_careless)
 }
 END_TEST
 
+START_TEST(a_later_epoch_ends_the_guest_and_deletes_nothing)
+{
+    destination.state = DESTINATION_COMPLETING;
+    expect_destination(EVENT_FENCED, DESTINATION_FAILED, ACTION_FENCE | ACTION_END);
+    ck_assert(destination.fenced);
+    new_destination();
+    destination.state = DESTINATION_ARRIVING;
+    expect_destination(EVENT_FENCED, DESTINATION_FAILED, ACTION_DISCARD | ACTION_END);
+    ck_assert(!destination.fenced);
+}
+END_TEST
+
 START_TEST(no_event_makes_a_destination_careless)
 {
     for (unsigned bits = 0; bits < 64; bits++)
         for (unsigned state = 0; state <= DESTINATION_FAILED; state++)
-            for (unsigned event = 0; event <= EVENT_REFUSAL_FAILED; event++) {
+            for (unsigned event = 0; event <= EVENT_FENCED; event++) {
                 unsigned actions;
 
                 if (bits & 32 && state < DESTINATION_REFUSED)
@@ -358,6 +370,7 @@ static void add_destination_tests(TCase *tests)
     tcase_add_test(tests, a_refusal_that_is_not_durable_is_not_said);
     tcase_add_test(tests, once_the_guest_may_run_nothing_is_refused);
     tcase_add_test(tests, a_guest_that_did_not_resume_is_refused);
+    tcase_add_test(tests, a_later_epoch_ends_the_guest_and_deletes_nothing);
     tcase_add_test(tests, what_cannot_become_complete_is_refused);
     tcase_add_test(tests, no_event_makes_a_destination_careless);
 }
