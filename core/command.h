@@ -21,4 +21,11 @@ int command_roles(const char *section, bool json, struct drafter_error *err);
 int command_ownership(const char *config_path, const char *take_over_epoch, bool json,
                       struct drafter_error *err);
 
+/* Makes a key at PATH.key, with its certificate, and prints how others call it. */
+int command_keygen(const char *path, bool json, struct drafter_error *err);
+
+/* Lists the trust file of a configuration (NULL: the default), or changes it: add, remove. */
+int command_trust(const char *config_path, int count, char **words, bool json,
+                  struct drafter_error *err);
+
 #endif

@@ -59,11 +59,25 @@ static int run_ownership(const struct options *options, struct drafter_error *er
     return command_ownership(options->config, options->take_over, options->json, err);
 }
 
+static int run_keygen(const struct options *options, struct drafter_error *err)
+{
+    if (options->rest_count != 1)
+        return drafter_error_set(err, EINVAL, "keygen takes the path of the key, without .key");
+    return command_keygen(options->rest[0], options->json, err);
+}
+
+static int run_trust(const struct options *options, struct drafter_error *err)
+{
+    return command_trust(options->config, options->rest_count, options->rest, options->json, err);
+}
+
 static const struct command commands[] = {
     {"check", "check a configuration file without starting anything", run_check},
+    {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
     {"roles", "list what the program can be, or the keys of a role's section", run_roles},
+    {"trust", "list, add or remove the keys that this node trusts", run_trust},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

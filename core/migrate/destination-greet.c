@@ -22,7 +22,9 @@ static int open_stream(struct destination *destination, struct stream **ret_stre
 
     if (rc)
         return rc;
-    return stream_new(connection, ret_stream) ? drafter_error_set(err, ENOMEM, "out of memory") : 0;
+    if (stream_new(connection, ret_stream))
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    return 0;
 }
 
 static int refused(struct stream *control, const char *text, size_t length,
@@ -62,6 +64,8 @@ int destination_greet(struct destination *destination, struct drafter_error *err
 
     if (rc)
         return rc;
+    memcpy(destination->session.identity, destination->session.control->identity,
+           sizeof(destination->session.identity));
     if (gethostname(hello.node, sizeof(hello.node) - 1))
         hello.node[0] = '\0';
     snprintf(hello.role, sizeof(hello.role), "%s", destination->options.role);
@@ -135,9 +139,13 @@ static int join_stream(struct destination *destination, unsigned index, struct d
     struct session *session = &destination->session;
     const struct wire_header header = {
         .type = WIRE_JOIN, .argument = index, .length = WIRE_TOKEN_SIZE};
-    struct stream *stream;
+    struct stream *stream = NULL;
     int rc = open_stream(destination, &stream, err);
 
+    if (!rc && stream_check_peer(stream, session->identity, err)) {
+        rc = -EACCES;
+        stream_free(stream);
+    }
     if (rc)
         return rc;
     rc = stream_send(stream, header, session->token);

@@ -31,6 +31,9 @@ static int open_control(struct destination *destination, struct drafter_error *e
     if (stream_new(connection, &control))
         return drafter_error_set(err, ENOMEM, "out of memory");
     destination->session.control = control;
+    rc = stream_check_peer(control, destination->session.identity, err);
+    if (rc)
+        return rc;
     snprintf(hello.role, sizeof(hello.role), "%s", options->role);
     memcpy(hello.token, destination->session.token, sizeof(hello.token));
     memcpy(hello.vm, destination->offer.vm, sizeof(hello.vm));

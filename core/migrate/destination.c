@@ -30,6 +30,11 @@ int destination_new(const struct destination_options *options, struct destinatio
     return 0;
 }
 
+const char *destination_source_identity(const struct destination *destination)
+{
+    return destination->session.identity;
+}
+
 void destination_free(struct destination *destination)
 {
     if (!destination)

@@ -80,6 +80,9 @@ int destination_new(const struct destination_options *options, struct destinatio
                     struct drafter_error *err);
 void destination_free(struct destination *destination);
 
+/* Who the source has proven to be, once `prepare` is called; "" when its transport cannot know. */
+const char *destination_source_identity(const struct destination *destination);
+
 /* Runs the session to its end. */
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err);
 

@@ -30,6 +30,7 @@ struct session {
     struct stream *control, *demand;
     struct stream *bulk[WIRE_STREAMS_MAX];
     unsigned bulk_count;
+    char identity[DRAFTER_IDENTITY_SIZE]; /* the peer's, constant from the first stream on */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

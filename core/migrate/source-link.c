@@ -26,8 +26,9 @@ void source_attach(struct source *source, unsigned index, struct stream *stream)
 
     stream->seed = session_seed(session->token);
     pthread_mutex_lock(&session->lock);
-    if (session->stopping || session->link_failed) {
-        /* too late */
+    if (session->stopping || session->link_failed ||
+        stream_check_peer(stream, session->identity, NULL)) {
+        /* too late, or an intruder */
     } else if (index == 1 && !session->demand) {
         session->demand = stream;
         taken = true;
@@ -134,7 +135,8 @@ bool source_relink(struct source *source, struct stream *control)
     bool linked;
 
     pthread_mutex_lock(&session->lock);
-    if (source->over || !source->options.vm) {
+    if (source->over || !source->options.vm ||
+        stream_check_peer(control, session->identity, NULL)) {
         pthread_mutex_unlock(&session->lock);
         return false;
     }

@@ -51,6 +51,7 @@ int source_new(const struct source_options *options, struct stream *control,
         return drafter_error_errno(err, -rc, "cannot set up the migration");
     }
     source->session.control = control;
+    memcpy(source->session.identity, control->identity, sizeof(control->identity));
     randombytes_buf(source->session.token, sizeof(source->session.token));
     memcpy(source->options.offer.token, source->session.token, WIRE_TOKEN_SIZE);
     source->options.offer.device_count = source->device_count;

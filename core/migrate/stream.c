@@ -18,6 +18,7 @@ int stream_new(struct transport_connection *connection, struct stream **ret_stre
     stream->last_received = drafter_now_ns();
     if (transport_peer_name(connection, stream->peer, sizeof(stream->peer)))
         memcpy(stream->peer, "unknown peer", sizeof("unknown peer"));
+    transport_peer_identity(connection, stream->identity, sizeof(stream->identity));
     *ret_stream = stream;
     return 0;
 }
@@ -106,9 +107,20 @@ int stream_receive(struct stream *stream, struct wire_header *ret_header, void *
     return 0;
 }
 
+int stream_check_peer(const struct stream *stream, const char *identity, struct drafter_error *err)
+{
+    if (!strcmp(stream->identity, identity))
+        return 0;
+    return drafter_error_set(err, EACCES, "%s is %s, but the session is %s's", stream->peer,
+                             *stream->identity ? stream->identity : "unknown",
+                             *identity ? identity : "nobody");
+}
+
 const char *stream_error_text(int rc)
 {
     switch (-rc) {
+    case EACCES:
+        return "the peer refuses us, or is not who it says; see the lines before";
     case ECONNRESET:
     case EPIPE:
         return "the peer closed the connection";

@@ -12,6 +12,7 @@
 struct stream {
     struct transport_connection *connection; /* owned */
     char peer[128];
+    char identity[DRAFTER_IDENTITY_SIZE]; /* that the peer has proven, or "" */
     uint64_t seed; /* of the checksums: the session's, 0 until it is known */
 
     pthread_mutex_t send_lock;
@@ -40,6 +41,12 @@ int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument);
  */
 int stream_receive(struct stream *stream, struct wire_header *ret_header, void *payload,
                    size_t capacity);
+
+/*
+ * All streams of a session have the peer of its first one: refuses a stream of another, or of one that
+ * has proven less.
+ */
+int stream_check_peer(const struct stream *stream, const char *identity, struct drafter_error *err);
 
 /* What went wrong with a stream, for an operator. */
 const char *stream_error_text(int rc);

@@ -88,6 +88,17 @@ static ssize_t next_unsent(void *connection)
     return transport_unsent(connection);
 }
 
+static int next_peer_identity(void *connection, char *buffer, size_t size)
+{
+    transport_peer_identity(connection, buffer, size);
+    return 0;
+}
+
+static bool next_leaves_host(void *next, const char *address, bool listening)
+{
+    return transport_leaves_host(next, address, listening);
+}
+
 const struct drafter_transport_ops *drafter_next_transport(void *next, void **ret_instance)
 {
     static const struct drafter_transport_ops ops = {
@@ -104,6 +115,8 @@ const struct drafter_transport_ops *drafter_next_transport(void *next, void **re
         .close = next_close,
         .peer_name = next_peer_name,
         .unsent = next_unsent,
+        .peer_identity = next_peer_identity,
+        .leaves_host = next_leaves_host,
     };
     const struct instance *transport = next;
 

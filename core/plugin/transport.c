@@ -181,6 +181,27 @@ int transport_peer_name(struct transport_connection *connection, char *buffer, s
     return adapter_errno(ret);
 }
 
+void transport_peer_identity(struct transport_connection *connection, char *buffer, size_t size)
+{
+    const struct drafter_transport_ops *ops = ops_of(connection->transport);
+
+    if (!ops->peer_identity || ops->peer_identity(connection->data, buffer, size))
+        buffer[0] = '\0';
+    adapter_terminate(buffer, size);
+}
+
+bool transport_knows_peers(const struct instance *transport)
+{
+    return ops_of(transport)->peer_identity != NULL;
+}
+
+bool transport_leaves_host(struct instance *transport, const char *address, bool listening)
+{
+    const struct drafter_transport_ops *ops = ops_of(transport);
+
+    return !ops->leaves_host || ops->leaves_host(transport->data, address, listening);
+}
+
 void transport_shutdown(struct transport_connection *connection)
 {
     ops_of(connection->transport)->shutdown(connection->data);

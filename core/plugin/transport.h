@@ -41,6 +41,13 @@ int transport_writev_full(struct transport_connection *connection, struct iovec 
 
 int transport_set_timeout(struct transport_connection *connection, unsigned timeout_ms);
 ssize_t transport_unsent(struct transport_connection *connection); /* -ENOTSUP when unknown */
+/* Who was proven to be there; "" when nobody was, or the transport cannot know. */
+void transport_peer_identity(struct transport_connection *connection, char *buffer, size_t size);
+
+/* Whether the transport proves who its peers are, and whether its streams may leave this host. */
+bool transport_knows_peers(const struct instance *transport);
+bool transport_leaves_host(struct instance *transport, const char *address, bool listening);
+
 int transport_peer_name(struct transport_connection *connection, char *buffer, size_t size);
 void transport_shutdown(struct transport_connection *connection);
 void transport_close(struct transport_connection *connection); /* NULL is allowed */

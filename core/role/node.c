@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/node.h"
 
+#include "trust/plain.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/log.h"
@@ -11,6 +13,7 @@
 
 #define LAYERS_MAX 16
 
+static const char *const plain_choices[] = {"allow", "warn", "forbid", NULL};
 static const char *const log_formats[] = {"auto", "human", "json", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -25,6 +28,12 @@ const struct drafter_option node_option_table[] = {
     {.key = "run-directory", .type = DRAFTER_OPTION_PATH,
      .offset = offsetof(struct node_options, run_directory), .default_value = "/run/drafter",
      .help = "where mounts, sockets and logs of running VMs are"},
+    {.key = "trust", .type = DRAFTER_OPTION_PATH, .offset = offsetof(struct node_options, trust),
+     .default_value = TRUST_DEFAULT_FILE, .help = "the file that says whose keys may do what"},
+    {.key = "plain-transport", .type = DRAFTER_OPTION_ENUM,
+     .offset = offsetof(struct node_options, plain_transport), .default_value = "warn",
+     .choices = plain_choices,
+     .help = "what to do about streams beyond this host that are not encrypted"},
     {.key = "log-format", .type = DRAFTER_OPTION_ENUM,
      .offset = offsetof(struct node_options, log_format), .default_value = "auto",
      .choices = log_formats, .help = "lines for people, or JSON; auto: by whether it is a terminal"},
@@ -77,8 +86,10 @@ int node_open(struct config *config, struct node *node, struct drafter_error *er
     if (!rc)
         rc = config_apply(config_section(config, "drafter", ""), node_option_table, NULL,
                           &node->options, sizeof(node->options), err);
-    if (!rc)
+    if (!rc) {
+        trust_use(node->options.trust);
         rc = lock_directory(node, err);
+    }
     if (rc)
         node_close(node);
     return rc;

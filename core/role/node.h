@@ -17,6 +17,8 @@
 /* [drafter] */
 struct node_options {
     const char *role, *name, *state_directory, *run_directory;
+    const char *trust;
+    int plain_transport; /* enum trust_plain */
     int log_format, log_level;
 };
 

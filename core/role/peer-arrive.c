@@ -2,6 +2,8 @@
 /* Taking a VM over from a peer or a registry. */
 #include "role/peer.h"
 
+#include "trust/plain.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -101,13 +103,22 @@ static int open_shared(struct peer *peer, struct drafter_error *err)
     return 0;
 }
 
+/* A running VM is pushed; a copy of a package is what registries are for. */
+static int check_trust(struct peer *peer, const struct offer *offer, struct drafter_error *err)
+{
+    return trust_check(destination_source_identity(peer->destination),
+                       offer->live ? TRUST_PUSH : TRUST_REGISTRY, peer->node->options.name, err);
+}
+
 static int prepare(void *opaque, const struct offer *offer, struct destination_device *ret_devices,
                    struct drafter_error *err)
 {
     struct peer *peer = opaque;
     bool overwrite = peer->options.overwrite;
-    int rc = check_offer(peer, offer, err);
+    int rc = check_trust(peer, offer, err);
 
+    if (!rc)
+        rc = check_offer(peer, offer, err);
     if (!rc)
         rc = ledger_open(peer->node->options.state_directory, peer->node->options.name,
                          &peer->ledger, err);
@@ -322,7 +333,11 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
         .progress_opaque = peer,
     };
     bool interrupted;
-    int rc = destination_new(&options, &peer->destination, err);
+    int rc = trust_check_plain(peer->transport, peer->options.connect, false,
+                               (enum trust_plain)peer->node->options.plain_transport, err);
+
+    if (!rc)
+        rc = destination_new(&options, &peer->destination, err);
 
     if (rc)
         return rc;

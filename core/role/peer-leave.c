@@ -2,6 +2,8 @@
 /* Handing the VM on to a peer that asks for it. */
 #include "role/peer.h"
 
+#include "trust/plain.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -93,6 +95,9 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
 
     if (!options)
         return drafter_error_set(err, ENOMEM, "out of memory");
+    rc = trust_check(control->identity, TRUST_PULL, peer->vm.name, err);
+    if (rc)
+        return rc;
     if (*hello->vm && strcmp(hello->vm, peer->vm.name))
         return drafter_error_set(err, ENOENT, "VM %s is not here, VM %s is", hello->vm,
                                  peer->vm.name);
@@ -150,6 +155,7 @@ static void stranger(void *opaque, const struct hello *hello, uint64_t *ret_epoc
 
 int peer_serve(struct peer *peer, struct drafter_error *err)
 {
+    const struct node_options *node = &peer->node->options;
     const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
 
     for (unsigned i = 0; i < peer->devices.count; i++)
@@ -163,5 +169,8 @@ int peer_serve(struct peer *peer, struct drafter_error *err)
                                          .pause = pause_vm,
                                          .save = save,
                                          .resume = resume};
+    if (trust_check_plain(peer->transport, peer->options.listen, true,
+                          (enum trust_plain)node->plain_transport, err))
+        return -err->code;
     return server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
 }

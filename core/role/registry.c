@@ -4,6 +4,8 @@
 #include "role/devices.h"
 #include "role/serve.h"
 #include "role/supervise.h"
+#include "trust/plain.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vm/vm.h"
@@ -61,6 +63,9 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     if (*hello->vm && strcmp(hello->vm, name))
         return drafter_error_set(err, ENOENT, "package %s is not here, package %s is", hello->vm,
                                  name);
+    rc = trust_check(control->identity, TRUST_PULL, name, err);
+    if (rc)
+        return rc;
     for (unsigned i = 0; i < registry->devices.count; i++)
         options->devices[options->device_count++].block = &registry->devices.list[i].block;
     options->offer.facts = registry->package.facts;
@@ -96,6 +101,9 @@ static int run(struct registry *registry, struct drafter_error *err)
         rc = devices_open_local(registry->node, &registry->devices, true, err);
     if (!rc)
         rc = read_package(registry, err);
+    if (!rc)
+        rc = trust_check_plain(transport, registry->options.listen, true,
+                               (enum trust_plain)registry->node->options.plain_transport, err);
     if (!rc)
         rc = server_start(transport, registry->options.listen, &ops, &server, err);
     if (rc)

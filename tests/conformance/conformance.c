@@ -12,7 +12,7 @@
 void *const conformance_exports[] = {
     (void *)drafter_error_set,      (void *)drafter_error_errno,  (void *)drafter_error_wrap,
     (void *)drafter_log,            (void *)drafter_now_ns,       (void *)drafter_next_storage,
-    (void *)drafter_next_transport,
+    (void *)drafter_next_transport, (void *)drafter_trust_find,
 };
 
 static char directory[256];

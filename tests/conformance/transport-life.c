@@ -118,8 +118,7 @@ TRANSPORT_TEST(streams_wait_until_they_are_accepted, NULL)
 
 TRANSPORT_TEST(two_instances_work_at_once, NULL)
 {
-    const char *plugin = subjects[loop_index]->plugin;
-    struct instance *other = conformance_instance(DRAFTER_KIND_TRANSPORT, plugin, NULL);
+    struct instance *other = subject_instance(subjects[loop_index], NULL);
     struct transport_listener *other_listener;
     char wanted[512], other_address[512];
     struct stream first, second;
@@ -136,7 +135,7 @@ TRANSPORT_TEST(two_instances_work_at_once, NULL)
     transport_listener_close(other_listener);
     stream_check(&second);
     stream_close(&second);
-    instance_free(other);
+    subject_free(other);
     stream_check(&first);
     stream_close(&first);
 }
@@ -169,7 +168,7 @@ TRANSPORT_TEST(closing_a_listener_keeps_its_streams, NULL)
 static void destroy_in_phase(int phase)
 {
     const struct subject *subject = subjects[loop_index];
-    struct instance *doomed = conformance_instance(DRAFTER_KIND_TRANSPORT, subject->plugin, NULL);
+    struct instance *doomed = subject_instance(subject, NULL);
     const struct drafter_transport_ops *ops = stream_ops(doomed);
     void *doomed_listener, *near, *far;
     struct drafter_error err = {0};
@@ -184,7 +183,7 @@ static void destroy_in_phase(int phase)
         ck_assert_int_eq(ops->connect(doomed->data, wanted, 1000, &near, &err), 0);
     if (phase >= 3)
         ck_assert_int_eq(ops->accept(doomed->data, doomed_listener, &far, &err), 0);
-    instance_free(doomed);
+    subject_free(doomed);
 }
 
 START_TEST(destroy_ends_whatever_is_open)
@@ -211,13 +210,12 @@ END_TEST
 
 START_TEST(every_option_is_documented)
 {
-    struct instance *made =
-        conformance_instance(DRAFTER_KIND_TRANSPORT, subjects[_i]->plugin, NULL);
+    struct instance *made = subject_instance(subjects[_i], NULL);
     const struct drafter_option *option = made->plugin->descriptor.options;
 
     for (; option && option->key; option++)
         ck_assert_msg(option->help && *option->help, "%s has no help", option->key);
-    instance_free(made);
+    subject_free(made);
 }
 END_TEST
 

@@ -7,9 +7,10 @@
 
 struct subject {
     const char *plugin;
+    const char *below; /* of a layer: the plugin that it lies over, else NULL */
     const char *address;         /* to listen at; %s stands for the scratch directory */
     const char *nothing;         /* an address at which nothing listens */
-    const char *const *small;    /* options that make the buffers small, or NULL */
+    const char *const *small;    /* options (of `below` if there is one) that make the buffers small */
 };
 
 extern const struct subject *subjects[]; /* those that were built */
@@ -24,6 +25,10 @@ extern unsigned loop_index; /* the subject */
 
 void transport_begin(const char *const *overrides);
 void transport_end(void);
+
+/* An instance of the subject, with the one that it lies over; freed by subject_free, which takes NULL. */
+struct instance *subject_instance(const struct subject *subject, const char *const *overrides);
+void subject_free(struct instance *made);
 
 /* Puts the scratch directory into an address of the table. */
 void format_address(char *buffer, size_t size, const char *format);

@@ -6,6 +6,8 @@
  */
 #include "transport-subjects.h"
 
+#include "trust/keygen.h"
+#include "trust/trust.h"
 #include <fcntl.h>
 #include <stdio.h>
 
@@ -14,9 +16,12 @@ static const char *const unix_small[] = {"send-buffer", "64k", NULL};
 static const char *const null_small[] = {"buffer-size", "64k", NULL};
 
 static const struct subject all_subjects[] = {
-    {"null", "here", "nowhere", null_small},
-    {"tcp", "127.0.0.1:0", "127.0.0.1:1", tcp_small},
-    {"unix", "%s/socket", "%s/nobody", unix_small},
+    {"null", NULL, "here", "nowhere", null_small},
+    {"tcp", NULL, "127.0.0.1:0", "127.0.0.1:1", tcp_small},
+    {"unix", NULL, "%s/socket", "%s/nobody", unix_small},
+    {"tls", "null", "here", "nowhere", null_small},
+    {"tls", "tcp", "127.0.0.1:0", "127.0.0.1:1", tcp_small},
+    {"tls", "unix", "%s/socket", "%s/nobody", unix_small},
 };
 #define ALL_SUBJECTS (sizeof(all_subjects) / sizeof(*all_subjects))
 
@@ -38,6 +43,50 @@ void format_address(char *buffer, size_t size, const char *format)
         snprintf(buffer, size, "%s%s", conformance_directory(), format + 2);
     else
         snprintf(buffer, size, "%s", format);
+}
+
+/* The key of layers that need one; they trust themselves. */
+static const char *layer_key(void)
+{
+    static char path[512];
+    char identity[DRAFTER_IDENTITY_SIZE];
+    const struct trust_key self = {.name = "self", .identity = identity, .may = "", .vms = "*"};
+    struct drafter_error err = {0};
+
+    if (path[0])
+        return path;
+    snprintf(path, sizeof(path), "%s/self", conformance_directory());
+    trust_use(conformance_path("trust.ini"));
+    if (keygen_write(path, identity, &err) || trust_add(trust_path(), &self, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        abort();
+    }
+    strncat(path, ".key", sizeof(path) - strlen(path) - 1);
+    return path;
+}
+
+struct instance *subject_instance(const struct subject *subject, const char *const *overrides)
+{
+    struct instance *below, *made = NULL;
+    struct drafter_error err = {0};
+    int rc;
+
+    if (!subject->below)
+        return conformance_instance(DRAFTER_KIND_TRANSPORT, subject->plugin, overrides);
+    below = conformance_instance(DRAFTER_KIND_TRANSPORT, subject->below, overrides);
+    rc = instance_new(DRAFTER_KIND_TRANSPORT, NULL, subject->plugin,
+                      (const char *const[]){"key", layer_key(), NULL}, subject->plugin,
+                      conformance_directory(), below, &made, &err);
+    ck_assert_msg(rc == 0, "%s over %s: %s", subject->plugin, subject->below, err.message);
+    return made;
+}
+
+void subject_free(struct instance *made)
+{
+    struct instance *below = made ? made->next : NULL;
+
+    instance_free(made);
+    instance_free(below);
 }
 
 struct transport_listener *stream_listen(struct instance *on, const char *at)
@@ -138,7 +187,7 @@ void transport_begin(const char *const *overrides)
     for (int fd = 0; fd < 256; fd++)
         was_open[fd] = fcntl(fd, F_GETFD) >= 0;
     fds_before = conformance_open_fds();
-    instance = conformance_instance(DRAFTER_KIND_TRANSPORT, subjects[loop_index]->plugin, overrides);
+    instance = subject_instance(subjects[loop_index], overrides);
     listener = stream_listen(instance, wanted);
     ck_assert_int_eq(transport_listener_address(listener, address, sizeof(address)), 0);
 }
@@ -150,7 +199,7 @@ void transport_end(void)
         transport_listener_close(listener);
     }
     listener = NULL;
-    instance_free(instance);
+    subject_free(instance);
     instance = NULL;
     ck_assert_uint_eq(conformance_open_fds(), fds_before);
 }
@@ -171,8 +220,11 @@ int main(void)
     Suite *suite = suite_create("transport");
 
     for (size_t i = 0; i < ALL_SUBJECTS; i++)
-        if (conformance_available(DRAFTER_KIND_TRANSPORT, all_subjects[i].plugin))
+        if (conformance_available(DRAFTER_KIND_TRANSPORT, all_subjects[i].plugin) &&
+            (!all_subjects[i].below ||
+             conformance_available(DRAFTER_KIND_TRANSPORT, all_subjects[i].below)))
             subjects[subject_count++] = &all_subjects[i];
+    layer_key(); /* before the tests, which are processes of their own */
     transport_add_bytes(new_case(suite, "bytes"));
     transport_add_waiting(new_case(suite, "waiting"));
     transport_add_shutdown(new_case(suite, "shutdown"));

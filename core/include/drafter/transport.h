@@ -71,7 +71,30 @@ struct drafter_transport_ops {
      * core keep the queue in front of an urgent answer short.  Optional: unknown.
      */
     ssize_t (*unsent)(void *connection);
+
+    /*
+     * Who has proven to be at the other end, as the trust file calls it ("sha256:..."), or "" for a peer
+     * that did not have to; the same for the whole life of the connection.  Optional: such a transport
+     * cannot know.  Since 1.1.
+     */
+    int (*peer_identity)(void *connection, char *buffer, size_t size);
+
+    /*
+     * Whether streams to `address`, or with `listening` from whoever connects to it, may leave this host.
+     * Looks nothing up; in doubt they may.  Optional: they may.  Since 1.1.
+     */
+    bool (*leaves_host)(void *instance, const char *address, bool listening);
 };
+
+/* Longest identity, with its NUL. */
+#define DRAFTER_IDENTITY_SIZE 128
+
+/*
+ * For transports that know their peers: whether the trust file of this process has the identity, and
+ * under which name.  -ENOENT when it has not, or another negative errno when that cannot be told; then the
+ * peer is to be refused.  Any thread; reads the file, so that changes count at once.  Since 1.1.
+ */
+DRAFTER_PUBLIC int drafter_trust_find(const char *identity, char *ret_name, size_t size);
 
 /* For layers (a transport over a transport): the instance in drafter_context.next. */
 DRAFTER_PUBLIC const struct drafter_transport_ops *drafter_next_transport(void *next,

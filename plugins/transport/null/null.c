@@ -189,6 +189,12 @@ static ssize_t null_unsent(void *connection)
     return null_end_unsent(connection);
 }
 
+static bool null_leaves_host(void *instance, const char *address, bool listening)
+{
+    (void)instance, (void)address, (void)listening;
+    return false;
+}
+
 static const struct drafter_transport_ops null_ops = {
     .connect = null_connect,
     .listen = null_listen,
@@ -203,6 +209,7 @@ static const struct drafter_transport_ops null_ops = {
     .close = null_close,
     .peer_name = null_peer_name,
     .unsent = null_unsent,
+    .leaves_host = null_leaves_host,
 };
 
 static const struct drafter_plugin null_plugin = {

@@ -93,6 +93,20 @@ int tcp_address_parse(const char *address, struct tcp_address *ret_address,
     return 0;
 }
 
+bool tcp_address_is_local(const struct tcp_address *address, bool listening)
+{
+    struct in6_addr six;
+    struct in_addr four;
+
+    if (!address->host[0])
+        return !listening;
+    if (inet_pton(AF_INET, address->host, &four) == 1)
+        return ntohl(four.s_addr) >> 24 == 127;
+    if (inet_pton(AF_INET6, address->host, &six) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&six);
+    return strcmp(address->host, "localhost") == 0;
+}
+
 /* Freed by the thread when abandoned, else by the caller. */
 struct tcp_lookup {
     struct tcp_address address;

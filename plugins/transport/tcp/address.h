@@ -21,6 +21,10 @@ struct tcp_address {
 int tcp_address_parse(const char *address, struct tcp_address *ret_address,
                       struct drafter_error *err);
 
+/* Whether the address is the loopback; in doubt it is not.  An empty host is this one, or all of its
+ * addresses when it is listened at. */
+bool tcp_address_is_local(const struct tcp_address *address, bool listening);
+
 /*
  * Finds the socket addresses by `deadline` (drafter_now_ns(), 0: the resolver's own limit).  The
  * caller gives the result to freeaddrinfo.

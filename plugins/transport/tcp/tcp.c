@@ -5,6 +5,7 @@
  * All socket options are set before bind and connect: the buffer sizes decide the window scale of
  * the handshake, and accepted sockets inherit everything from their listener.
  */
+#include "address.h"
 #include "tcp.h"
 
 #include <netinet/tcp.h>
@@ -145,6 +146,14 @@ int tcp_socket(struct tcp *tcp, int family, struct drafter_error *err)
     return fd;
 }
 
+static bool tcp_leaves_host(void *instance, const char *address, bool listening)
+{
+    struct tcp_address parsed;
+
+    (void)instance;
+    return tcp_address_parse(address, &parsed, NULL) < 0 || !tcp_address_is_local(&parsed, listening);
+}
+
 static const struct drafter_transport_ops tcp_ops = {
     .connect = tcp_connect,
     .listen = tcp_listen,
@@ -159,6 +168,7 @@ static const struct drafter_transport_ops tcp_ops = {
     .close = socket_close,
     .peer_name = socket_peer_name,
     .unsent = socket_unsent,
+    .leaves_host = tcp_leaves_host,
 };
 
 static const struct drafter_plugin tcp_plugin = {

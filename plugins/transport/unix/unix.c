@@ -210,6 +210,12 @@ static int unix_connect(void *instance, const char *address, unsigned timeout_ms
     return rc;
 }
 
+static bool unix_leaves_host(void *instance, const char *address, bool listening)
+{
+    (void)instance, (void)address, (void)listening;
+    return false;
+}
+
 static const struct drafter_transport_ops unix_ops = {
     .connect = unix_connect,
     .listen = unix_listen,
@@ -224,6 +230,7 @@ static const struct drafter_transport_ops unix_ops = {
     .close = socket_close,
     .peer_name = socket_peer_name,
     .unsent = socket_unsent,
+    .leaves_host = unix_leaves_host,
 };
 
 static const struct drafter_plugin unix_plugin = {

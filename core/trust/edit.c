@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Changes to the trust file: its text is kept but for the section in question. */
+#include "trust/trust.h"
+
+#include "util/cleanup.h"
+#include "util/io.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FILE_MAX (4u << 20)
+
+static bool name_valid(const char *name)
+{
+    return *name && strlen(name) <= DRAFTER_NAME_MAX && !strpbrk(name, " \t\r\n[]:;#");
+}
+
+/* The text, or "" when there is no file yet. */
+static int read_text(const char *path, char **ret_text, struct drafter_error *err)
+{
+    size_t length;
+
+    if (access(path, F_OK) == 0)
+        return io_read_file(path, FILE_MAX, ret_text, &length, err);
+    if (errno != ENOENT)
+        return drafter_error_errno(err, errno, "%s", path);
+    *ret_text = calloc(1, 1);
+    return *ret_text ? 0 : drafter_error_set(err, ENOMEM, "out of memory");
+}
+
+struct wanted {
+    const char *name, *identity;
+};
+
+static int refuse_double(void *opaque, const struct trust_key *key, struct drafter_error *err)
+{
+    const struct wanted *wanted = opaque;
+
+    if (!strcmp(key->name, wanted->name))
+        return drafter_error_set(err, EEXIST, "%s is there already; remove it first", key->name);
+    if (!strcmp(key->identity, wanted->identity))
+        return drafter_error_set(err, EEXIST, "the key is there already, as %s", key->name);
+    return 0;
+}
+
+int trust_add(const char *path, const struct trust_key *key, struct drafter_error *err)
+{
+    struct wanted wanted = {key->name, key->identity};
+    cleanup_free char *text = NULL, *longer = NULL;
+    unsigned rights;
+    int length, rc;
+
+    if (!name_valid(key->name))
+        return drafter_error_set(err, EINVAL, "\"%s\" is no name for a key", key->name);
+    if (!trust_identity_valid(key->identity))
+        return drafter_error_set(err, EINVAL, "\"%s\" is no identity; drafter keygen prints it",
+                                 key->identity);
+    if (strpbrk(key->may, "\r\n;#") || strpbrk(key->vms, "\r\n;#"))
+        return drafter_error_set(err, EINVAL, "rights and names of VMs are words");
+    rc = trust_parse_rights(key->may, &rights, err);
+    if (!rc)
+        rc = read_text(path, &text, err);
+    if (!rc && *text)
+        rc = trust_visit(path, refuse_double, &wanted, err);
+    if (rc)
+        return rc;
+    length = asprintf(&longer, "%s%s[key:%s]\nidentity = %s\nmay = %s\nvms = %s\n", text,
+                      *text ? "\n" : "", key->name, key->identity, key->may, key->vms);
+    if (length < 0) {
+        longer = NULL;
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    return io_replace_file(path, longer, (size_t)length, 0600, err);
+}
+
+/* The line after `line`. */
+static char *next_line(char *line)
+{
+    char *end = strchr(line, '\n');
+
+    return end ? end + 1 : line + strlen(line);
+}
+
+static bool is_header(const char *line, const char *name)
+{
+    char header[DRAFTER_NAME_MAX + 16];
+    int length = snprintf(header, sizeof(header), "[key:%s]", name);
+
+    line += strspn(line, " \t");
+    return length < (int)sizeof(header) && !strncmp(line, header, (size_t)length);
+}
+
+int trust_remove(const char *path, const char *name, struct drafter_error *err)
+{
+    cleanup_free char *text = NULL;
+    char *begin, *end;
+    int rc = read_text(path, &text, err);
+
+    if (rc)
+        return rc;
+    begin = text;
+    while (*begin && !is_header(begin, name))
+        begin = next_line(begin);
+    if (!*begin)
+        return drafter_error_set(err, ENOENT, "%s has no key called %s", path, name);
+    end = next_line(begin);
+    while (*end && end[strspn(end, " \t")] != '[')
+        end = next_line(end);
+    memmove(begin, end, strlen(end) + 1);
+    return io_replace_file(path, text, strlen(text), 0600, err);
+}
