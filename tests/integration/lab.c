@@ -225,7 +225,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
                                   struct drafter_error *err)
 {
     struct lab_node *source = &lab->nodes[from], *target = &lab->nodes[to];
-    const struct server_ops ops = {begin, end, source};
+    const struct server_ops ops = {.begin = begin, .end = end, .opaque = source};
     const struct destination_options options = {
         .transport = lab->transport,
         .address = ADDRESS,
