@@ -132,11 +132,7 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
     if (!rc)
         rc = open_shared(peer, err);
     if (!rc)
-        rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
-                     peer->exposer, peer->arranged, peer->arranged_count, err);
-    peer->vm_made = rc == 0;
-    peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
-    peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
+        rc = peer_make_vm(peer, err);
     if (rc)
         devices_discard(&peer->devices);
     return rc;
@@ -233,6 +229,7 @@ static void resumed(void *opaque)
 
     log_event("resumed", "\"vm\":\"%s\",\"from\":\"%s\",\"epoch\":%llu", peer->vm.name,
               peer->options.connect, (unsigned long long)peer->ledger.record.epoch);
+    slot_announce(&peer->slot);
     peer_start_aftermath(peer);
     supervisor_notify(&peer->supervisor);
 }
@@ -244,6 +241,7 @@ static void discard(void *opaque)
 
     vm_release(&peer->vm);
     peer->vm_made = false;
+    slot_release(&peer->slot);
     devices_discard(&peer->devices);
 }
 

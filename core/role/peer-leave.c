@@ -19,8 +19,11 @@ static int before_suspend(void *opaque, struct drafter_error *err)
 static int pause_vm(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
+    int rc = vm_pause(&peer->vm, err);
 
-    return vm_pause(&peer->vm, err);
+    if (!rc)
+        slot_withdraw(&peer->slot);
+    return rc;
 }
 
 static int save(void *opaque, struct drafter_error *err)
@@ -36,6 +39,8 @@ static int resume(void *opaque, struct drafter_error *err)
     struct drafter_error hook = {0};
     int rc = vm_resume(&peer->vm, err);
 
+    if (!rc)
+        slot_announce(&peer->slot);
     if (!rc && vm_after_resume(&peer->vm, &hook))
         log_warning("peer", "VM %s: the guest's after-resume hook: %s", peer->vm.name, hook.message);
     return rc;

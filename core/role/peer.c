@@ -22,6 +22,7 @@ const struct drafter_option peer_option_table[] = {
     OPTION("vmm", STRING, vmm, DEFAULT_VMM, "id of a [vmm:ID] section, or a VMM plugin"),
     OPTION("exposure", STRING, exposure, DEFAULT_EXPOSURE,
            "id of an [exposure:ID] section, or a device plugin"),
+    SLOT_OPTIONS(struct peer_options),
     OPTION("disable-postcopy-migration", BOOL, disable_postcopy, "no",
            "resume only when everything is here"),
     OPTION("overwrite", BOOL, overwrite, "no", "receive into files that hold something"),
@@ -95,6 +96,20 @@ static int prepare(struct peer *peer, struct drafter_error *err)
     return unfit ? unfit : rc;
 }
 
+int peer_make_vm(struct peer *peer, struct drafter_error *err)
+{
+    int rc = slot_claim(&peer->slot, peer->node, peer->options.network, peer->options.netns, err);
+
+    if (!rc)
+        rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
+                     peer->exposer, peer->arranged, peer->arranged_count, err);
+    peer->vm_made = rc == 0;
+    peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
+    peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
+    slot_place(&peer->slot, &peer->vm.netns, &peer->vm.tap, &peer->vm.mac);
+    return rc;
+}
+
 static int start_local(struct peer *peer, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
@@ -110,11 +125,7 @@ static int start_local(struct peer *peer, struct drafter_error *err)
         return rc;
     memcpy(peer->arranged, peer->devices.blocks, sizeof(peer->arranged));
     peer->arranged_count = peer->devices.count;
-    rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,
-                 peer->exposer, peer->arranged, peer->arranged_count, err);
-    peer->vm_made = true;
-    peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
-    peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
+    rc = peer_make_vm(peer, err);
     if (!rc)
         rc = vm_expose(&peer->vm, err);
     if (!rc)
@@ -132,6 +143,7 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     peer->facts = peer->vm.package.facts;
     log_event("resumed", "\"vm\":\"%s\",\"from\":\"files\",\"ms\":%.1f", peer->node->options.name,
               (double)(drafter_now_ns() - started) / 1e6);
+    slot_announce(&peer->slot);
     peer_start_aftermath(peer);
     return 0;
 }
@@ -236,6 +248,7 @@ static void release(struct peer *peer)
         pthread_join(peer->aftermath, NULL);
     if (peer->vm_made)
         vm_release(&peer->vm);
+    slot_release(&peer->slot);
     devices_release(&peer->devices);
     if (peer->ledger_open)
         ledger_close(&peer->ledger);

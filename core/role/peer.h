@@ -6,12 +6,13 @@
 #include "migrate/destination.h"
 #include "role/devices.h"
 #include "role/serve.h"
+#include "role/slot.h"
 #include "role/supervise.h"
 #include "vm/vm.h"
 
 /* [peer] */
 struct peer_options {
-    const char *connect, *listen, *transport, *vmm, *exposure;
+    const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
     uint64_t downtime_limit, max_size, relink_timeout;
@@ -26,6 +27,7 @@ struct peer {
     struct instance *transport, *vmm, *exposer;
     struct ledger ledger;
     struct vm vm;
+    struct slot slot;
     struct drafter_vmm_facts facts;
     struct supervisor supervisor;
     struct server *server;
@@ -51,6 +53,9 @@ int peer_run(struct node *node, struct drafter_error *err);
 /* peer-arrive.c: taking a VM over.  peer-leave.c: handing it on. */
 int peer_arrive(struct peer *peer, struct drafter_error *err);
 int peer_serve(struct peer *peer, struct drafter_error *err);
+
+/* vm_init, in a slot of the network if the VM is to have one. */
+int peer_make_vm(struct peer *peer, struct drafter_error *err);
 
 /* Guest hook and page cache after a resume, in a thread of its own. */
 void peer_start_aftermath(struct peer *peer);

@@ -6,6 +6,7 @@
 #include "role/snapshotter.h"
 
 #include "role/devices.h"
+#include "role/slot.h"
 #include "role/supervise.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -30,6 +31,7 @@ struct snapshotter {
     struct instance *vmm;
     struct supervisor supervisor;
     struct package package;
+    struct slot slot;
     bool started;
 };
 
@@ -40,6 +42,7 @@ struct snapshotter {
 
 const struct drafter_option snapshotter_option_table[] = {
     OPTION("vmm", STRING, vmm, DEFAULT_VMM, "id of a [vmm:ID] section, or a VMM plugin"),
+    SLOT_OPTIONS(struct snapshotter_options),
     OPTION("boot-args", STRING, boot_args, "console=ttyS0 panic=1", "kernel command line"),
     {.key = "memory-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct snapshotter_options, memory_size), .default_value = "1G",
@@ -176,8 +179,11 @@ static int boot(struct snapshotter *snapshotter, struct drafter_error *err)
         drives[spec.device_count++] = (struct drafter_vmm_device){
             .name = name, .path = snapshotter->paths[i], .drive = true};
     }
+    slot_place(&snapshotter->slot, &spec.netns, &spec.tap, &spec.mac);
     rc = vmm_start(snapshotter->vmm, &spec, DRAFTER_VMM_BOOT, err);
     snapshotter->started = rc == 0;
+    if (!rc)
+        slot_announce(&snapshotter->slot);
     supervisor_watch(&snapshotter->supervisor, vmm_pid(snapshotter->vmm));
     return rc;
 }
@@ -389,6 +395,9 @@ static int take_snapshot(struct snapshotter *snapshotter, struct drafter_error *
     for (unsigned i = 0; !rc && i < snapshotter->devices.count; i++)
         rc = create_part(snapshotter, i, err);
     if (!rc)
+        rc = slot_claim(&snapshotter->slot, snapshotter->node, snapshotter->options.network,
+                        snapshotter->options.netns, err);
+    if (!rc)
         rc = boot(snapshotter, err);
     if (!rc)
         rc = await_liveness(snapshotter, err);
@@ -405,6 +414,7 @@ static int take_snapshot(struct snapshotter *snapshotter, struct drafter_error *
         rc = describe(snapshotter, err);
     if (snapshotter->started)
         vmm_stop(snapshotter->vmm);
+    slot_release(&snapshotter->slot);
     if (!rc)
         rc = write_config(snapshotter, err);
     if (!rc)

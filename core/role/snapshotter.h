@@ -6,7 +6,7 @@
 #include "role/node.h"
 
 struct snapshotter_options {
-    const char *vmm, *boot_args;
+    const char *vmm, *boot_args, *network, *netns;
     uint64_t memory_size, cpu_count, resume_timeout, hook_timeout, settle, agent_port;
     bool agent, liveness;
 };

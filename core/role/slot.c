@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "role/slot.h"
+
+#include "util/log.h"
+
+#include <string.h>
+
+int slot_claim(struct slot *slot, struct node *node, const char *network, const char *netns,
+               struct drafter_error *err)
+{
+    int rc;
+
+    if (!network && !netns)
+        return 0;
+    rc = node_instance(node, DRAFTER_KIND_NETWORK, network ? network : DEFAULT_NETWORK,
+                       &slot->network, err);
+    if (!rc)
+        rc = network_claim(slot->network, netns, node->options.name, &slot->claimed, err);
+    if (rc)
+        return rc;
+    slot->taken = true;
+    log_event("slot", "\"vm\":\"%s\",\"slot\":\"%s\",\"address\":\"%s\",\"address6\":\"%s\"",
+              node->options.name, slot->claimed.name, slot->claimed.address,
+              slot->claimed.address6);
+    return 0;
+}
+
+void slot_announce(const struct slot *slot)
+{
+    struct drafter_error error = {0};
+
+    if (slot->taken && network_announce(slot->network, &slot->claimed, &error))
+        log_warning("network", "%s: %s", slot->claimed.name, error.message);
+}
+
+void slot_withdraw(const struct slot *slot)
+{
+    struct drafter_error error = {0};
+
+    if (slot->taken && network_withdraw(slot->network, &slot->claimed, &error))
+        log_warning("network", "%s: %s", slot->claimed.name, error.message);
+}
+
+void slot_release(struct slot *slot)
+{
+    if (slot->taken)
+        network_release(slot->network, &slot->claimed);
+    slot->taken = false;
+}
+
+static const char *text_of(const struct slot *slot, const char *text)
+{
+    return slot->taken && *text ? text : NULL;
+}
+
+void slot_place(const struct slot *slot, const char **ret_netns, const char **ret_tap,
+                const char **ret_mac)
+{
+    *ret_netns = text_of(slot, slot->claimed.netns);
+    *ret_tap = text_of(slot, slot->claimed.tap);
+    *ret_mac = text_of(slot, slot->claimed.mac);
+}
