@@ -5,11 +5,16 @@
 
 #include <drafter/common.h>
 
+struct options;
+
 /* Reads and checks a configuration without starting anything; all its faults go to standard output. */
 int command_check(const char *config_path, bool json, struct drafter_error *err);
 
 /* Lists the plugins, or describes the one of this name or absolute path. */
 int command_plugins(const char *name, bool json, struct drafter_error *err);
+
+/* Prints the configuration that a role's command line, or a file, amounts to, as a file. */
+int command_config(const struct options *options, struct drafter_error *err);
 
 /* Lists the sections that roles read, or describes one with its keys. */
 int command_roles(const char *section, bool json, struct drafter_error *err);

@@ -71,8 +71,11 @@ static int run_trust(const struct options *options, struct drafter_error *err)
     return command_trust(options->config, options->rest_count, options->rest, options->json, err);
 }
 
+#define COMMAND_CONFIG "config" /* a role's command line follows it */
+
 static const struct command commands[] = {
     {"check", "check a configuration file without starting anything", run_check},
+    {COMMAND_CONFIG, "print what the flags of a role, or a file, mean, as a file", command_config},
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
@@ -163,20 +166,40 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Words after which all arguments that are not the program's own are somebody else's. */
+static void list_words(const char **commands_only, const char **takers)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, COMMAND_CONFIG) != 0)
+            *commands_only++ = commands[i].name;
+    for (const char *const *role = role_names; *role; role++)
+        *takers++ = *role;
+    *takers = COMMAND_CONFIG;
+}
+
+static bool is_role(const char *name)
+{
+    for (const char *const *role = role_names; name && *role; role++)
+        if (strcmp(*role, name) == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    const char *names[COMMAND_COUNT + 1] = {NULL};
+    const char *names[COMMAND_COUNT + 1] = {NULL}, *takers[64] = {NULL};
     struct drafter_error err = {0};
     struct options options = {.log_level = DRAFTER_LOG_INFO};
     int result;
 
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an errno, not the end */
-    for (size_t i = 0; i < COMMAND_COUNT; i++)
-        names[i] = commands[i].name;
-    result = options_parse(argc, argv, names, role_names, &options, &err);
+    list_words(names, takers);
+    result = options_parse(argc, argv, names, takers, &options, &err);
     log_setup(options.log_format, options.log_level);
-    if (result == 0 && options.help)
+    if (result == 0 && options.help && is_role(options.command))
+        role_print_help(options.command);
+    else if (result == 0 && options.help)
         print_help();
     else if (result == 0 && options.version)
         printf("drafter %s\n", PACKAGE_VERSION);

@@ -97,7 +97,7 @@ static int take_option(char **argv, int *at, struct options *options, struct dra
     const char *value = strchr(word, '=');
     int option = find(word, value ? (size_t)(value - word) : strlen(word), option_names), result;
 
-    if (strcmp(word, "-h") == 0)
+    if (strcmp(word, "-h") == 0 || strcmp(word, "-help") == 0)
         option = OPTION_HELP;
     if (strcmp(word, "-q") == 0)
         option = OPTION_QUIET;

@@ -8,7 +8,9 @@
 #include "config/suggest.h"
 #include "config/table.h"
 #include "config/tree.h"
+#include "role/forwarder.h"
 #include "role/node.h"
+#include "role/port.h"
 #include "role/role.h"
 #include "role/tables.h"
 #include "util/cleanup.h"
@@ -82,13 +84,14 @@ static void unknown_role(struct check *check, const struct config *config, const
     const struct config_section *section = config_section(config, "drafter", "");
     const char *nearest;
     unsigned count = 0;
-    char remedy[64];
+    char list[256], remedy[320];
 
     while (role_names[count])
         count++;
     if (!name) {
-        check_add(check, CHECK_WARNING, "role",
-                  "add role = peer, registry or snapshotter to [drafter]",
+        snprintf(remedy, sizeof(remedy), "add role = %s to [drafter]",
+                 role_list(list, sizeof(list)));
+        check_add(check, CHECK_WARNING, "role", remedy,
                   "the file names no role: it has to be given on the command line");
         return;
     }
@@ -124,17 +127,34 @@ static bool flag_option(const struct role_table *role, const void *options, cons
            *((const bool *)options + option->offset);
 }
 
-static void check_role(struct check *check, struct node *node, const struct role_table *role)
+/* Whether slots exist and ports are free is known when it runs. */
+static void check_forwards(struct check *check, const struct config *config)
 {
-    const struct config_section *section = config_section(node->config, role->section, "");
-    cleanup_free void *options = calloc(1, role->size);
+    const struct config_section *section = NULL;
+    unsigned count = 0;
+
+    for (; (section = config_next(config, "forward", section)); count++) {
+        struct forward_options options = {0};
+        struct drafter_error err = {0};
+        char address[64];
+        uint16_t port;
+
+        if (!check_apply(check, section, forward_option_table, NULL, &options, sizeof(options)))
+            continue;
+        if (port_parse(options.external_address, address, sizeof(address), &port, &err) < 0)
+            check_add(check, CHECK_ERROR, "external-addr", NULL, "%s: %s",
+                      config_where(section, "external-addr"), err.message);
+    }
+    if (count == 0)
+        check_add(check, CHECK_ERROR, "forwards", "add a [forward:ID] section",
+                  "there is nothing to forward");
+}
+
+static void check_vm(struct check *check, struct node *node, const struct role_table *role,
+                     const void *options)
+{
     struct check_devices devices = {.check = check, .node = node};
 
-    if (!options || !check_apply(check, section, role->options, NULL, options, role->size))
-        return;
-    check_references(check, node->config, role, options);
-    check_address(check, section, "connect", text_option(role, options, "connect"));
-    check_address(check, section, "listen", text_option(role, options, "listen"));
     devices.use = use_of(role, text_option(role, options, "connect") != NULL);
     devices.vmm = text_option(role, options, "vmm");
     devices.listening = !strcmp(role->section, "peer") && text_option(role, options, "listen");
@@ -144,6 +164,22 @@ static void check_role(struct check *check, struct node *node, const struct role
                              LEDGER_RELINQUISHED;
     check_devices(&devices);
     check_file_plugins(check, node->config);
+}
+
+static void check_role(struct check *check, struct node *node, const struct role_table *role)
+{
+    const struct config_section *section = config_section(node->config, role->section, "");
+    cleanup_free void *options = calloc(1, role->size);
+
+    if (!options || !check_apply(check, section, role->options, NULL, options, role->size))
+        return;
+    check_references(check, node->config, role, options);
+    check_address(check, section, "connect", text_option(role, options, "connect"));
+    check_address(check, section, "listen", text_option(role, options, "listen"));
+    if (role->has_vm)
+        check_vm(check, node, role, options);
+    if (!strcmp(role->section, "forwarder"))
+        check_forwards(check, node->config);
 }
 
 void check_roles(struct check *check, const struct config *config)

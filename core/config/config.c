@@ -176,6 +176,20 @@ int config_set(struct config *config, const char *kind, const char *id, const ch
     return ret < 0 ? drafter_error_errno(err, -ret, "%s: cannot set '%s'", config->origin, key) : 0;
 }
 
+void config_unset(struct config *config, const char *kind, const char *id, const char *key)
+{
+    struct config_section *section = config_section(config, kind, id);
+    struct config_entry *entry = section ? config_find_entry(section, key) : NULL;
+
+    if (!entry)
+        return;
+    value_free(entry->value);
+    free(entry->key);
+    for (; entry + 1 < section->entries + section->entry_count; entry++)
+        entry[0] = entry[1];
+    section->entry_count--;
+}
+
 const char *config_value(const struct config_section *section, const char *key)
 {
     struct config_entry *entry = config_find_entry(section, key);

@@ -65,6 +65,9 @@ void config_free(struct config *config);
 int config_set(struct config *config, const char *kind, const char *id, const char *key,
                const char *value, struct drafter_error *err);
 
+/* Takes a value away, as if nobody had said it. */
+void config_unset(struct config *config, const char *kind, const char *id, const char *key);
+
 /* The section or NULL; id "" for a plain one. */
 struct config_section *config_section(const struct config *config, const char *kind, const char *id);
 

@@ -3,6 +3,8 @@
 #include "command.h"
 #include "plugin/describe.h"
 #include "role/devices.h"
+#include "role/forwarder.h"
+#include "role/nat.h"
 #include "role/node.h"
 #include "role/peer.h"
 #include "role/registry.h"
@@ -14,15 +16,21 @@
 /* A new role is a line here and one in role.c. */
 const struct role_table role_tables[] = {
     {"drafter", "the node, whatever its role", node_option_table, sizeof(struct node_options),
-     false},
+     false, false, NULL},
     {"peer", "runs a VM from files or takes it over from a peer, and hands it on",
-     peer_option_table, sizeof(struct peer_options), true},
+     peer_option_table, sizeof(struct peer_options), true, true, NULL},
     {"registry", "hands copies of a package to any number of peers", registry_option_table,
-     sizeof(struct registry_options), true},
+     sizeof(struct registry_options), true, true, NULL},
     {"snapshotter", "boots a guest and makes a package of it", snapshotter_option_table,
-     sizeof(struct snapshotter_options), true},
+     sizeof(struct snapshotter_options), true, true, NULL},
+    {"nat", "makes the network slots that VMs run in, and keeps them", nat_option_table,
+     sizeof(struct nat_options), true, false, nat_flags},
+    {"forwarder", "forwards ports of the host to VMs in slots", forwarder_option_table,
+     sizeof(struct forwarder_options), true, false, forwarder_flags},
     {"device", "a device of the VM, in [device:NAME]", device_option_table,
-     sizeof(struct device_options), false},
+     sizeof(struct device_options), false, false, NULL},
+    {"forward", "a port that is forwarded, in [forward:NAME]", forward_option_table,
+     sizeof(struct forward_options), false, false, NULL},
     {0},
 };
 

@@ -19,7 +19,7 @@ static const char *const log_levels[] = {"error", "warning", "info", "debug", NU
 
 const struct drafter_option node_option_table[] = {
     {.key = "role", .type = DRAFTER_OPTION_STRING, .offset = offsetof(struct node_options, role),
-     .help = "what this node is: peer, registry or snapshotter"},
+     .help = "what this node is: peer, registry, snapshotter, nat or forwarder"},
     {.key = "name", .type = DRAFTER_OPTION_STRING, .offset = offsetof(struct node_options, name),
      .default_value = "vm", .help = "name of the VM; one node runs a name once"},
     {.key = "state-directory", .type = DRAFTER_OPTION_PATH,
@@ -45,7 +45,8 @@ const struct drafter_option node_option_table[] = {
 
 const char *const node_section_kinds[] = {"drafter",  "transport", "storage",     "network",
                                           "exposure", "vmm",       "device",      "peer",
-                                          "registry", "snapshotter", NULL};
+                                          "registry", "snapshotter", "nat",
+                                          "forwarder", "forward", NULL};
 
 /* One process per VM name and run-directory: the directory is its private place. */
 static int lock_directory(struct node *node, struct drafter_error *err)
@@ -75,7 +76,7 @@ static int lock_directory(struct node *node, struct drafter_error *err)
                              "run-directory", node->directory);
 }
 
-int node_open(struct config *config, struct node *node, struct drafter_error *err)
+static int read_options(struct config *config, struct node *node, struct drafter_error *err)
 {
     int rc;
 
@@ -86,10 +87,29 @@ int node_open(struct config *config, struct node *node, struct drafter_error *er
     if (!rc)
         rc = config_apply(config_section(config, "drafter", ""), node_option_table, NULL,
                           &node->options, sizeof(node->options), err);
-    if (!rc) {
+    if (!rc)
         trust_use(node->options.trust);
+    return rc;
+}
+
+int node_open(struct config *config, struct node *node, struct drafter_error *err)
+{
+    int rc = read_options(config, node, err);
+
+    if (!rc)
         rc = lock_directory(node, err);
-    }
+    if (rc)
+        node_close(node);
+    return rc;
+}
+
+int node_look(struct config *config, struct node *node, struct drafter_error *err)
+{
+    int rc = read_options(config, node, err);
+
+    node->directory = rc ? NULL : strdup(node->options.run_directory);
+    if (!rc && !node->directory)
+        rc = drafter_error_set(err, ENOMEM, "out of memory");
     if (rc)
         node_close(node);
     return rc;

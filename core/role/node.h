@@ -36,6 +36,9 @@ extern const char *const node_section_kinds[]; /* NULL-terminated: every kind th
 
 /* Takes the configuration; also on failure. */
 int node_open(struct config *config, struct node *node, struct drafter_error *err);
+
+/* As node_open, beside a node of the same name that may run: for what only looks at things. */
+int node_look(struct config *config, struct node *node, struct drafter_error *err);
 void node_close(struct node *node);
 
 /*

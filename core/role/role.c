@@ -1,38 +1,60 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/role.h"
 
-#include "config/config.h"
+#include "config/flags.h"
 #include "options.h"
+#include "role/forwarder.h"
+#include "role/nat.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
+#include "role/tables.h"
 
 #include <sodium.h>
 #include <string.h>
 
-static const struct {
+struct role {
     const char *name;
     int (*run)(struct node *node, struct drafter_error *err);
-} roles[] = {
-    {"peer", peer_run},
-    {"registry", registry_run},
-    {"snapshotter", snapshotter_run},
+    bool bare;             /* it can run on its defaults alone, and is named like itself */
+    /* `drafter ROLE status`, beside one that runs; NULL: there is no such thing */
+    int (*status)(struct node *node, bool json, struct drafter_error *err);
+};
+
+static const struct role roles[] = {
+    {"peer", peer_run, false, NULL},
+    {"registry", registry_run, false, NULL},
+    {"snapshotter", snapshotter_run, false, NULL},
+    {"nat", nat_run, true, nat_status},
+    {"forwarder", forwarder_run, true, NULL},
 };
 enum { ROLE_COUNT = sizeof(roles) / sizeof(roles[0]) };
 
-const char *const role_names[] = {"peer", "registry", "snapshotter", NULL};
+const char *const role_names[] = {"peer", "registry", "snapshotter", "nat", "forwarder", NULL};
 
-static int find_role(const char *name, unsigned *ret_index, struct drafter_error *err)
+const char *role_list(char *buffer, size_t size)
 {
+    size_t used = 0;
+
+    for (unsigned i = 0; i < ROLE_COUNT && used < size; i++) {
+        const char *between = i == 0 ? "" : i + 1 < ROLE_COUNT ? ", " : " or ";
+        int length = snprintf(buffer + used, size - used, "%s%s", between, roles[i].name);
+
+        used += length > 0 ? (size_t)length : 0;
+    }
+    return buffer;
+}
+
+static const struct role *find_role(const char *name, struct drafter_error *err)
+{
+    char list[256];
+
     for (unsigned i = 0; name && i < ROLE_COUNT; i++)
-        if (!strcmp(roles[i].name, name)) {
-            *ret_index = i;
-            return 0;
-        }
-    return drafter_error_set(err, EINVAL,
-                             "role %s is unknown; [drafter] role can be peer, registry or "
-                             "snapshotter",
-                             name ? name : "(none)");
+        if (!strcmp(roles[i].name, name))
+            return &roles[i];
+    drafter_error_set(err, EINVAL, "role %s is unknown; [drafter] role can be %s",
+                      name ? name : "(none)", role_list(list, sizeof(list)));
+    return NULL;
 }
 
 /* The command line wins where it says something else than its defaults. */
@@ -44,29 +66,115 @@ static void adopt_log_options(const struct options *options, const struct node_o
                                                      : options->log_level);
 }
 
-int role_run(const char *role, const struct options *options, struct drafter_error *err)
+static struct config_flags flags_of(const struct role *role)
 {
-    struct config *config;
-    struct node node;
-    unsigned index = 0;
+    const struct role_table *table = role_table_find(role->name);
+
+    return (struct config_flags){.role = role->name,
+                                 .name = role->bare ? role->name : NULL,
+                                 .options = table->options,
+                                 .node = node_option_table,
+                                 .flags = table->flags};
+}
+
+void role_print_help(const char *role)
+{
+    const struct config_flags flags = flags_of(find_role(role, NULL));
+
+    printf("Usage: drafter %s [--config FILE] [FLAGS]\n\n%s: %s.\n\n"
+           "Flags, with one or two dashes:\n",
+           role, role, role_table_find(role)->summary);
+    config_print_flags(&flags, stdout);
+    printf("\nKeys of plugins are listed by drafter plugins NAME; see also drafter --help.\n");
+}
+
+static int load(const struct options *options, struct config **ret_config,
+                struct drafter_error *err)
+{
     int rc;
 
-    if (options->rest_count)
-        return drafter_error_set(err, EINVAL, "a role takes no argument \"%s\"", options->rest[0]);
-    if (!options->config)
-        return drafter_error_set(err, EINVAL, "%s needs --config FILE", role);
-    if (sodium_init() < 0)
-        return drafter_error_set(err, EIO, "libsodium does not start");
-    rc = config_load(options->config, &config, err);
+    if (!options->config) {
+        *ret_config = config_new("command line");
+        return *ret_config ? 0 : drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    rc = config_load(options->config, ret_config, err);
     if (rc) /* a directory, or a file that is too long: no configuration */
         return rc == -ENOENT || rc == -EACCES ? rc : -EINVAL;
-    rc = node_open(config, &node, err);
+    return 0;
+}
+
+/* The role that was asked for, or that the file names. */
+static const struct role *choose(const char *name, const struct config *config,
+                                 struct drafter_error *err)
+{
+    const struct config_section *section = config_section(config, "drafter", "");
+
+    if (!name && section)
+        name = config_value(section, "role");
+    return find_role(name, err);
+}
+
+static int configure(const struct role *role, struct config *config, char *const *flags,
+                     struct drafter_error *err)
+{
+    const struct config_flags known = flags_of(role);
+    const struct config_section *section;
+    int rc = config_set_flags(config, &known, flags, err);
+
+    section = config_section(config, "drafter", "");
+    if (!rc && role->bare && (!section || !config_value(section, "name")))
+        rc = config_set(config, "drafter", "", "name", role->name, err);
+    return rc;
+}
+
+int role_config(const char *name, const struct options *options, char *const *flags,
+                struct config **ret_config, struct drafter_error *err)
+{
+    struct config *config;
+    const struct role *role;
+    int rc = load(options, &config, err);
+
+    if (rc)
+        return rc;
+    role = choose(name, config, err);
+    rc = role ? configure(role, config, flags, err) : -EINVAL;
+    if (!rc)
+        rc = config_set(config, "drafter", "", "role", role->name, err);
+    if (rc) {
+        config_free(config);
+        return rc;
+    }
+    *ret_config = config;
+    return 0;
+}
+
+int role_run(const char *name, const struct options *options, struct drafter_error *err)
+{
+    const struct role *role = name ? find_role(name, err) : NULL;
+    char *const *flags = options->rest;
+    struct config *config;
+    struct node node;
+    bool status = role && role->status && *flags && !strcmp(*flags, "status");
+    int rc;
+
+    if (name && !role)
+        return -EINVAL;
+    if (role && !role->bare && !options->config && !*flags)
+        return drafter_error_set(err, EINVAL, "%s needs --config FILE, or flags", name);
+    if (sodium_init() < 0)
+        return drafter_error_set(err, EIO, "libsodium does not start");
+    rc = role_config(name, options, flags + status, &config, err);
+    if (rc)
+        return rc;
+    rc = status ? node_look(config, &node, err) : node_open(config, &node, err);
     if (rc)
         return rc;
     adopt_log_options(options, &node.options);
-    rc = find_role(role ? role : node.options.role, &index, err);
-    if (!rc)
-        rc = roles[index].run(&node, err);
+    role = find_role(node.options.role, err);
+    if (!role)
+        rc = -EINVAL;
+    else
+        rc = status ? role->status(&node, options->json, err) : role->run(&node, err);
     node_close(&node);
     return rc;
 }

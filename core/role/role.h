@@ -3,14 +3,27 @@
 #ifndef ROLE_ROLE_H
 #define ROLE_ROLE_H
 
-#include <drafter/common.h>
+#include "config/config.h"
 
 struct options;
 
 /* NULL-terminated. */
 extern const char *const role_names[];
 
+/* "peer, registry or snapshotter", in `buffer`. */
+const char *role_list(char *buffer, size_t size);
+
 /* Runs a role to its end; NULL: the one that the configuration names. */
 int role_run(const char *role, const struct options *options, struct drafter_error *err);
+
+/*
+ * The configuration of a role: its file, if the command line has one, with `flags` (NULL-terminated) over
+ * it.  The caller frees it.
+ */
+int role_config(const char *role, const struct options *options, char *const *flags,
+                struct config **ret_config, struct drafter_error *err);
+
+/* Prints the flags of a role, which must exist. */
+void role_print_help(const char *role);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef ROLE_TABLES_H
 #define ROLE_TABLES_H
 
+#include "config/flags.h"
 #include <drafter/plugin.h>
 
 struct role_table {
@@ -12,6 +13,8 @@ struct role_table {
     const struct drafter_option *options;
     size_t size; /* of the struct that the options fill */
     bool is_role;
+    bool has_vm;                     /* it has [device:NAME] sections */
+    const struct config_flag *flags; /* of its command line beside the keys; NULL: none */
 };
 
 extern const struct role_table role_tables[];
