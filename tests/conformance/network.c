@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What every network plugin must do, through the adapters.  The first set needs nothing of the host;
+ * the others are for plugins with namespaces and run as root, in a host of the test's own.
+ */
+#include "network.h"
+
+#include "network-lab.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+const char *network_plugin;
+
+struct instance *network_make(const char *const *overrides)
+{
+    struct drafter_error err = {0};
+    struct instance *made = NULL;
+
+    ck_assert_msg(network_try(overrides, &made, &err) == 0, "%s", err.message);
+    return made;
+}
+
+int network_try(const char *const *overrides, struct instance **ret_instance,
+                struct drafter_error *err)
+{
+    return instance_new(DRAFTER_KIND_NETWORK, NULL, network_plugin, overrides, network_plugin,
+                        conformance_directory(), NULL, ret_instance, err);
+}
+
+void network_open(struct instance *network)
+{
+    struct drafter_error err = {0};
+
+    ck_assert_msg(network_pool_open(network, NULL, &err) == 0, "%s", err.message);
+}
+
+void network_shut(struct instance *network)
+{
+    struct drafter_error err = {0};
+
+    ck_assert_msg(network_pool_close(network, &err) == 0, "%s", err.message);
+}
+
+struct drafter_network_slot network_take(struct instance *network, const char *name,
+                                         const char *owner)
+{
+    struct drafter_network_slot slot;
+    struct drafter_error err = {0};
+
+    ck_assert_msg(network_claim(network, name, owner, &slot, &err) == 0, "%s", err.message);
+    return slot;
+}
+
+struct drafter_network_forward network_forward(const char *slot, uint8_t protocol,
+                                               const char *address, uint16_t port)
+{
+    struct drafter_network_forward forward = {
+        .protocol = protocol, .host_port = port, .guest_port = LAB_PORT, .owner = "test"};
+
+    snprintf(forward.slot, sizeof(forward.slot), "%s", slot);
+    snprintf(forward.host_address, sizeof(forward.host_address), "%s", address);
+    return forward;
+}
+
+static int is_usable(const char *name, const char **ret_obstacle)
+{
+    if (!conformance_available(DRAFTER_KIND_NETWORK, name))
+        return 0;
+    *ret_obstacle = strcmp(name, "null") == 0 ? NULL : lab_obstacle();
+    if (*ret_obstacle)
+        printf("network %s is not tested: %s\n", name, *ret_obstacle);
+    return *ret_obstacle == NULL;
+}
+
+static int run(const char *name)
+{
+    const char *obstacle = NULL;
+    Suite *suite;
+
+    if (!is_usable(name, &obstacle))
+        return 77;
+    network_plugin = name;
+    suite = suite_create(name);
+    network_add_claims(suite, strcmp(name, "null") != 0);
+    if (strcmp(name, "null") != 0) {
+        network_add_options(suite);
+        network_add_pool(suite);
+        network_add_traffic(suite);
+        network_add_forwards(suite);
+        network_add_crash(suite);
+    }
+    return conformance_run(suite, 1);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const plugins[] = {"null", "nftables", "iptables"};
+    int tested = 0, failed = 0;
+
+    if (argc > 1)
+        return run(argv[1]);
+    for (size_t i = 0; i < sizeof(plugins) / sizeof(*plugins); i++) {
+        int status = run(plugins[i]);
+
+        tested += status != 77;
+        failed += status != 77 && status != 0;
+    }
+    if (!tested)
+        printf("no network plugin was built\n");
+    return failed ? EXIT_FAILURE : tested ? EXIT_SUCCESS : 77;
+}
