@@ -337,6 +337,14 @@ void block_map_fail(struct block_map *map, int code)
     pthread_cond_broadcast(&map->changed);
 }
 
+int block_map_wait_all(struct block_map *map)
+{
+    lock_scope(&map->lock);
+    while (__atomic_load_n(&map->remote, __ATOMIC_ACQUIRE) && map->missing && !map->failed)
+        pthread_cond_wait(&map->changed, &map->lock);
+    return -map->failed;
+}
+
 uint64_t block_map_missing(struct block_map *map)
 {
     if (!__atomic_load_n(&map->remote, __ATOMIC_ACQUIRE))

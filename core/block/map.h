@@ -109,6 +109,9 @@ void block_map_forget_requests(struct block_map *map);
 /* Wakes all waiters with -code; code 0 lets reads wait again. */
 void block_map_fail(struct block_map *map, int code);
 
+/* Waits until no page is missing (0) or block_map_fail (its -code).  Asks for nothing. */
+int block_map_wait_all(struct block_map *map);
+
 uint64_t block_map_missing(struct block_map *map);
 
 /* ORs the missing pages into a bitmap. */

@@ -189,19 +189,22 @@ static void stop(void *opaque)
     peer->vm.started = peer->vm.running = false;
 }
 
-/* Memory that is here goes into the page cache, so that the guest's faults are cheap. */
+/*
+ * Memory goes into the page cache, so that the guest's faults are cheap.  Not before all of it is here:
+ * until then what the guest waits for has the processors and the storage to itself.
+ */
 static void populate(struct peer *peer)
 {
     struct block_device *memory = vm_device(&peer->vm, VM_DEVICE_MEMORY);
 
-    for (uint64_t offset = 0; memory && memory->exposure && offset < memory->size;
+    if (!memory || block_map_wait_all(&memory->map))
+        return;
+    for (uint64_t offset = 0; memory->exposure && offset < memory->size;
          offset += POPULATE_STEP) {
         uint64_t length = memory->size - offset < POPULATE_STEP ? memory->size - offset
                                                                 : POPULATE_STEP;
 
-        if (block_map_present(&memory->map, offset >> DRAFTER_PAGE_SHIFT,
-                              (length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT))
-            exposure_populate(memory->exposure, offset, length);
+        exposure_populate(memory->exposure, offset, length);
     }
 }
 
