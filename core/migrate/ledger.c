@@ -159,8 +159,25 @@ static bool lock(int fd)
     return false;
 }
 
+static int open_and_lock(struct ledger *ledger, const char *vm, struct drafter_error *err)
+{
+    ledger->fd = open(ledger->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (ledger->fd < 0)
+        return drafter_error_errno(err, errno, "%s: cannot open", ledger->path);
+    if (!lock(ledger->fd))
+        return drafter_error_set(err, EBUSY, "%s: another drafter on this node has VM %s",
+                                 ledger->path, vm);
+    return 0;
+}
+
 int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
                 struct drafter_error *err)
+{
+    return ledger_open_locked(directory, vm, -1, ledger, err);
+}
+
+int ledger_open_locked(const char *directory, const char *vm, int locked, struct ledger *ledger,
+                       struct drafter_error *err)
 {
     int rc = set_path(directory, vm, ledger, err);
 
@@ -170,18 +187,18 @@ int ledger_open(const char *directory, const char *vm, struct ledger *ledger,
         ledger_close(ledger);
         return rc;
     }
-    ledger->fd = open(ledger->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (ledger->fd < 0)
-        rc = drafter_error_errno(err, errno, "%s: cannot open", ledger->path);
-    else if (!lock(ledger->fd))
-        rc = drafter_error_set(err, EBUSY, "%s: another drafter on this node has VM %s",
-                               ledger->path, vm);
+    if (locked < 0)
+        rc = open_and_lock(ledger, vm, err);
     else
+        ledger->fd = locked;
+    if (!rc)
         rc = allocate(ledger, err);
     if (!rc)
         rc = read_slots(ledger, err);
     if (!rc && ledger->record.state == LEDGER_NONE)
         memcpy(ledger->record.vm, vm, strlen(vm) + 1);
+    if (rc && locked >= 0)
+        ledger->fd = -1; /* it stays the caller's */
     if (rc)
         ledger_close(ledger);
     return rc;
@@ -215,8 +232,10 @@ int ledger_peek(const char *directory, const char *vm, struct ledger_record *ret
 
 void ledger_close(struct ledger *ledger)
 {
-    if (ledger->fd >= 0)
+    if (ledger->fd >= 0) {
+        flock(ledger->fd, LOCK_UN); /* whoever else has the open file has no use for it without us */
         close(ledger->fd);
+    }
     free(ledger->path);
     memset(ledger, 0, sizeof(*ledger));
     ledger->fd = -1;

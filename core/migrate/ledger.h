@@ -58,6 +58,13 @@ void ledger_close(struct ledger *ledger);
 int ledger_peek(const char *directory, const char *vm, struct ledger_record *ret_record,
                 bool *ret_busy, struct drafter_error *err);
 
+/*
+ * As ledger_open, on the open file `locked`, which is taken on success: it holds the lock that a process
+ * which died had on this ledger.
+ */
+int ledger_open_locked(const char *directory, const char *vm, int locked, struct ledger *ledger,
+                       struct drafter_error *err);
+
 /* Makes a record durable; ledger->record is the new one only on success. */
 int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
                  const uint8_t session[16], struct drafter_error *err);

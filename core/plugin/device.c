@@ -34,6 +34,28 @@ int device_reclaim(struct instance *device, const char *directory, struct drafte
     return adapter_result(device, "reclaim", ops->reclaim(device->data, directory, err), err);
 }
 
+bool device_adoptable(const struct instance *device)
+{
+    return ops_of(device)->adopt && ops_of(device)->serve;
+}
+
+int device_adopt(struct instance *device, const char *directory, struct drafter_error *err)
+{
+    adapter_scope(device);
+
+    if (!device_adoptable(device))
+        return drafter_error_set(err, ENOTSUP, "device plugin %s cannot take over a service",
+                                 device->plugin->descriptor.name);
+    return adapter_result(device, "adopt", ops_of(device)->adopt(device->data, directory, err), err);
+}
+
+int device_serve(struct instance *device, struct drafter_error *err)
+{
+    adapter_scope(device);
+
+    return adapter_result(device, "serve", ops_of(device)->serve(device->data, err), err);
+}
+
 void device_stop(struct instance *device)
 {
     adapter_scope(device);

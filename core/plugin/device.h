@@ -15,6 +15,9 @@ struct exposure {
 int device_start(struct instance *device, const char *directory, struct drafter_error *err);
 int device_reclaim(struct instance *device, const char *directory, struct drafter_error *err);
 void device_stop(struct instance *device);
+bool device_adoptable(const struct instance *device);
+int device_adopt(struct instance *device, const char *directory, struct drafter_error *err);
+int device_serve(struct instance *device, struct drafter_error *err);
 int device_expose(struct instance *device, const struct drafter_device_spec *spec,
                   struct exposure **ret_exposure, struct drafter_error *err);
 void device_withdraw(struct exposure *exposure); /* frees it; NULL is allowed */

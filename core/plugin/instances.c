@@ -5,6 +5,7 @@
  * does.
  */
 #include "plugin/adapter.h"
+#include "plugin/keeper.h"
 #include "plugin/kinds.h"
 #include "plugin/plugin.h"
 
@@ -97,6 +98,7 @@ static int create(const char *directory, struct instance *instance, struct draft
         .id = instance->id,
         .directory = directory,
         .next = instance->next,
+        .keeper = &instance->keeper,
     };
     int ret;
 
@@ -110,6 +112,15 @@ int instance_new(enum drafter_kind kind, const struct config_section *section, c
                  const char *const *overrides, const char *id, const char *directory,
                  struct instance *next, struct instance **ret_instance, struct drafter_error *err)
 {
+    return instance_new_held(kind, section, fallback, overrides, id, directory, next, NULL,
+                             ret_instance, err);
+}
+
+int instance_new_held(enum drafter_kind kind, const struct config_section *section,
+                      const char *fallback, const char *const *overrides, const char *id,
+                      const char *directory, struct instance *next, struct holder *holder,
+                      struct instance **ret_instance, struct drafter_error *err)
+{
     struct instance *instance = calloc(1, sizeof(*instance));
     struct config_section *copy = NULL;
     int ret;
@@ -118,6 +129,8 @@ int instance_new(enum drafter_kind kind, const struct config_section *section, c
         return drafter_error_errno(err, ENOMEM, "%s", id);
     pthread_mutex_init(&instance->lock, NULL);
     instance->next = next;
+    instance->holder = holder;
+    keeper_init(instance);
     instance->id = strdup(id);
     ret = instance->id ? copy_settings(kind, section, overrides, id, instance, &copy, err)
                        : drafter_error_errno(err, ENOMEM, "%s", id);

@@ -78,6 +78,8 @@ static const struct plugin_op device_ops[] = {
     MUST(device, withdraw),
     MUST(device, stop),
     MAY(device, reclaim),
+    MAY(device, adopt),
+    MAY(device, serve),
     OPS_END,
 };
 
@@ -92,6 +94,7 @@ static const struct plugin_op vmm_ops[] = {
     MAY(vmm, channel),
     MUST(vmm, pid),
     MUST(vmm, stop),
+    MAY(vmm, adopt),
     OPS_END,
 };
 

@@ -10,6 +10,8 @@
 #include <drafter/plugin.h>
 #include <pthread.h>
 
+struct holder;
+
 /* Our copy of a descriptor: zeroed, then the smaller of both sizes copied; `ops` likewise. */
 struct plugin {
     void *handle;
@@ -49,6 +51,8 @@ struct instance {
     char *id;
     pthread_mutex_t lock; /* held around each call when the plugin serializes */
     struct instance *next;
+    struct holder *holder; /* what outlives the process, or NULL */
+    struct drafter_keeper keeper; /* as the plugin has it */
     _Atomic int flush_error; /* storage: the first failed flush, which every later one repeats */
 };
 
@@ -62,6 +66,12 @@ struct instance {
 int instance_new(enum drafter_kind kind, const struct config_section *section, const char *fallback,
                  const char *const *overrides, const char *id, const char *directory,
                  struct instance *next, struct instance **ret_instance, struct drafter_error *err);
+
+/* As instance_new, for a plugin that may leave something to `holder`, which outlives the instance. */
+int instance_new_held(enum drafter_kind kind, const struct config_section *section,
+                      const char *fallback, const char *const *overrides, const char *id,
+                      const char *directory, struct instance *next, struct holder *holder,
+                      struct instance **ret_instance, struct drafter_error *err);
 void instance_free(struct instance *instance);
 
 #endif

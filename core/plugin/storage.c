@@ -7,15 +7,42 @@
 
 #include "plugin/adapter.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define FLUSH_FAILED "flush-failed"
+
 static const struct drafter_storage_ops *ops_of(const struct instance *storage)
 {
     return storage->plugin->ops;
+}
+
+/* A failed flush stays one for the process that goes on with the VM. */
+static void keep_flush_error(struct instance *storage)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    storage->keeper.put(storage->keeper.opaque, FLUSH_FAILED, fd);
+    close(fd);
+}
+
+static void inherit_flush_error(struct instance *storage)
+{
+    int fd;
+
+    if (storage->keeper.take(storage->keeper.opaque, FLUSH_FAILED, &fd) < 0)
+        return;
+    storage->flush_error = -EIO;
+    close(fd);
 }
 
 int storage_open(struct instance *storage, uint64_t size, unsigned flags, struct drafter_error *err)
 {
     adapter_scope(storage);
 
+    inherit_flush_error(storage);
     return adapter_result(storage, "open", ops_of(storage)->open(storage->data, size, flags, err),
                           err);
 }
@@ -55,8 +82,10 @@ int storage_flush(struct instance *storage)
     if (failed < 0)
         return failed;
     failed = adapter_errno(ops_of(storage)->flush(storage->data));
-    if (failed < 0)
+    if (failed < 0) {
         storage->flush_error = failed;
+        keep_flush_error(storage);
+    }
     return failed;
 }
 

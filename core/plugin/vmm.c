@@ -110,3 +110,19 @@ void vmm_stop(struct instance *vmm)
 
     ops_of(vmm)->stop(vmm->data);
 }
+
+bool vmm_adoptable(const struct instance *vmm)
+{
+    return ops_of(vmm)->adopt;
+}
+
+int vmm_adopt(struct instance *vmm, const struct drafter_vmm_spec *spec,
+              enum drafter_vmm_phase *ret_phase, struct drafter_error *err)
+{
+    adapter_scope(vmm);
+
+    if (!vmm_adoptable(vmm))
+        return drafter_error_set(err, ENOTSUP, "VMM plugin %s cannot take over a VM",
+                                 vmm->plugin->descriptor.name);
+    return adapter_result(vmm, "adopt", ops_of(vmm)->adopt(vmm->data, spec, ret_phase, err), err);
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/node.h"
 
+#include "holder/message.h"
 #include "trust/plain.h"
 #include "trust/trust.h"
 #include "util/cleanup.h"
@@ -8,6 +9,7 @@
 #include "util/log.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -48,6 +50,21 @@ const char *const node_section_kinds[] = {"drafter",  "transport", "storage",   
                                           "registry", "snapshotter", "nat",
                                           "forwarder", "forward", NULL};
 
+/* A VMM that ended while no drafter was there: its holder wrote down how. */
+static void read_epitaph(struct node *node)
+{
+    char text[16] = "";
+    int fd = openat(node->lock, HOLDER_EPITAPH, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (read(fd, text, sizeof(text) - 1) > 0)
+        log_warning("node", "VM %s: its VMM ended while no drafter was there, with wait status %d",
+                    node->options.name, (int)strtol(text, NULL, 10));
+    close(fd);
+    unlinkat(node->lock, HOLDER_EPITAPH, 0);
+}
+
 /* One process per VM name and run-directory: the directory is its private place. */
 static int lock_directory(struct node *node, struct drafter_error *err)
 {
@@ -67,13 +84,21 @@ static int lock_directory(struct node *node, struct drafter_error *err)
     node->lock = open(node->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (node->lock < 0)
         return drafter_error_errno(err, errno, "%s", node->directory);
-    if (!flock(node->lock, LOCK_EX | LOCK_NB))
+    if (!flock(node->lock, LOCK_EX | LOCK_NB)) {
+        read_epitaph(node);
         return 0;
+    }
     close(node->lock);
     node->lock = -1; /* or node_close would remove the other's directory */
-    return drafter_error_set(err, EBUSY,
-                             "%s: another drafter uses it; give this one another name or "
-                             "run-directory", node->directory);
+    rc = holder_adopt(node->holder, node->directory, err);
+    if (!rc)
+        rc = holder_take(node->holder, NODE_LOCK, &node->lock);
+    node->left = !rc;
+    if (rc == -ENOENT)
+        rc = drafter_error_set(err, EBUSY,
+                               "%s: another drafter uses it; give this one another name or "
+                               "run-directory", node->directory);
+    return rc;
 }
 
 static int read_options(struct config *config, struct node *node, struct drafter_error *err)
@@ -97,6 +122,9 @@ int node_open(struct config *config, struct node *node, struct drafter_error *er
     int rc = read_options(config, node, err);
 
     if (!rc)
+        rc = holder_new(&node->holder, err);
+
+    if (!rc)
         rc = lock_directory(node, err);
     if (rc)
         node_close(node);
@@ -117,12 +145,13 @@ int node_look(struct config *config, struct node *node, struct drafter_error *er
 
 void node_close(struct node *node)
 {
-    while (node->count)
+    while (node->count && !node->left)
         instance_free(node->instances[--node->count]);
-    if (node->lock >= 0) {
+    if (node->lock >= 0 && !node->left) {
         rmdir(node->directory);
         close(node->lock);
     }
+    holder_free(node->holder);
     free(node->directory);
     config_free(node->config);
     memset(node, 0, sizeof(*node));
@@ -144,7 +173,8 @@ int node_make(struct node *node, enum drafter_kind kind, const char *plugin,
               struct instance **ret_instance, struct drafter_error *err)
 {
     struct instance *instance;
-    int rc = instance_new(kind, NULL, plugin, overrides, id, node->directory, next, &instance, err);
+    int rc = instance_new_held(kind, NULL, plugin, overrides, id, node->directory, next,
+                               node->holder, &instance, err);
 
     if (!rc)
         rc = keep(node, instance, err);
@@ -187,7 +217,8 @@ static int make_layered(struct node *node, enum drafter_kind kind, const char *i
     if (below)
         rc = make_layered(node, kind, below, depth + 1, &next, err);
     if (!rc)
-        rc = instance_new(kind, section, NULL, NULL, id, node->directory, next, &instance, err);
+        rc = instance_new_held(kind, section, NULL, NULL, id, node->directory, next, node->holder,
+                               &instance, err);
     if (!rc)
         rc = keep(node, instance, err);
     if (!rc)

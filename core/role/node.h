@@ -10,9 +10,11 @@
 #define ROLE_NODE_H
 
 #include "config/config.h"
+#include "holder/holder.h"
 #include "plugin/plugin.h"
 
 #define NODE_INSTANCES_MAX 512
+#define NODE_LOCK "core/directory"
 
 /* [drafter] */
 struct node_options {
@@ -27,6 +29,8 @@ struct node {
     struct node_options options;
     char *directory; /* run-directory/NAME, private to this process */
     int lock;        /* on the directory */
+    struct holder *holder; /* what outlives this process; adopted when the one before died with a VM */
+    bool left; /* the holder has a VM that nobody went on with yet: this process ends nothing of it */
     struct instance *instances[NODE_INSTANCES_MAX];
     unsigned count;
 };

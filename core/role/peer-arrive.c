@@ -120,9 +120,7 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
     if (!rc)
         rc = check_offer(peer, offer, err);
     if (!rc)
-        rc = ledger_open(peer->node->options.state_directory, peer->node->options.name,
-                         &peer->ledger, err);
-    peer->ledger_open = rc == 0;
+        rc = peer_open_ledger(peer, err);
     if (!rc)
         rc = check_ledger(peer, offer, err);
     overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED ||

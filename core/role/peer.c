@@ -8,6 +8,7 @@
 #include "util/log.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #define OPTION(key_, type_, field_, default_, help_)                                               \
     {.key = key_, .type = DRAFTER_OPTION_##type_, .offset = offsetof(struct peer_options, field_),   \
@@ -74,7 +75,7 @@ static void sweep(struct peer *peer)
 }
 
 /* From now on the files change, and are a VM again only when it is saved. */
-static int claim(struct peer *peer, struct drafter_error *err)
+int peer_claim(struct peer *peer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
 
@@ -110,22 +111,26 @@ int peer_make_vm(struct peer *peer, struct drafter_error *err)
     return rc;
 }
 
-static int start_local(struct peer *peer, struct drafter_error *err)
+int peer_open_local(struct peer *peer, struct drafter_error *err)
 {
-    uint64_t started = drafter_now_ns();
-    int rc = ledger_open(peer->node->options.state_directory, peer->node->options.name,
-                         &peer->ledger, err);
+    int rc = devices_open_local(peer->node, &peer->devices, false, err);
 
-    peer->ledger_open = rc == 0;
-    if (!rc && (rc = ownership_check_start(&peer->ledger.record, peer->ledger.path, err)))
-        sweep(peer);
-    if (!rc)
-        rc = devices_open_local(peer->node, &peer->devices, false, err);
     if (rc)
         return rc;
     memcpy(peer->arranged, peer->devices.blocks, sizeof(peer->arranged));
     peer->arranged_count = peer->devices.count;
-    rc = peer_make_vm(peer, err);
+    return peer_make_vm(peer, err);
+}
+
+static int start_local(struct peer *peer, struct drafter_error *err)
+{
+    uint64_t started = drafter_now_ns();
+    int rc = peer_open_ledger(peer, err);
+
+    if (!rc && (rc = ownership_check_start(&peer->ledger.record, peer->ledger.path, err)))
+        sweep(peer);
+    if (!rc)
+        rc = peer_open_local(peer, err);
     if (!rc)
         rc = vm_expose(&peer->vm, err);
     if (!rc)
@@ -135,7 +140,9 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     if (!rc)
         rc = vm_load(&peer->vm, err);
     if (!rc)
-        rc = claim(peer, err);
+        peer_step(peer, PEER_STEP_STARTING);
+    if (!rc)
+        rc = peer_claim(peer, err);
     if (!rc)
         rc = vm_resume(&peer->vm, err);
     if (rc)
@@ -174,6 +181,8 @@ static int supervise(struct peer *peer, struct drafter_error *err)
             return drafter_error_set(err, ESRCH, "VM %s: its VMM ended", peer->node->options.name);
         if (wakeup == WAKEUP_SIGNAL)
             return 0;
+        if (wakeup == WAKEUP_REEXEC)
+            peer_reexec(peer);
     }
 }
 
@@ -239,6 +248,9 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
 
 static void release(struct peer *peer)
 {
+    if (peer->node->left) /* the holder has it, and this process ends */
+        return;
+    peer_step(peer, PEER_STEP_NOTHING);
     if (peer->vm_made) {
         if (peer->vm.started)
             vmm_stop(peer->vmm); /* ends whoever reads devices or waits for the guest */
@@ -252,20 +264,43 @@ static void release(struct peer *peer)
     devices_release(&peer->devices);
     if (peer->ledger_open)
         ledger_close(&peer->ledger);
+    holder_end(peer->node->holder);
+    if (peer->kept)
+        munmap(peer->kept, sizeof(*peer->kept));
     pthread_mutex_destroy(&peer->lock);
     supervisor_release(&peer->supervisor);
 }
 
-static int run(struct peer *peer, struct drafter_error *err)
+static int start(struct peer *peer, struct drafter_error *err)
 {
+    int rc = peer_keep(peer, err);
+
+    if (rc)
+        return rc;
+    return peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
+}
+
+/* Goes on with what a process that died left, or begins. */
+static int begin(struct peer *peer, struct drafter_error *err)
+{
+    bool adopted = false;
     int rc = open_plugins(peer, err);
 
     if (!rc)
         rc = devices_read(peer->node, &peer->devices, err);
-    if (!rc)
-        rc = peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
+    if (!rc && peer->node->left)
+        rc = peer_adopt(peer, &adopted, err);
+    if (rc || adopted)
+        return rc;
+    return start(peer, err);
+}
+
+static int run(struct peer *peer, struct drafter_error *err)
+{
+    int rc = begin(peer, err);
+
     if (rc)
-        return peer->vm.running ? leave(peer, rc, err) : rc;
+        return peer->vm.running && !peer->node->left ? leave(peer, rc, err) : rc;
     do {
         rc = peer->options.listen ? peer_serve(peer, err) : 0;
         if (!rc)

@@ -33,6 +33,7 @@ struct peer {
     struct server *server;
     struct source_vm source_vm;
     bool vm_made, ledger_open;
+    struct peer_kept *kept; /* or NULL: this VM cannot outlive its drafter */
 
     struct destination *destination;
     pthread_t arrival, aftermath;
@@ -46,6 +47,17 @@ struct peer {
     struct drafter_error leave_error;
 };
 
+/* How far the VM is, for whoever goes on after us.  It outlives the process; layout 1. */
+enum peer_step {
+    PEER_STEP_NOTHING = 0,  /* no VM that would be worth anything */
+    PEER_STEP_STARTING = 1, /* from files, loaded: it may be told to run */
+};
+struct peer_kept {
+    uint32_t layout;
+    uint32_t step; /* atomic; enum peer_step */
+};
+#define PEER_KEPT_LAYOUT 1u
+
 extern const struct drafter_option peer_option_table[];
 
 int peer_run(struct node *node, struct drafter_error *err);
@@ -56,6 +68,22 @@ int peer_serve(struct peer *peer, struct drafter_error *err);
 
 /* vm_init, in a slot of the network if the VM is to have one. */
 int peer_make_vm(struct peer *peer, struct drafter_error *err);
+
+/*
+ * peer-adopt.c.  peer_keep starts a holder where the plugins can use one.  peer_adopt goes on with the VM
+ * of a process that died; *ret_adopted false: it had none that is worth anything, start anew.  After a
+ * failure everything is left as it was (node->left).
+ */
+int peer_keep(struct peer *peer, struct drafter_error *err);
+int peer_adopt(struct peer *peer, bool *ret_adopted, struct drafter_error *err);
+void peer_step(struct peer *peer, enum peer_step step);
+/* Gives way to another binary, which adopts the VM; returns when that failed. */
+void peer_reexec(struct peer *peer);
+
+/* peer.c: the VM as files and plugins have it; a ledger that is open. */
+int peer_open_ledger(struct peer *peer, struct drafter_error *err);
+int peer_open_local(struct peer *peer, struct drafter_error *err);
+int peer_claim(struct peer *peer, struct drafter_error *err);
 
 /* Guest hook and page cache after a resume, in a thread of its own. */
 void peer_start_aftermath(struct peer *peer);

@@ -173,6 +173,9 @@ int role_run(const char *name, const struct options *options, struct drafter_err
     role = find_role(node.options.role, err);
     if (!role)
         rc = -EINVAL;
+    else if (node.left && role->run != peer_run)
+        rc = drafter_error_set(err, EBUSY, "%s: a VM whose drafter died is there; start that again",
+                               node.directory);
     else
         rc = status ? role->status(&node, options->json, err) : role->run(&node, err);
     node_close(&node);

@@ -17,6 +17,7 @@ int supervisor_init(struct supervisor *supervisor, struct drafter_error *err)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     supervisor->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     supervisor->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -62,9 +63,12 @@ enum wakeup supervisor_wait(struct supervisor *supervisor, int timeout_ms)
     while (poll(pollers, 3, timeout_ms) < 0 && errno == EINTR)
         ;
     if (pollers[0].revents) {
-        if (read(supervisor->signals, &signal_info, sizeof(signal_info)) == sizeof(signal_info))
-            log_info("drafter", "%s: ending",
-                     signal_info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        if (read(supervisor->signals, &signal_info, sizeof(signal_info)) != sizeof(signal_info))
+            return WAKEUP_NEWS;
+        if (signal_info.ssi_signo == SIGUSR2)
+            return WAKEUP_REEXEC;
+        log_info("drafter", "%s: ending",
+                 signal_info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
         return WAKEUP_SIGNAL;
     }
     if (pollers[2].revents) {

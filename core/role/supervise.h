@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the main thread of a role waits for: SIGINT or SIGTERM, the end of the VMM, and news from its
+ * What the main thread of a role waits for: SIGINT, SIGTERM or SIGUSR2, the end of the VMM, and news from its
  * other threads.
  */
 #ifndef ROLE_SUPERVISE_H
@@ -13,6 +13,7 @@ enum wakeup {
     WAKEUP_PROCESS, /* the VMM ended */
     WAKEUP_NEWS,    /* supervise_notify was called */
     WAKEUP_TIMEOUT,
+    WAKEUP_REEXEC,  /* SIGUSR2: the operator wants another binary to go on */
 };
 
 struct supervisor {

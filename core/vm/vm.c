@@ -94,6 +94,24 @@ int vm_sweep(const char *directory, struct instance *exposer, struct drafter_err
     return rc ? rc : io_remove_tree(devices, err);
 }
 
+static int show_devices(struct vm *vm, struct drafter_error *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < vm->device_count; i++) {
+        struct block_device *device = vm->devices[i];
+
+        if (!is_shown(device))
+            continue;
+        rc = block_device_expose(device, vm->exposer, exposure_flags(device), err);
+        if (!rc)
+            exposure_hint(device->exposure, __atomic_load_n(&device->map.remote, __ATOMIC_RELAXED)
+                                                ? DRAFTER_DEVICE_SPARSE
+                                                : DRAFTER_DEVICE_COMPLETE);
+    }
+    return rc;
+}
+
 int vm_expose(struct vm *vm, struct drafter_error *err)
 {
     cleanup_free char *directory = NULL;
@@ -107,18 +125,7 @@ int vm_expose(struct vm *vm, struct drafter_error *err)
     if (!rc)
         rc = device_start(vm->exposer, directory, err);
     vm->exposing = rc == 0;
-    for (unsigned i = 0; !rc && i < vm->device_count; i++) {
-        struct block_device *device = vm->devices[i];
-
-        if (!is_shown(device))
-            continue;
-        rc = block_device_expose(device, vm->exposer, exposure_flags(device), err);
-        if (!rc)
-            exposure_hint(device->exposure, __atomic_load_n(&device->map.remote, __ATOMIC_RELAXED)
-                                                ? DRAFTER_DEVICE_SPARSE
-                                                : DRAFTER_DEVICE_COMPLETE);
-    }
-    return rc;
+    return rc ? rc : show_devices(vm, err);
 }
 
 int vm_read_config(struct vm *vm, struct drafter_error *err)
@@ -159,11 +166,14 @@ static const char *shown_path(const struct vm *vm, const char *name)
     return device && device->exposure ? device->exposure->path : NULL;
 }
 
-static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error *err)
+static int fill_spec(const struct vm *vm, enum drafter_vmm_start how,
+                     struct drafter_vmm_device *drives, struct drafter_vmm_spec *spec,
+                     struct drafter_error *err)
 {
-    struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
-    struct drafter_vmm_spec spec = {
-        .struct_size = sizeof(spec),
+    const struct block_device *memory = vm_device(vm, VM_DEVICE_MEMORY);
+
+    *spec = (struct drafter_vmm_spec){
+        .struct_size = sizeof(*spec),
         .name = vm->name,
         .directory = vm->directory,
         .memory_size = vm->package.memory_size,
@@ -179,19 +189,51 @@ static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error
         .mac = vm->mac,
         .timeout_ms = vm->start_timeout_ms,
     };
-    const struct block_device *memory = vm_device(vm, VM_DEVICE_MEMORY);
-    int rc;
 
-    if (!spec.memory || !spec.kernel)
+    if (!spec->memory || !spec->kernel)
         return drafter_error_set(err, EINVAL, "VM %s lacks a memory or kernel device", vm->name);
     if (memory->size < vm->package.memory_size)
         return drafter_error_set(err, EINVAL, "the memory device is smaller than the VM's memory");
     for (unsigned i = 0; i < vm->device_count; i++)
         if (is_drive(vm->devices[i]))
-            drives[spec.device_count++] = (struct drafter_vmm_device){
+            drives[spec->device_count++] = (struct drafter_vmm_device){
                 .name = vm->devices[i]->name, .path = vm->devices[i]->exposure->path, .drive = true};
-    rc = vmm_start(vm->vmm, &spec, how, err);
+    return 0;
+}
+
+static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error *err)
+{
+    struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
+    struct drafter_vmm_spec spec;
+    int rc = fill_spec(vm, how, drives, &spec, err);
+
+    if (!rc)
+        rc = vmm_start(vm->vmm, &spec, how, err);
     vm->started = rc == 0;
+    return rc;
+}
+
+int vm_adopt(struct vm *vm, enum drafter_vmm_phase *ret_phase, struct drafter_error *err)
+{
+    struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
+    struct drafter_vmm_spec spec;
+    cleanup_free char *directory = NULL;
+    int rc;
+
+    if (asprintf(&directory, "%s/devices", vm->directory) < 0)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    rc = device_adopt(vm->exposer, directory, err);
+    vm->exposing = rc == 0;
+    if (!rc)
+        rc = show_devices(vm, err);
+    if (!rc)
+        rc = fill_spec(vm, DRAFTER_VMM_RESTORE, drives, &spec, err);
+    if (!rc) /* first, because a VMM that waits for a page answers nobody */
+        rc = device_serve(vm->exposer, err);
+    if (!rc)
+        rc = vmm_adopt(vm->vmm, &spec, ret_phase, err);
+    vm->started = rc == 0;
+    vm->running = rc == 0 && *ret_phase == DRAFTER_VMM_RUNNING;
     return rc;
 }
 

@@ -5,6 +5,7 @@
  *     vm_expose -> vm_boot                                  a snapshot is made
  *     vm_expose -> vm_prepare -> vm_load -> vm_resume       a package is resumed
  *     vm_before_suspend -> vm_pause -> vm_save              it is suspended
+ *     vm_adopt -> vm_resume                                 it outlived its drafter
  */
 #ifndef VM_VM_H
 #define VM_VM_H
@@ -44,6 +45,12 @@ struct block_device *vm_device(const struct vm *vm, const char *name); /* or NUL
 
 /* Ends what shows the devices of a VM whose node was killed. */
 int vm_sweep(const char *directory, struct instance *exposer, struct drafter_error *err);
+
+/*
+ * In place of vm_expose and vm_prepare: takes over exposures and VMM of a process that died.  The
+ * devices are those it had.
+ */
+int vm_adopt(struct vm *vm, enum drafter_vmm_phase *ret_phase, struct drafter_error *err);
 
 int vm_expose(struct vm *vm, struct drafter_error *err);
 

@@ -256,6 +256,16 @@ class Lab(benchlib.Bench):
         return section("drafter", role=role, name=vm, run_directory=self.path(f"run/{name}"),
                        state_directory=self.path(f"state/{name}"), log_level="debug", **more)
 
+    def restart(self, node):
+        """The same configuration in a new process."""
+        return self.node(node.name, pathlib.Path(node.config).read_text())
+
+    def vmm(self, name):
+        """The process id of the one VMM of node `name`."""
+        found = [line for line in self.processes() if f"/run/{name}/" in line and "holder" not in line]
+        check(len(found) == 1, f"{name} has one VMM")
+        return int(found[0].split(":")[0])
+
     def snapshot(self, words, memory="128M", settle="300ms", name="snapshotter", directory=None, vmm=None):
         """Boots the test guest and makes a package of it, however far it got; returns its directory."""
         directory = directory or self.path("booted")
@@ -348,10 +358,11 @@ class Lab(benchlib.Bench):
         found = []
         for entry in os.listdir("/proc"):
             with contextlib.suppress(OSError):
-                if entry.isdigit() and int(entry) != os.getpid():
+                # The name first: a command line is in memory that a stuck process keeps everybody from.
+                if entry.isdigit() and pathlib.Path(f"/proc/{entry}/comm").read_text().startswith(("qemu", "drafter")):
                     words = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    if str(self.dir) in words and ("qemu" in words or "--config" in words):
-                        found.append(f"{entry}: {words[:80]}")
+                    if str(self.dir) in words and ("qemu" in words or "--config" in words or "drafter-holder" in words):
+                        found.append(f"{entry}: {words}")
         return found
 
     def check_leaks(self):

@@ -104,6 +104,17 @@ struct drafter_device_ops {
      * an instance having been started.  Default: nothing to remove.
      */
     int (*reclaim)(void *instance, const char *directory, struct drafter_error *err);
+
+    /*
+     * Since 1.1.  In place of start(): takes over the service that a dead process left to the holder
+     * (see struct drafter_keeper) with all its mounts or nodes.  Then come expose() of the same devices,
+     * which gives each the path it had, and serve(), from which on requests are answered: those that
+     * wait, and again those that the dead process had taken and not answered.  Between adopt() and
+     * serve() no backend is called.  -ENOENT: nothing was left.  Default: cannot be adopted, and the
+     * VM ends with its drafter.  Both or none.
+     */
+    int (*adopt)(void *instance, const char *directory, struct drafter_error *err);
+    int (*serve)(void *instance, struct drafter_error *err);
 };
 
 #ifdef __cplusplus

@@ -94,6 +94,51 @@ struct drafter_probe {
     char remedy[256]; /* what the operator can do about it; one line */
 };
 
+/* A program to be started; as the fields of the same names in execve(2) and dup2(2). */
+struct drafter_spawn {
+    uint32_t struct_size;
+    const char *const *argv; /* argv[0] is looked up in PATH unless it has a slash */
+    int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
+    const int *keep_fds;     /* further descriptors it inherits, same numbers (3 to 511); -1 ends it */
+    const char *netns;       /* network namespace path or NULL */
+};
+
+/*
+ * Since 1.1.  What may outlive this process: a holder, where there is one, keeps descriptors, memory
+ * and children of an instance.  When the process dies, or makes room for a newer binary, a new process
+ * creates the same instances and tells those plugins with an adopt() operation to go on.  Names are an
+ * instance's own; at most 63 characters.  Any thread; all calls are short.
+ *
+ * Without a holder put() does nothing, take() finds nothing, memory() is ordinary, spawn() answers
+ * -ENOTSUP: a plugin need not ask whether there is one.
+ */
+struct drafter_keeper {
+    uint32_t struct_size;
+    void *opaque;
+
+    /* Keeps a copy of the descriptor, in place of an earlier one of that name.  Locks of flock(2) stay. */
+    int (*put)(void *opaque, const char *name, int fd);
+
+    /* A descriptor that the predecessor put, which the caller closes; -ENOENT: there is none. */
+    int (*take)(void *opaque, const char *name, int *ret_fd);
+
+    /*
+     * Zeroed shared memory; with *ret_found it is the predecessor's, of the same size, as it was at
+     * any instant, even in the middle of a change.  The caller ends it with munmap(2).
+     */
+    int (*memory)(void *opaque, const char *name, size_t size, void **ret_memory, bool *ret_found);
+
+    /*
+     * Starts a program as a child of the holder, which the kernel kills when the holder dies; *ret_pidfd
+     * is the caller's.  -ENOTSUP: there is no holder, the caller starts it itself.
+     */
+    int (*spawn)(void *opaque, const struct drafter_spawn *spawn, pid_t *ret_pid, int *ret_pidfd,
+                 struct drafter_error *err);
+
+    /* The wait status of a program that spawn() started and that has ended; -EAGAIN while it runs. */
+    int (*status)(void *opaque, pid_t pid, int *ret_status);
+};
+
 /* What the core hands to create().  Borrowed until create() returns, except where noted. */
 struct drafter_context {
     uint32_t struct_size;
@@ -101,6 +146,8 @@ struct drafter_context {
     const char *directory; /* private run-time directory of this process; exists, mode 0700 */
     void *next;            /* layers: the instance below, to be used through the drafter_next_*
                               functions of its kind; NULL when there is none */
+    /* Since 1.1; valid until destroy() returns.  Never NULL where struct_size says that it is there. */
+    const struct drafter_keeper *keeper;
 };
 
 /*

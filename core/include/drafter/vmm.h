@@ -44,6 +44,14 @@ enum drafter_vmm_start {
     DRAFTER_VMM_RESTORE = 1, /* make ready for load(); the guest does not run */
 };
 
+/* Since 1.1: how far an adopted VM is. */
+enum drafter_vmm_phase {
+    DRAFTER_VMM_WAITING = 0, /* for load() */
+    DRAFTER_VMM_PAUSED = 1,  /* resume() lets it run */
+    DRAFTER_VMM_RUNNING = 2,
+    DRAFTER_VMM_USELESS = 3, /* in the middle of a load, or worse: stop() is all that is left */
+};
+
 struct drafter_vmm_spec {
     uint32_t struct_size;
     const char *name;      /* of the VM; for process names and messages */
@@ -103,6 +111,14 @@ struct drafter_vmm_ops {
 
     /* Kills the process if it still runs and reaps it.  Mandatory. */
     void (*stop)(void *instance);
+
+    /*
+     * Since 1.1.  In place of start(): takes over the process that a dead drafter started through the
+     * keeper (see struct drafter_keeper) and finds out how far it is.  -ENOENT: there is none.
+     * Default: a VM cannot be adopted and ends with its drafter.
+     */
+    int (*adopt)(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_phase *ret_phase,
+                 struct drafter_error *err);
 };
 
 #ifdef __cplusplus

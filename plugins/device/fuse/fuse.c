@@ -8,6 +8,7 @@
 #include "service.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ static int fuse_create(const struct drafter_context *context, const void *config
         return drafter_error_set(err, ENOMEM, "no memory");
     service->config = config;
     service->id = context->id;
+    service->keeper = context->keeper;
     pthread_mutex_init(&service->lock, NULL);
     pthread_cond_init(&service->idle, NULL);
     fuse_set_log_func(fuse_forward_log); /* libfuse has one per process; it is the same for all */
@@ -92,6 +94,8 @@ static void fuse_stop(void *instance)
     service->session = ended ? NULL : service->session;
     free(service->directory);
     service->directory = NULL;
+    if (ended)
+        keep_end(service);
 }
 
 static void fuse_destroy(void *instance)
@@ -182,8 +186,9 @@ static int fuse_start(void *instance, const char *directory, struct drafter_erro
                                  "root or fusermount3)",
                                  directory);
     }
-    if (watch_start(&service->watch, err) < 0 ||
-        pool_start(&service->pool, service->session, (unsigned)service->config->threads, err) < 0) {
+    if (keep_begin(service, err) < 0 || watch_start(&service->watch, err) < 0 ||
+        pool_start(&service->pool, service->session, service->kept,
+                   (unsigned)service->config->threads, err) < 0) {
         fuse_stop(service); /* takes half a pool, too */
         return drafter_error_wrap(err, "%s", directory);
     }
@@ -253,11 +258,25 @@ static int fuse_file_add(struct service *service, struct file *file)
     if (grown) {
         service->files = grown;
         file->ino = SERVICE_FIRST_INO + service->file_count;
-        grown[service->file_count++] = file;
+        result = keep_add(service, file);
     } else if (result == 0) {
         result = -ENOMEM;
     }
+    if (result == 0)
+        grown[service->file_count++] = file;
     pthread_mutex_unlock(&service->lock);
+    return result;
+}
+
+/* Nothing is served yet: no lock. */
+static int fuse_file_adopt(struct service *service, struct file *file)
+{
+    int result = keep_number(service, file);
+
+    if (result == 0 && service->files[file->ino - SERVICE_FIRST_INO])
+        result = -EEXIST;
+    if (result == 0)
+        service->files[file->ino - SERVICE_FIRST_INO] = file;
     return result;
 }
 
@@ -340,6 +359,7 @@ static void fuse_withdraw(void *exposure)
         close(file->bulk_fd);
     pthread_mutex_lock(&service->lock);
     service->files[file->ino - SERVICE_FIRST_INO] = NULL;
+    keep_remove(service, file);
     pthread_mutex_unlock(&service->lock);
     free((void *)file->refused);
     free(file);
@@ -362,13 +382,13 @@ static int fuse_expose(void *instance, const struct drafter_device_spec *spec, c
     file = fuse_file_new(service, spec);
     if (!file)
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);
-    result = fuse_file_add(service, file);
+    result = service->adopting ? fuse_file_adopt(service, file) : fuse_file_add(service, file);
     if (result < 0) {
         free((void *)file->refused);
         free(file);
         return drafter_error_errno(err, -result, "%s: cannot expose the device", spec->name);
     }
-    if (spec->flags & DRAFTER_DEVICE_MAPPED)
+    if (spec->flags & DRAFTER_DEVICE_MAPPED && !service->adopting)
         result = fuse_open_self(file, path);
     if (result < 0) {
         fuse_withdraw(file);
@@ -377,6 +397,73 @@ static int fuse_expose(void *instance, const struct drafter_device_spec *spec, c
     fuse_update_readahead(service);
     *ret_exposure = file;
     return 0;
+}
+
+/* Nothing may look into the mount here: nobody would answer. */
+static int fuse_adopt(void *instance, const char *directory, struct drafter_error *err)
+{
+    struct service *service = instance;
+    char path[32];
+    int fd, result;
+
+    if (service->session)
+        return drafter_error_set(err, EALREADY, "%s: already serves %s", service->id,
+                                 service->directory);
+    result = keep_find(service, &fd, err);
+    if (result < 0)
+        return result;
+    service->tracks_writeback = fuse_kernel_tracks_writeback();
+    service->directory = mount_resolve(directory);
+    service->session = fuse_session_make(service);
+    service->file_count = keep_count(service);
+    service->files = calloc(service->file_count + 1, sizeof(*service->files));
+    snprintf(path, sizeof(path), "/dev/fd/%d", fd);
+    if (!service->directory || !service->files || !service->session ||
+        fuse_session_mount(service->session, path) < 0) {
+        close(fd);
+        return drafter_error_set(err, EIO, "%s: cannot take its session over", directory);
+    }
+    service->adopting = true;
+    return keep_replay(service, err);
+}
+
+static int fuse_open_adopted(struct service *service, struct drafter_error *err)
+{
+    for (size_t i = 0; i < service->file_count; i++) {
+        struct file *file = service->files[i];
+        char path[PATH_MAX];
+        int result;
+
+        if (!file || !(file->flags & DRAFTER_DEVICE_MAPPED))
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", service->directory, file->name);
+        result = fuse_open_self(file, path);
+        if (result < 0)
+            return drafter_error_errno(err, -result, "%s: cannot open the exposed file", path);
+    }
+    return 0;
+}
+
+static int fuse_serve(void *instance, struct drafter_error *err)
+{
+    struct service *service = instance;
+    int result;
+
+    if (!service->adopting)
+        return drafter_error_set(err, EINVAL, "%s: nothing was adopted", service->id);
+    result = watch_start(&service->watch, err);
+    if (result == 0)
+        result = pool_start(&service->pool, service->session, service->kept,
+                            (unsigned)service->config->threads, err);
+    if (result == 0)
+        result = keep_resend(service, err);
+    if (result < 0)
+        return drafter_error_wrap(err, "%s", service->directory);
+    service->adopting = false;
+    mount_tune(service);
+    result = fuse_open_adopted(service, err);
+    fuse_update_readahead(service);
+    return result;
 }
 
 static void fuse_hint(void *exposure, enum drafter_device_hint hint)
@@ -422,6 +509,8 @@ static const struct drafter_device_ops fuse_ops = {
     .withdraw = fuse_withdraw,
     .stop = fuse_stop,
     .reclaim = fuse_reclaim,
+    .adopt = fuse_adopt,
+    .serve = fuse_serve,
 };
 
 static const struct drafter_plugin fuse_plugin = {

@@ -37,8 +37,7 @@ static void mount_unescape(char *text)
     *to = '\0';
 }
 
-/* The absolute path without looking at its last component, which may be a dead mount. */
-static char *mount_resolve(const char *directory)
+char *mount_resolve(const char *directory)
 {
     char *copy = strdup(directory), *slash, *parent, *full = NULL;
     size_t length;

@@ -146,6 +146,7 @@ static void *pool_work(void *opaque)
             continue;
         if (result <= 0)
             break;
+        keep_greeting(pool->kept, worker->request.mem, (size_t)result);
         fuse_session_process_buf(pool->session, &worker->request);
     }
     return NULL;
@@ -178,13 +179,13 @@ static int pool_start_worker(struct pool *pool, struct worker *worker)
     return error;
 }
 
-int pool_start(struct pool *pool, struct fuse_session *session, unsigned reads_max,
-               struct drafter_error *err)
+int pool_start(struct pool *pool, struct fuse_session *session, struct kept *kept,
+               unsigned reads_max, struct drafter_error *err)
 {
     unsigned reserve = reads_max / 4 > POOL_RESERVE_MIN ? reads_max / 4 : POOL_RESERVE_MIN;
     int error;
 
-    *pool = (struct pool){.session = session, .reads_max = reads_max};
+    *pool = (struct pool){.session = session, .kept = kept, .reads_max = reads_max};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->turn, NULL);
     pool->workers = calloc(reads_max + reserve, sizeof(*pool->workers));

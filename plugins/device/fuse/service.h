@@ -9,6 +9,7 @@
  *   pool.c    the threads that read /dev/fuse
  *   cache.c   what the kernel caches of a file: dirty, sync, invalidate, populate, readahead
  *   mount.c   the mount table and the backing device info of a mount
+ *   keep.c    what outlives the process: the session and who had which inode number
  *
  * Locks: service.lock, pool.lock and watch.lock, never two of them at once.  None is held across
  * I/O or a backend call.
@@ -67,6 +68,7 @@ struct watch {
 
 struct pool {
     struct fuse_session *session;
+    struct kept *kept; /* constant */
     struct worker *workers;
     unsigned worker_count;
     unsigned reads_max; /* workers that reads may occupy */
@@ -103,6 +105,9 @@ struct file {
 
 struct service {
     const struct service_config *config;
+    const struct drafter_keeper *keeper; /* or NULL */
+    struct kept *kept;                   /* constant between start or adopt and stop; or NULL */
+    bool adopting;                       /* between adopt and serve */
     const char *id;
     char *directory;
     struct fuse_session *session;
@@ -144,8 +149,8 @@ void data_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_
 /* Answers and frees a read; `buffer` holds SERVICE_TRANSFER_MAX bytes. */
 void data_run(struct read_job *job, void *buffer);
 
-int pool_start(struct pool *pool, struct fuse_session *session, unsigned reads_max,
-               struct drafter_error *err);
+int pool_start(struct pool *pool, struct fuse_session *session, struct kept *kept,
+               unsigned reads_max, struct drafter_error *err);
 /* Ends the threads; false when some were inside a backend at the deadline and had to be left. */
 bool pool_stop(struct pool *pool, unsigned timeout_ms);
 /* True: the calling worker runs the read now.  False: it was queued for a worker that reads. */
@@ -171,6 +176,25 @@ int cache_populate(void *exposure, uint64_t offset, uint64_t length);
 int cache_count(int fd, uint64_t offset, uint64_t length, uint64_t *ret_dirty,
                 uint64_t *ret_writeback);
 
+/* Makes the memory that outlives the process and puts the session's descriptor beside it. */
+int keep_begin(struct service *service, struct drafter_error *err);
+/* Finds what a dead process left; *ret_fd is the session's descriptor. */
+int keep_find(struct service *service, int *ret_fd, struct drafter_error *err);
+void keep_end(struct service *service);
+/* Notes the kernel's greeting, of which libfuse knows what both sides can do. */
+void keep_greeting(struct kept *kept, const void *request, size_t length);
+/* Lets a new libfuse session hear the greeting of the old one. */
+int keep_replay(struct service *service, struct drafter_error *err);
+/* Has the kernel send again what a dead process took and did not answer. */
+int keep_resend(struct service *service, struct drafter_error *err);
+/* Notes the inode number that a file has; -ENODEV: the dead process had no such file. */
+int keep_add(struct service *service, const struct file *file);
+int keep_number(struct service *service, struct file *file);
+size_t keep_count(const struct service *service);
+void keep_remove(struct service *service, const struct file *file);
+
+/* The absolute path without looking at its last component, which may be a dead mount; or NULL. */
+char *mount_resolve(const char *directory);
 bool mount_is_ours(const char *directory);
 int mount_remove(const char *directory);
 void mount_tune(struct service *service);

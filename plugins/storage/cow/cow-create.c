@@ -159,6 +159,7 @@ int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err)
 {
     uint64_t base = cow->base->size(cow->base_instance);
     uint8_t id[16];
+    bool found;
     int r;
 
     if (getrandom(id, sizeof id, 0) != (ssize_t)sizeof id)
@@ -171,6 +172,8 @@ int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err)
         r = check_new_overlay(cow, err);
     if (r == 0 && cow_map_init(&cow->map, &cow->geometry) < 0)
         r = drafter_error_set(err, ENOMEM, "cow: no memory for the map");
+    if (r == 0)
+        r = cow_keep_map(cow, &found, err);
     if (r == 0 && cow->config->import)
         r = import_list(cow, err);
     if (r < 0)

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cow_io on real files.  The handle is the descriptor itself, so nothing is allocated. */
+/*
+ * cow_io on real files.  The handle is the descriptor itself, so nothing is allocated.  The host is the
+ * instance's keeper, or NULL.
+ */
 #include "cow-io.h"
+
+#include <drafter/plugin.h>
 
 #include <fcntl.h>
 #include <limits.h>
@@ -15,23 +20,45 @@ static int file_fd(void *file)
     return (int)(intptr_t)file - 1; /* descriptor 0 must not look like NULL */
 }
 
-/* One writer or many readers: the lock belongs to the inode, whatever name it was opened by. */
+/*
+ * One writer or many readers: the lock belongs to the inode, whatever name it was opened by.  That of a
+ * drafter that died is still held for us, with the descriptor that it belongs to.
+ */
+static int file_lock(const struct drafter_keeper *keeper, int *fd, unsigned flags)
+{
+    int r = flock(*fd, (flags & COW_IO_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0 ? -errno : 0;
+    char name[DRAFTER_NAME_MAX + 1];
+    struct stat st;
+    int kept;
+
+    if (fstat(*fd, &st) < 0)
+        return -errno;
+    snprintf(name, sizeof name, "lock-%llx-%llx", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    if (r == -EWOULDBLOCK && keeper && keeper->take(keeper->opaque, name, &kept) == 0) {
+        close(*fd);
+        *fd = kept;
+        r = 0;
+    }
+    if (r == -EWOULDBLOCK)
+        return -EBUSY;
+    return r == 0 && keeper ? keeper->put(keeper->opaque, name, *fd) : r;
+}
+
 static int file_open(void *host, const char *path, unsigned flags, void **ret_file)
 {
     int mode = flags & COW_IO_WRITE ? O_RDWR : O_RDONLY;
-    int fd;
+    int fd, r;
 
-    (void)host;
     if (flags & COW_IO_CREATE)
         mode |= O_CREAT;
     fd = open(path, mode | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    if (flock(fd, (flags & COW_IO_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
-        int code = errno == EWOULDBLOCK ? EBUSY : errno;
-
+    r = file_lock(host, &fd, flags);
+    if (r < 0) {
         close(fd);
-        return -code;
+        return r;
     }
     *ret_file = (void *)(intptr_t)(fd + 1);
     return 0;
@@ -39,6 +66,7 @@ static int file_open(void *host, const char *path, unsigned flags, void **ret_fi
 
 static void file_close(void *file)
 {
+    flock(file_fd(file), LOCK_UN); /* the keeper's copy is the same open file */
     close(file_fd(file));
 }
 

@@ -3,6 +3,7 @@
 #include "cow-map.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define PAGES_PER_WORD 64
 
@@ -33,7 +34,10 @@ int cow_map_init(struct cow_map *map, const struct cow_geometry *geometry)
 
 void cow_map_release(struct cow_map *map)
 {
-    free(map->words);
+    if (map->kept_size)
+        munmap((void *)map->words, map->kept_size);
+    else
+        free(map->words);
     free(map->changed);
     free(map->staged);
     free(map->staging);

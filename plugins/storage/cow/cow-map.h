@@ -76,6 +76,7 @@ struct cow_map {
     uint64_t pages;
     uint32_t sectors;
     _Atomic uint64_t *words;   /* bit per page: in the overlay */
+    size_t kept_size;          /* bytes of `words` as a mapping; 0: it is from the heap */
     _Atomic uint64_t *changed; /* bit per sector: has bits that are not on disk */
     uint64_t *staged;          /* what the running flush writes; sectors * COW_SECTOR_WORDS */
     uint64_t *staging;         /* bit per sector: in `staged` */

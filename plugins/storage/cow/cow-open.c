@@ -3,7 +3,9 @@
 #include "cow.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int open_error(const char *path, int r, struct drafter_error *err)
 {
@@ -80,10 +82,34 @@ static int load_sector(struct cow *cow, uint32_t sector, const uint8_t *a, const
                                  cow->config->state, sector, (uint64_t)sector * COW_SECTOR_PAGES);
     copy->slot = (unsigned)slot;
     for (unsigned i = 0; i < COW_SECTOR_WORDS; i++) {
-        if (words[i])
-            atomic_store_explicit(&cow->map.words[(size_t)sector * COW_SECTOR_WORDS + i], words[i],
-                                  memory_order_relaxed);
+        _Atomic uint64_t *word = &cow->map.words[(size_t)sector * COW_SECTOR_WORDS + i];
+        uint64_t before = words[i] ? atomic_fetch_or(word, words[i]) : atomic_load(word);
+
+        if (before & ~words[i]) /* of a drafter that died before it flushed */
+            atomic_fetch_or(&cow->map.changed[sector / 64], UINT64_C(1) << (sector % 64));
     }
+    return 0;
+}
+
+int cow_keep_map(struct cow *cow, bool *ret_found, struct drafter_error *err)
+{
+    size_t size = (size_t)cow->geometry.sectors * COW_SECTOR_WORDS * sizeof(uint64_t);
+    char name[DRAFTER_NAME_MAX + 1];
+    uint64_t id[2];
+    void *memory;
+    int r;
+
+    *ret_found = false;
+    if (!cow->keeper || cow->readonly)
+        return 0;
+    memcpy(id, cow->geometry.id, sizeof id);
+    snprintf(name, sizeof name, "map-%016" PRIx64 "%016" PRIx64, id[0], id[1]);
+    r = cow->keeper->memory(cow->keeper->opaque, name, size, &memory, ret_found);
+    if (r < 0)
+        return drafter_error_errno(err, -r, "%s: cannot keep the map", cow->config->state);
+    free(cow->map.words);
+    cow->map.words = memory;
+    cow->map.kept_size = size;
     return 0;
 }
 
@@ -146,11 +172,12 @@ static int check_trailer(struct cow *cow, struct drafter_error *err)
 
 /*
  * What a killed process wrote may still be in the page cache only.  The slots must not move on from
- * copies that the disk does not have.
+ * copies that the disk does not have.  With the killed process's map in hand the power never failed: then
+ * the data of those copies was synced before they were written, and a VM waits for us.
  */
-static int sync_both(struct cow *cow, struct drafter_error *err)
+static int sync_pair(struct cow *cow, bool adopted, struct drafter_error *err)
 {
-    int r = cow->io->sync(cow->overlay);
+    int r = adopted ? 0 : cow->io->sync(cow->overlay);
 
     if (r == 0)
         r = cow->io->sync(cow->state);
@@ -161,16 +188,19 @@ static int open_pair(struct cow *cow, uint64_t size, unsigned flags, struct draf
 {
     unsigned mode = cow->readonly ? 0 : COW_IO_WRITE;
     int r = check_sizes(cow, size, flags, err);
+    bool adopted = false;
 
     if (r == 0)
         r = cow_open_file(cow, cow->config->overlay, mode, &cow->overlay, err);
     if (r == 0)
         r = check_trailer(cow, err);
-    if (r == 0 && !cow->readonly)
-        r = sync_both(cow, err);
     if (r == 0 && cow_map_init(&cow->map, &cow->geometry) < 0)
         r = drafter_error_set(err, ENOMEM, "cow: no memory for the map of %" PRIu64 " pages",
                               cow->geometry.pages);
+    if (r == 0)
+        r = cow_keep_map(cow, &adopted, err);
+    if (r == 0 && !cow->readonly)
+        r = sync_pair(cow, adopted, err);
     return r == 0 ? load_map(cow, err) : r;
 }
 

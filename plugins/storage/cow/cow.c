@@ -22,6 +22,7 @@ int cow_new(const struct drafter_context *context, const struct cow_config *conf
     cow->config = config;
     cow->io = io;
     cow->io_host = io_host;
+    cow->keeper = context->keeper;
     cow->base = drafter_next_storage(context->next, &cow->base_instance);
     if (!cow->base) {
         free(cow);
@@ -51,7 +52,7 @@ static int cow_create(const struct drafter_context *context, const void *config,
                       struct drafter_error *err)
 {
     struct cow *cow;
-    int r = cow_new(context, config, &cow_io_files, NULL, &cow, err);
+    int r = cow_new(context, config, &cow_io_files, (void *)(uintptr_t)context->keeper, &cow, err);
 
     if (r == 0)
         *ret_instance = cow;

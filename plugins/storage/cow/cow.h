@@ -48,6 +48,7 @@ struct cow {
     const struct cow_config *config;
     const struct cow_io *io;
     void *io_host;
+    const struct drafter_keeper *keeper; /* or NULL: nothing outlives the process */
     const struct drafter_storage_ops *base;
     void *base_instance;
 
@@ -75,6 +76,13 @@ int cow_open_file(struct cow *cow, const char *path, unsigned flags, void **ret_
 
 /* Makes a pair and leaves it open; `size` 0 or less than the base's: as large as the base. */
 int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err);
+
+/*
+ * Puts the map, which is empty, where it outlives the process: bits are on disk only after a flush, but
+ * a VM that outlives its drafter goes on with what it wrote before.  *ret_found: it has bits of a drafter
+ * that died.
+ */
+int cow_keep_map(struct cow *cow, bool *ret_found, struct drafter_error *err);
 
 /*
  * Reads the header of an open state file: the first valid copy.  Errors as cow_header_decode, and

@@ -33,7 +33,8 @@ struct file_config {
 
 struct file {
     const struct file_config *config;
-    int fd;        /* set by open; holds the lock */
+    const struct drafter_keeper *keeper;
+    int fd;        /* set by open; holds the lock, and so does its copy at the keeper */
     int direct_fd; /* set by open; -1 without O_DIRECT */
     uint64_t size; /* set by open */
     bool readonly; /* set by open */
@@ -45,10 +46,10 @@ static int file_create(const struct drafter_context *context, const void *config
 {
     struct file *file = calloc(1, sizeof *file);
 
-    (void)context;
     if (!file)
         return drafter_error_set(err, ENOMEM, "file: no memory");
     file->config = config;
+    file->keeper = context->keeper;
     file->fd = file->direct_fd = -1;
     *ret_instance = file;
     return 0;
@@ -58,8 +59,10 @@ static void file_close(struct file *file)
 {
     if (file->direct_fd >= 0)
         close(file->direct_fd);
-    if (file->fd >= 0)
+    if (file->fd >= 0) {
+        flock(file->fd, LOCK_UN); /* the keeper's copy is the same open file */
         close(file->fd);
+    }
     file->fd = file->direct_fd = -1;
 }
 
@@ -70,15 +73,39 @@ static void file_destroy(void *instance)
     free(instance);
 }
 
+/* The lock of a drafter that died is still held for us, with the descriptor that it belongs to. */
+static bool file_inherit(struct file *file, const char *name)
+{
+    int kept;
+
+    if (!file->keeper || file->keeper->take(file->keeper->opaque, name, &kept) < 0)
+        return false;
+    close(file->fd);
+    file->fd = kept;
+    return true;
+}
+
 static int file_lock(struct file *file, struct drafter_error *err)
 {
-    if (flock(file->fd, (file->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+    char name[DRAFTER_NAME_MAX + 1];
+    struct stat st;
+    int r = flock(file->fd, (file->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0 ? -errno : 0;
+
+    if (fstat(file->fd, &st) < 0)
+        return drafter_error_errno(err, errno, "%s: cannot stat", file->config->path);
+    snprintf(name, sizeof name, "lock-%llx-%llx", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    if (r == -EWOULDBLOCK && file_inherit(file, name))
+        r = 0;
+    if (r == 0 && file->keeper)
+        r = file->keeper->put(file->keeper->opaque, name, file->fd);
+    if (r == 0)
         return 0;
-    if (errno == EWOULDBLOCK)
+    if (r == -EWOULDBLOCK)
         return drafter_error_set(err, EBUSY, "%s: %s", file->config->path,
                                  file->readonly ? "another process or instance writes it"
                                                 : "in use by another process or instance");
-    return drafter_error_errno(err, errno, "%s: cannot lock", file->config->path);
+    return drafter_error_errno(err, -r, "%s: cannot lock", file->config->path);
 }
 
 static int file_measure(struct file *file, struct stat *st, struct drafter_error *err)

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #define LOG_MAX ((uint64_t)256 << 10)
+#define HOLDER_PATIENCE_MS 2000
 
 /* ---- the watcher */
 
@@ -52,6 +53,23 @@ static bool drain_output(struct process *process)
     }
 }
 
+/* The holder learns of the end when we do; it may need a moment to say how it was. */
+static void reap(struct process *process, pid_t pid, int *ret_status)
+{
+    static const struct timespec moment = {.tv_nsec = 1000000};
+
+    if (!process->keeper) {
+        while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
+            ;
+        return;
+    }
+    for (unsigned i = 0; i < HOLDER_PATIENCE_MS; i++) {
+        if (process->keeper->status(process->keeper->opaque, pid, ret_status) != -EAGAIN)
+            return;
+        nanosleep(&moment, NULL);
+    }
+}
+
 static void watch(struct process *process, pid_t pid)
 {
     struct pollfd waits[2] = {{.fd = process->pidfd, .events = POLLIN},
@@ -65,9 +83,8 @@ static void watch(struct process *process, pid_t pid)
             waits[1].fd = -1;
     }
     drain_output(process);
+    reap(process, pid, &status);
     lock_scope(&process->lock);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
     process->status = status;
     process->phase = PROCESS_ENDED;
     pthread_cond_broadcast(&process->changed);
@@ -79,7 +96,8 @@ static int open_output(struct process *process, int *ret_write_fd, struct drafte
     const char *path = process->spec->log_path;
     int ends[2];
 
-    process->log_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    process->log_fd =
+        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (process->log_fd < 0)
         return drafter_error_errno(err, errno, "%s", path);
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -90,6 +108,42 @@ static int open_output(struct process *process, int *ret_write_fd, struct drafte
     return 0;
 }
 
+/* While no drafter reads it, a chatty QEMU must not block: its words are lost then. */
+static int keep(struct process *process, int write_fd, struct drafter_error *err)
+{
+    const struct drafter_keeper *keeper = process->keeper;
+    int result = keeper->put(keeper->opaque, "process", process->pidfd);
+
+    if (result == 0)
+        result = keeper->put(keeper->opaque, "output", process->output_fd);
+    if (!process->spec->inherit_stdout)
+        fcntl(write_fd, F_SETFL, O_NONBLOCK);
+    return result < 0 ? drafter_error_errno(err, -result, "cannot keep the process") : 0;
+}
+
+/* -ENOTSUP without a holder. */
+static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
+                      struct drafter_error *err)
+{
+    const struct process_spec *spec = process->spec;
+    const struct drafter_spawn program = {.struct_size = sizeof(program),
+                                          .argv = spec->argv,
+                                          .stdin_fd = -1,
+                                          .stdout_fd = spec->inherit_stdout ? 1 : write_fd,
+                                          .stderr_fd = write_fd,
+                                          .keep_fds = spec->keep_fds,
+                                          .netns = spec->netns};
+    int result;
+
+    if (!spec->keeper)
+        return -ENOTSUP;
+    result = spec->keeper->spawn(spec->keeper->opaque, &program, ret_pid, &process->pidfd, err);
+    if (result < 0)
+        return result;
+    process->keeper = spec->keeper;
+    return keep(process, write_fd, err);
+}
+
 /* The one place that makes a QEMU process. */
 static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *err)
 {
@@ -98,7 +152,9 @@ static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *
     pid_t pid;
     int result = open_output(process, &write_fd, err);
 
-    if (result < 0)
+    if (result == 0)
+        result = spawn_held(process, write_fd, ret_pid, err);
+    if (result != -ENOTSUP)
         return result;
     result = proc_spawn(&(struct proc_spec){.argv = spec->argv,
                                             .stdin_fd = -1,
@@ -122,12 +178,31 @@ static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *
     return 0;
 }
 
+/* The process that was there before. */
+static int find(struct process *process, pid_t *ret_pid, struct drafter_error *err)
+{
+    const struct drafter_keeper *keeper = process->spec->keeper;
+    int result = keeper->take(keeper->opaque, "process", &process->pidfd);
+
+    if (result == 0)
+        result = keeper->take(keeper->opaque, "output", &process->output_fd);
+    if (result < 0)
+        return drafter_error_errno(err, -result, "no QEMU was left");
+    process->keeper = keeper;
+    process->log_fd =
+        open(process->spec->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (process->log_fd < 0)
+        return drafter_error_errno(err, errno, "%s", process->spec->log_path);
+    *ret_pid = process->adopted;
+    return 0;
+}
+
 static void *watcher_main(void *opaque)
 {
     struct process *process = opaque;
     struct drafter_error failure = {0};
     pid_t pid = -ESRCH;
-    int result = spawn(process, &pid, &failure);
+    int result = process->adopted ? find(process, &pid, &failure) : spawn(process, &pid, &failure);
 
     pthread_mutex_lock(&process->lock);
     process->pid = pid;
@@ -169,14 +244,18 @@ static int create_watcher(struct process *process)
     return code;
 }
 
-int process_start(struct process *process, const struct process_spec *spec,
-                  struct drafter_error *err)
+static int begin(struct process *process, const struct process_spec *spec, pid_t adopted,
+                 struct drafter_error *err)
 {
     pthread_condattr_t attributes;
     int code;
 
-    *process = (struct process){
-        .spec = spec, .pidfd = -1, .output_fd = -1, .log_fd = -1, .phase = PROCESS_STARTING};
+    *process = (struct process){.spec = spec,
+                                .adopted = adopted,
+                                .pidfd = -1,
+                                .output_fd = -1,
+                                .log_fd = -1,
+                                .phase = PROCESS_STARTING};
     pthread_mutex_init(&process->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -197,6 +276,18 @@ int process_start(struct process *process, const struct process_spec *spec,
     if (code)
         release(process);
     return -code;
+}
+
+int process_start(struct process *process, const struct process_spec *spec,
+                  struct drafter_error *err)
+{
+    return begin(process, spec, 0, err);
+}
+
+int process_adopt(struct process *process, const struct process_spec *spec, pid_t pid,
+                  struct drafter_error *err)
+{
+    return begin(process, spec, pid, err);
 }
 
 pid_t process_pid(struct process *process)

@@ -6,11 +6,13 @@
  * process, and the caller's thread may come and go.  And someone must read what QEMU prints, so
  * that a chatty one can neither fill the disk nor block: the first part goes to a log file, the end
  * is kept for error messages.
+ *
+ * Where there is a holder QEMU is its child, not ours: a later process adopts it.
  */
 #ifndef QEMU_PROCESS_H
 #define QEMU_PROCESS_H
 
-#include <drafter/common.h>
+#include <drafter/plugin.h>
 #include <pthread.h>
 
 struct process_spec {
@@ -19,14 +21,17 @@ struct process_spec {
     const char *netns;    /* or NULL */
     const char *log_path; /* truncated at the start */
     bool inherit_stdout;  /* the guest's serial port is ours */
+    const struct drafter_keeper *keeper; /* or NULL; valid until process_stop */
 };
 
 struct process {
-    const struct process_spec *spec; /* only until process_start returns */
+    const struct process_spec *spec; /* only until process_start or process_adopt returns */
+    pid_t adopted;                   /* to be taken over instead of started; 0 */
     pthread_t watcher;
     bool started; /* watcher and fields below exist; only the control thread looks */
     int pidfd, output_fd, log_fd;
     uint64_t logged;
+    const struct drafter_keeper *keeper; /* whose child it is; NULL: ours */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -39,6 +44,10 @@ struct process {
 };
 
 int process_start(struct process *process, const struct process_spec *spec,
+                  struct drafter_error *err);
+
+/* Takes over the process `pid` of a dead drafter's process_start; of `spec`, keeper and log_path. */
+int process_adopt(struct process *process, const struct process_spec *spec, pid_t pid,
                   struct drafter_error *err);
 
 /* The process id, or -ESRCH when it has ended or never was. */

@@ -7,6 +7,7 @@
  *     process.c  the process, watched and reaped           qmp.c      the control protocol
  *     machine.c  what a restore must repeat                state.c    the saved stream
  *     accel.c    KVM or not, the host's CPU                facts.c    what peers compare
+ *     adopt.c    a QEMU that outlived its drafter
  *
  * This file holds the operations on a running VM, and the descriptor.
  */
@@ -260,6 +261,7 @@ static int qemu_create(const struct drafter_context *context, const void *config
         return drafter_error_errno(err, ENOMEM, "qemu");
     }
     vmm->config = config;
+    vmm->keeper = context->keeper;
     vmm->created = accel_tsc_read();
     vmm->qmp.fd = -1;
     vmm->saved_fd = -1;
@@ -363,6 +365,7 @@ static const struct drafter_vmm_ops qemu_ops = {
     .channel = qemu_channel,
     .pid = qemu_pid,
     .stop = qemu_stop,
+    .adopt = qemu_adopt,
 };
 
 static const struct drafter_plugin qemu_plugin = {

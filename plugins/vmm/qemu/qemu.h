@@ -34,8 +34,19 @@ enum qemu_phase {
     QEMU_BROKEN,   /* a load failed: only stop() is left */
 };
 
+/* What a later process must know of a QEMU that outlives this one.  Layout 1. */
+struct qemu_kept {
+    uint32_t layout;
+    int32_t pid; /* 0: there is none */
+    char version[64];
+    char machine[MACHINE_TEXT_MAX];
+};
+#define QEMU_KEPT_LAYOUT 1u
+
 struct qemu_vmm {
     const struct qemu_config *config;
+    const struct drafter_keeper *keeper; /* or NULL */
+    struct qemu_kept *kept;              /* or NULL */
     char *id;
     struct accel_tsc created;
     char version[64];          /* "" until asked for */
@@ -62,6 +73,13 @@ int qemu_facts(void *instance, struct drafter_vmm_facts *ret_facts, struct draft
 int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
                struct drafter_error *err);
 void qemu_stop(void *instance);
+const char *qemu_log_path(const char *directory, char *buffer, size_t size);
+
+/* adopt.c: a QEMU that outlived its drafter. */
+int qemu_keep(struct qemu_vmm *vmm, struct drafter_error *err);
+void qemu_forget(struct qemu_vmm *vmm);
+int qemu_adopt(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_phase *ret_phase,
+               struct drafter_error *err);
 
 /* socket.c: sockets in a directory, however long its path is. */
 int socket_listen(const char *directory, const char *name, int *ret_fd, struct drafter_error *err);

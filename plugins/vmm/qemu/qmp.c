@@ -312,6 +312,35 @@ int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *e
     return qmp_execute(qmp, "qmp_capabilities", NULL, -1, deadline, err);
 }
 
+/*
+ * The byte ends whatever command the dead process may not have ended (QMP specification, "Protocol
+ * conventions").  Of what QEMU says the first line may lack its beginning, and answers to the dead
+ * process's commands follow: our numbers begin beyond all of its.
+ */
+int qmp_adopt(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err)
+{
+    static const char reset[] = "\xff\n";
+    struct qmp_message message;
+    int result;
+
+    *qmp = (struct qmp){.fd = fd, .last_id = drafter_now_ns() >> 1};
+    result = send_text(qmp, reset, sizeof(reset) - 1, -1, deadline);
+    if (result == 0)
+        result = qmp_send(qmp, "query-version", NULL, -1, deadline, err);
+    for (bool answered = false; result == 0 && !answered;) {
+        result = next_message(qmp, deadline, &message);
+        if (result == -EBADMSG) {
+            result = 0;
+            continue;
+        }
+        if (result < 0)
+            return read_error(result, err);
+        answered = message.type == QMP_RETURN && message.id == qmp->last_id;
+        qmp_message_release(&message);
+    }
+    return result;
+}
+
 void qmp_close(struct qmp *qmp)
 {
     if (qmp->fd >= 0)

@@ -51,6 +51,12 @@ void qmp_message_release(struct qmp_message *message);
 int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err);
 void qmp_close(struct qmp *qmp);
 
+/*
+ * Goes on with the connection of a process that died, wherever in a line that was.  Takes `fd` in any
+ * case.
+ */
+int qmp_adopt(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err);
+
 /* Sends a command, with `pass_fd` when not negative.  Takes `arguments`, which may be NULL. */
 int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
              uint64_t deadline, struct drafter_error *err);

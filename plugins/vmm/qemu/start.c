@@ -111,6 +111,12 @@ static int open_sockets(const char *directory, struct sockets *sockets, struct d
     return result;
 }
 
+const char *qemu_log_path(const char *directory, char *buffer, size_t size)
+{
+    snprintf(buffer, size, "%s/qemu.log", directory);
+    return buffer;
+}
+
 static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
                  enum drafter_vmm_start how, const struct sockets *sockets,
                  struct drafter_error *err)
@@ -129,7 +135,6 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
     for (size_t i = 0; i < QEMU_CHANNELS; i++)
         keep_fds[i + 1] = input.channel_fds[i] = sockets->channels[i];
     keep_fds[QEMU_CHANNELS + 1] = -1;
-    snprintf(log_path, sizeof(log_path), "%s/qemu.log", spec->directory);
     result = cmdline_build(&cmdline, &input, err);
     if (result == 0)
         result = process_start(
@@ -137,7 +142,9 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
             &(struct process_spec){.argv = (const char *const *)cmdline.words,
                                    .keep_fds = keep_fds,
                                    .netns = spec->netns,
-                                   .log_path = log_path,
+                                   .log_path = qemu_log_path(spec->directory, log_path,
+                                                             sizeof(log_path)),
+                                   .keeper = vmm->keeper,
                                    .inherit_stdout = strcmp(vmm->config->serial, "stdio") == 0},
             err);
     cmdline_release(&cmdline);
@@ -175,8 +182,10 @@ static int launch(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
     if (result == 0)
         result = spawn(vmm, spec, how, &sockets, err);
     close_sockets(&sockets); /* now an end of QEMU ends the connections */
-    if (result == 0)
-        return set_up_control(vmm, fd, deadline, err);
+    if (result == 0) {
+        result = set_up_control(vmm, fd, deadline, err);
+        return result < 0 ? result : qemu_keep(vmm, err);
+    }
     if (fd >= 0)
         close(fd);
     return result;
@@ -236,6 +245,7 @@ void qemu_stop(void *instance)
 
     process_stop(&vmm->process);
     qmp_close(&vmm->qmp);
+    qemu_forget(vmm);
     if (vmm->directory) {
         remove_file(vmm->directory, CONTROL_SOCKET);
         for (size_t i = 0; i < QEMU_CHANNELS; i++)
