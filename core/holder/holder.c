@@ -43,6 +43,16 @@ int holder_put(struct holder *holder, const char *name, int fd)
     return packet_send(holder->socket, &header, NULL, &fd);
 }
 
+int holder_worth(struct holder *holder, bool worth)
+{
+    struct holder_message header = {.op = HOLDER_WORTH, .value = worth};
+
+    if (!holder_active(holder))
+        return 0;
+    lock_scope(&holder->lock);
+    return packet_send(holder->socket, &header, NULL, NULL);
+}
+
 int holder_take(struct holder *holder, const char *name, int *ret_fd)
 {
     int fd;

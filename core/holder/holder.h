@@ -36,6 +36,9 @@ bool holder_adopted(const struct holder *holder); /* it was adopted: what was ke
 /* Kills what it started and ends it.  Afterwards it keeps nothing. */
 void holder_end(struct holder *holder);
 
+/* Whether what it has is to wait for a successor of this process; at first it is not. */
+int holder_worth(struct holder *holder, bool worth);
+
 /* As the operations of struct drafter_keeper. */
 int holder_put(struct holder *holder, const char *name, int fd);
 int holder_take(struct holder *holder, const char *name, int *ret_fd);

@@ -8,8 +8,9 @@
  *
  *     drafter-holder LISTENER CONTROL DIRECTORY PATH   (inherited descriptors; the path is for ps)
  *
- * It ends when its drafter says so; when its drafter ended before there was a VMM; and when the VMM
- * ended and no drafter was there, which it leaves a note of.  If it is killed, the kernel kills the
+ * It ends when its drafter says so; when its drafter ended before the VM was worth waiting for a
+ * successor (then the VMM ends, too); and when the VMM ended and no drafter was there, which it leaves a
+ * note of.  If it is killed, the kernel kills the
  * VMM with it (PR_SET_PDEATHSIG): a VMM without a holder could never be adopted.
  */
 #include "holder/packet.h"
@@ -50,6 +51,7 @@ struct holder {
     int listener, directory, signals;
     int drafter; /* connection, or -1 */
     pid_t drafter_pid;
+    bool worth; /* to be kept when the drafter dies */
     int adoptions;
     int failure; /* negative errno of the first PUT that failed, until it is told */
     int clients[CLIENTS_MAX]; /* who connected and has not said ADOPT, or -1 */
@@ -265,10 +267,9 @@ static void maybe_end(struct holder *holder)
     if (holder->drafter >= 0 || has_child(holder))
         return;
     unlinkat(holder->directory, HOLDER_SOCKET, 0);
-    if (holder->child_count) {
+    if (holder->worth)
         write_epitaph(holder);
-        unmount(holder);
-    }
+    unmount(holder);
     _exit(0);
 }
 
@@ -337,6 +338,8 @@ static void lose_drafter(struct holder *holder)
 {
     close(holder->drafter);
     holder->drafter = -1;
+    if (!holder->worth)
+        on_end(holder);
 }
 
 static void on_drafter(struct holder *holder)
@@ -354,6 +357,8 @@ static void on_drafter(struct holder *holder)
             holder->failure = result;
     } else if (packet->header.op == HOLDER_DROP) {
         drop(holder, packet->header.name);
+    } else if (packet->header.op == HOLDER_WORTH) {
+        holder->worth = packet->header.value;
     } else if (packet->header.op == HOLDER_SPAWN) {
         on_spawn(holder);
     } else if (packet->header.op == HOLDER_STATUS) {

@@ -7,6 +7,7 @@
  *     drafter                               holder
  *        | PUT name + descriptor               |   keeps it, in place of one of that name; no answer
  *        | DROP name                           |   forgets it; no answer
+ *        | WORTH 1 or 0                        |   whether to wait for a successor; no answer
  *        | SPAWN words + descriptors           |
  *        |          ANSWER pid + its pidfd     |   the first error of a PUT, too, is told here
  *        | STATUS pid                          |
@@ -49,6 +50,7 @@ enum holder_op {
     HOLDER_END = 7,
     HOLDER_WHO = 8,
     HOLDER_ANSWER = 9,
+    HOLDER_WORTH = 10,
 };
 
 /* SPAWN: `data` holds words that each end with a NUL: the namespace's path or "", then the arguments. */
@@ -57,7 +59,7 @@ struct holder_message {
     uint32_t op;
     int32_t result; /* ANSWER: 0 or a negative errno; `data` may say more */
     int32_t pid;
-    int32_t value;   /* ANSWER: a wait status, or a count of adoptions */
+    int32_t value;   /* ANSWER: a wait status, or a count of adoptions; WORTH */
     uint32_t length; /* of `data` */
     uint32_t fd_count;
     int32_t targets[HOLDER_FDS_MAX]; /* SPAWN: the number of each descriptor in the program */

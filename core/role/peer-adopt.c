@@ -53,8 +53,12 @@ int peer_keep(struct peer *peer, struct drafter_error *err)
 
 void peer_step(struct peer *peer, enum peer_step step)
 {
-    if (peer->kept)
-        __atomic_store_n(&peer->kept->step, (uint32_t)step, __ATOMIC_RELEASE);
+    if (!peer->kept)
+        return;
+    __atomic_store_n(&peer->kept->step, (uint32_t)step, __ATOMIC_RELEASE);
+    if (holder_worth(peer->node->holder, step != PEER_STEP_NOTHING) < 0)
+        log_warning("peer", "VM %s will not outlive its drafter: the holder is gone",
+                    peer->node->options.name);
 }
 
 int peer_open_ledger(struct peer *peer, struct drafter_error *err)
