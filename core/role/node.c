@@ -123,7 +123,6 @@ int node_open(struct config *config, struct node *node, struct drafter_error *er
 
     if (!rc)
         rc = holder_new(&node->holder, err);
-
     if (!rc)
         rc = lock_directory(node, err);
     if (rc)
