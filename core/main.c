@@ -2,6 +2,7 @@
 #include "command.h"
 #include "options.h"
 #include "role/role.h"
+#include "util/failpoint.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,8 @@ int main(int argc, char **argv)
     list_words(names, takers);
     result = options_parse(argc, argv, names, takers, &options, &err);
     log_setup(options.log_format, options.log_level);
+    if (result == 0)
+        result = failpoint_setup(&err);
     if (result == 0 && options.help && is_role(options.command))
         role_print_help(options.command);
     else if (result == 0 && options.help)

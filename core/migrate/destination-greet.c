@@ -2,6 +2,7 @@
 /* Connection, offer, acceptance and the further streams. */
 #include "migrate/destination-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <sodium.h>
@@ -60,8 +61,10 @@ static int receive_offer(struct destination *destination, struct drafter_error *
 int destination_greet(struct destination *destination, struct drafter_error *err)
 {
     struct hello hello = {.version = WIRE_VERSION, .software = "drafter"};
-    int rc = open_stream(destination, &destination->session.control, err);
+    int rc = failpoint(FAILPOINT_CONNECT) ? drafter_error_set(err, EIO, "a failpoint") : 0;
 
+    if (!rc)
+        rc = open_stream(destination, &destination->session.control, err);
     if (rc)
         return rc;
     memcpy(destination->session.identity, destination->session.control->identity,
@@ -75,6 +78,8 @@ int destination_greet(struct destination *destination, struct drafter_error *err
     if (rc)
         return drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
                                  stream_error_text(rc));
+    if (failpoint(FAILPOINT_HELLO))
+        return drafter_error_set(err, EIO, "a failpoint");
     return receive_offer(destination, err);
 }
 
@@ -200,8 +205,10 @@ int destination_open_streams(struct destination *destination, struct drafter_err
 
 int destination_accept(struct destination *destination, struct drafter_error *err)
 {
-    int rc = send_all_hashes(destination);
+    int rc = failpoint(FAILPOINT_EXCHANGE);
 
+    if (!rc)
+        rc = send_all_hashes(destination);
     if (rc)
         return drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
                                  stream_error_text(rc));

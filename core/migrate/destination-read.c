@@ -4,6 +4,7 @@
 #include "migrate/destination-internal.h"
 #include "migrate/pageset.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <endian.h>
@@ -142,6 +143,8 @@ int destination_on_pass(struct destination *destination, const struct wire_heade
     if (!announcement.device || !header->generation ||
         header->generation == BLOCK_GENERATION_LOCAL)
         return -EPROTO;
+    if (failpoint(header->generation == 1 ? FAILPOINT_BULK : FAILPOINT_CYCLE))
+        return -EIO;
     return pageset_decode(payload, header->length, announcement.device->map.pages, announce_run,
                           &announcement);
 }

@@ -2,6 +2,7 @@
 /* The deciding thread of a destination: events in, the machine's actions out. */
 #include "migrate/destination-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -112,7 +113,12 @@ static int write_ledger(struct destination *destination, enum ledger_state state
 /* Ours from now on, though not all of it is here. */
 static void journal(struct destination *destination)
 {
-    if (!write_ledger(destination, LEDGER_INCOMPLETE))
+    if (write_ledger(destination, LEDGER_INCOMPLETE))
+        return;
+    if (failpoint(FAILPOINT_OWNED))
+        session_post_error(&destination->session, EVENT_JOURNAL_FAILED,
+                           &(struct drafter_error){.code = EIO, .message = "a failpoint"});
+    else
         session_post(&destination->session, EVENT_JOURNALED, 0);
 }
 
@@ -131,7 +137,9 @@ static void load(struct destination *destination)
 
     for (unsigned i = 0; i < destination->device_count; i++)
         block_device_take_authority(destination->devices[i].block);
-    if (vm->load && vm->load(vm->opaque, &error)) {
+    if ((vm->load && vm->load(vm->opaque, &error)) || failpoint(FAILPOINT_LOADED)) {
+        if (!error.code)
+            drafter_error_set(&error, EIO, "a failpoint");
         drafter_error_wrap(&error, "loading VM %s", destination->offer.vm);
         fail(destination, &error);
     } else {
@@ -144,7 +152,9 @@ static void resume(struct destination *destination)
     const struct destination_vm *vm = &destination->options.vm;
     struct drafter_error error = {0};
 
-    if (vm->resume && vm->resume(vm->opaque, &error)) {
+    if ((vm->resume && vm->resume(vm->opaque, &error)) || failpoint(FAILPOINT_RESUMED)) {
+        if (!error.code)
+            drafter_error_set(&error, EIO, "a failpoint");
         drafter_error_wrap(&error, "resuming VM %s", destination->offer.vm);
         vm->stop(vm->opaque); /* it may have resumed all the same: not after this */
         remember_error(destination, &error);
@@ -154,6 +164,7 @@ static void resume(struct destination *destination)
     log_info("destination", "VM %s runs here, %.1f ms after it was handed over",
              destination->offer.vm, (double)(drafter_now_ns() - destination->committed_at) / 1e6);
     session_post(&destination->session, EVENT_RESUMED, 0);
+    failpoint(FAILPOINT_AFTER_RESUME);
     if (vm->resumed)
         vm->resumed(vm->opaque);
 }
@@ -212,6 +223,7 @@ static void act(struct destination *destination, unsigned actions)
         resume(destination);
     if (actions & ACTION_SEND_RESUMED) {
         send_signal(destination, WIRE_RESUMED, destination->epoch);
+        failpoint(FAILPOINT_PULL);
     }
     if (actions & ACTION_JOURNAL_REFUSAL)
         journal_refusal(destination);
@@ -244,11 +256,16 @@ static void on_event(struct destination *destination, const struct session_event
     if (event->event == EVENT_COMMIT && destination->machine.state == DESTINATION_ARRIVING) {
         destination->committed_at = drafter_now_ns();
         destination->epoch = event->argument;
+        failpoint(FAILPOINT_COMMIT);
     }
     /* Everything is here; unless a restart knows that, too, the source keeps it. */
     if (event->event == EVENT_COMPLETE && is_owner(destination) &&
         write_ledger(destination, LEDGER_OWNED))
         return;
+    if (event->event == EVENT_COMPLETE)
+        failpoint(FAILPOINT_LAST_BLOCK);
+    if (event->event == EVENT_DONE)
+        failpoint(FAILPOINT_DONE);
     if (event->event == EVENT_FENCED) /* that the link broke before is not why it ends */
         destination->error = event->error;
     remember_error(destination, &event->error);
@@ -329,6 +346,10 @@ static int greet(struct destination *destination, struct drafter_error *err)
     if (rc)
         return rc;
     rc = vm->prepare(vm->opaque, &destination->offer, destination->devices, err);
+    if (!rc && failpoint(FAILPOINT_PREFLIGHT)) {
+        destination->prepared = true;
+        rc = drafter_error_set(err, EIO, "a failpoint");
+    }
     if (rc) {
         session_send_refusal(destination->session.control, WIRE_ABORT, 0, "preflight", err);
         return rc;
@@ -400,6 +421,7 @@ enum destination_outcome destination_run(struct destination *destination, struct
     session_post(&destination->session, EVENT_OFFER, 0);
     while (!ended(destination) && !destination->partial)
         step(destination);
+    failpoint(FAILPOINT_CLEANUP);
     *err = destination->error;
     return finish(destination);
 }

@@ -5,6 +5,7 @@
  */
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 
 #include <endian.h>
 
@@ -55,6 +56,8 @@ void *source_finish_main(void *opaque)
 
     for (unsigned i = 0; !rc && i < source->device_count; i++)
         rc = hash_device(source, i, buffer, hashes);
+    if (!rc)
+        rc = failpoint(FAILPOINT_LAST_BLOCK);
     if (!rc)
         rc = stream_send_signal(source->session.control, WIRE_SENT, 0);
     if (!rc) {

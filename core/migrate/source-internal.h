@@ -35,6 +35,7 @@ struct source {
     unsigned streams_wanted; /* bulk streams; 0 until ACCEPT */
     unsigned attached;       /* of them are here */
     bool suspended;
+    bool guard_over;             /* the pause has ended in one way or another */
     bool over;                   /* source_relink comes too late */
     bool relinking;              /* PASS from the peer says what it misses */
     struct stream *next_control; /* the peer came back on it */
@@ -49,6 +50,8 @@ struct source {
     struct drafter_error error; /* the first failure */
 
     pthread_t control_reader, demand_reader, finisher, write_back;
+    pthread_t guard;
+    bool guard_running;
     bool control_running, demand_running, finisher_running, write_back_running;
     struct source_sender {
         struct source *source;
@@ -75,6 +78,11 @@ int source_greet(struct source *source, struct drafter_error *err);
 int source_start_threads(struct source *source, struct drafter_error *err);
 void source_end_link(struct source *source);
 bool source_await_relink(struct source *source);
+
+/* source-guard.c: bounds the pause ahead of COMMIT. */
+#define SOURCE_PAUSE_MAX_NS UINT64_C(1500000000)
+int source_guard_start(struct source *source, struct drafter_error *err);
+void source_guard_end(struct source *source);
 
 /* source-read.c: threads that listen to the peer. */
 void *source_control_main(void *opaque);

@@ -2,6 +2,7 @@
 /* The source's end of the link: greeting, streams, threads, and what happens when it is lost. */
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -103,8 +104,11 @@ static int await_streams(struct source *source, struct drafter_error *err)
 int source_greet(struct source *source, struct drafter_error *err)
 {
     struct session *session = &source->session;
-    int rc = session_send_text(session->control, WIRE_OFFER, 0, offer_encode(&source->options.offer));
+    int rc = failpoint(FAILPOINT_PREFLIGHT);
 
+    if (!rc)
+        rc = session_send_text(session->control, WIRE_OFFER, 0,
+                               offer_encode(&source->options.offer));
     if (rc)
         return drafter_error_set(err, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
     session->control->seed = session_seed(session->token);

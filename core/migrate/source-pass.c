@@ -11,6 +11,7 @@
 #include "migrate/pageset.h"
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -319,12 +320,18 @@ static int pause_and_save(struct source *source, struct drafter_error *err)
 
     source->paused_at = drafter_now_ns();
     source->suspended = true;
+    if (!rc)
+        rc = source_guard_start(source, err);
+    if (!rc && failpoint(FAILPOINT_PAUSED))
+        rc = drafter_error_set(err, EIO, "a failpoint");
     if (rc)
         return rc;
     if (pthread_create(&thread, NULL, find_dirty_main, &finder))
         return drafter_error_set(err, EAGAIN, "cannot start a thread");
     rc = vm->save(vm->opaque, err);
     pthread_join(thread, NULL);
+    if (!rc && failpoint(FAILPOINT_SAVED))
+        rc = drafter_error_set(err, EIO, "a failpoint");
     if (!rc && finder.rc) {
         rc = finder.rc;
         *err = finder.error;
@@ -398,6 +405,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
     int rc = allocate_final(source, err);
 
     source_await_write_back(source);
+    if (!rc && failpoint(FAILPOINT_HOOK))
+        rc = drafter_error_set(err, EIO, "a failpoint");
     if (!rc)
         rc = vm->before_suspend ? vm->before_suspend(vm->opaque, err) : 0;
     if (!rc && source->quiet)
@@ -417,6 +426,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
     rc = announce_all(source, generation);
     if (!rc)
         rc = send_early(source, generation);
+    if (!rc)
+        rc = failpoint(FAILPOINT_ANNOUNCED);
     pthread_mutex_lock(&source->session.lock);
     schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
     pthread_mutex_unlock(&source->session.lock);

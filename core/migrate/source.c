@@ -2,6 +2,7 @@
 /* The deciding thread of a source: events in, the machine's actions out. */
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <sodium.h>
@@ -127,6 +128,8 @@ static void journal(struct source *source)
     if (ledger_write(source->options.ledger, LEDGER_RELINQUISHED, source->options.offer.epoch + 1,
                      owner, source->session.token, &error))
         fail(source, &error);
+    else if (failpoint(FAILPOINT_RELINQUISHED))
+        fail(source, &(struct drafter_error){.code = EIO, .message = "a failpoint"});
     else
         session_post(&source->session, EVENT_JOURNALED, 0);
 }
@@ -139,7 +142,9 @@ static void commit(struct source *source)
     bool first = !source->committed_at;
     int rc = stream_send(source->session.control, header, NULL);
 
+    source_guard_end(source);
     source->committed_at = drafter_now_ns();
+    failpoint(FAILPOINT_COMMIT);
     if (rc)
         session_link_lost(&source->session, source->session.control, rc);
     if (source->options.vm && first) {
@@ -147,6 +152,7 @@ static void commit(struct source *source)
                  source->options.offer.vm,
                  (double)(source->committed_at - source->paused_at) / 1e6);
         source_allow_sending(source);
+        failpoint(FAILPOINT_PULL);
     }
 }
 
@@ -158,6 +164,7 @@ static void take_back(struct source *source)
     struct drafter_error error = {0};
     int rc = 0;
 
+    source_guard_end(source);
     if (source->machine.journaled) {
         rc = ledger_write(ledger, LEDGER_OWNED, source->options.offer.epoch + 2, "",
                           source->session.token, &error);
@@ -204,7 +211,9 @@ static void begin_pass(struct source *source)
 
         nanosleep(&pause, NULL);
     }
-    if (source_begin_pass(source, &error))
+    if (failpoint(source->pass ? FAILPOINT_CYCLE : FAILPOINT_BULK))
+        drafter_error_set(&error, EIO, "a failpoint");
+    if (error.code || source_begin_pass(source, &error))
         fail(source, &error);
 }
 
@@ -227,6 +236,8 @@ static void act(struct source *source, unsigned actions)
                              source_state_name(source->machine.state_before), &source->error);
     if (actions & ACTION_TAKE_BACK)
         take_back(source);
+    if (actions & ACTION_SEND_DONE)
+        failpoint(FAILPOINT_DONE);
     if (actions & ACTION_SEND_DONE)
         stream_send_signal(source->session.control, WIRE_DONE, 0);
     if (actions & ACTION_WAIT_LINK)
@@ -283,6 +294,8 @@ static void on_event(struct source *source, const struct session_event *event)
         log_info("source", "VM %s runs at %s, %.1f ms after it was paused here",
                  source->options.offer.vm, source->session.control->peer,
                  (double)(drafter_now_ns() - source->paused_at) / 1e6);
+    if (event->event == EVENT_RESUMED)
+        failpoint(FAILPOINT_AFTER_RESUME);
     remember_error(source, &event->error);
     /* A failed suspend has paused the VM already when it says so. */
     source->machine.suspended |= source->suspended;
@@ -351,6 +364,7 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         close_session(source);
         return SOURCE_OUTCOME_KEPT;
     }
+    failpoint(FAILPOINT_EXCHANGE);
     source->accepted_at = drafter_now_ns();
     session_post(&source->session, EVENT_ACCEPT, 0);
     while (!ended(source) && !source->lost) {
@@ -360,6 +374,8 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         else
             report(source);
     }
+    failpoint(FAILPOINT_CLEANUP);
+    source_guard_end(source);
     close_session(source);
     *err = source->error;
     return outcome(source);

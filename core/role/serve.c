@@ -2,6 +2,7 @@
 #include "role/serve.h"
 
 #include "util/cleanup.h"
+#include "util/failpoint.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -117,6 +118,7 @@ static void serve_session(struct server *server, struct stream *stream, const ch
     enum source_outcome outcome;
     struct hello hello;
 
+    failpoint(FAILPOINT_HELLO);
     if (!hello_decode(text, length, &hello, &error) && hello.reconnect) {
         come_back(server, stream, &hello);
         return;
@@ -183,8 +185,10 @@ static void *connection_main(void *opaque)
     struct stream *stream = connection->stream;
     cleanup_free char *payload = malloc(WIRE_JSON_MAX);
     struct wire_header header;
-    int rc = payload ? receive_greeting(connection, &header, payload) : -ENOMEM;
+    int rc = failpoint(FAILPOINT_CONNECT);
 
+    if (!rc)
+        rc = payload ? receive_greeting(connection, &header, payload) : -ENOMEM;
     free(connection);
     if (!rc && header.type == WIRE_HELLO) {
         serve_session(server, stream, payload, header.length);
