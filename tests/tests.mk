@@ -9,6 +9,7 @@
 # A test is a program or a script *.sh.  Exit status 77 is a skip; the reason is its last line of
 # output.  Tests find the tree through the variables below.  A test program that loads plugins links
 # with $(HOST_LDFLAGS) and $(top_builddir)/core/libcore.la.
+# Check's own limit for a test, 4 s, is too short for a busy machine; a hang is one after 60 s, too.
 # A thread that was cancelled leaves marks on its stack that ASan would trip over at its end: so no
 # signal stack.
 AM_TESTS_ENVIRONMENT = \
@@ -17,6 +18,7 @@ AM_TESTS_ENVIRONMENT = \
 	abs_top_srcdir='$(abs_top_srcdir)'; export abs_top_srcdir; \
 	abs_top_builddir='$(abs_top_builddir)'; export abs_top_builddir; \
 	CC='$(CC)'; export CC; SANITIZERS='$(SANITIZERS)'; export SANITIZERS; \
+	CK_DEFAULT_TIMEOUT=60; export CK_DEFAULT_TIMEOUT; \
 	ASAN_OPTIONS=use_sigaltstack=0; export ASAN_OPTIONS; \
 	UBSAN_OPTIONS=print_stacktrace=1; export UBSAN_OPTIONS; \
 	TSAN_OPTIONS=suppressions=$(abs_top_srcdir)/tests/tsan.supp; export TSAN_OPTIONS;

@@ -147,7 +147,7 @@ int main(int argc, char **argv)
     SRunner *runner = srunner_create(suite);
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_set_timeout(tests, 9);
+    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, hooks_run_and_their_status_is_told);
     tcase_add_test(tests, ping_and_unknown_functions);
     tcase_add_test(tests, garbage_is_survived);

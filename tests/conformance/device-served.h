@@ -65,7 +65,7 @@ START_TEST(missing_block_stops_no_other_access)
         ck_assert_int_eq(memcmp(blocked[i].buffer, store.bytes + i * PAGE, PAGE), 0);
     }
     close(fd);
-    munmap(memory, other.size);
+    unmap_exposed(memory, other.size);
     device_withdraw(disk);
     device_withdraw(memory_exposure);
     device_stop(small);
@@ -114,7 +114,7 @@ START_TEST(missing_page_costs_one_page)
     ck_assert_int_eq(memory[50 * PAGE], store_pattern(50 * PAGE));
     ck_assert_uint_eq(store.reads, reads + 1);
     store_gate(&store, 0, 0);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -135,7 +135,7 @@ START_TEST(missing_page_costs_one_page_in_a_huge_mapping)
     reads = store.reads;
     ck_assert_int_eq(memcmp(memory, store.bytes, store.size), 0);
     ck_assert_uint_eq(store.reads, reads);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -161,7 +161,7 @@ START_TEST(present_blocks_are_read_ahead)
         ck_assert_int_eq(memory[page * PAGE], store_pattern(page * PAGE));
     ck_assert_uint_le(store.reads, 8);
     ck_assert_int_eq(memory[store.size - 1], store_pattern(store.size - 1));
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
     device_withdraw(half);
 }
 END_TEST
@@ -194,7 +194,7 @@ START_TEST(failed_write_back_reaches_msync)
     ck_assert_int_eq(msync(memory, PAGE, MS_SYNC), -1);
     ck_assert_int_eq(errno, ENOSPC);
     store.write_error = 0;
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -289,7 +289,7 @@ START_TEST(uncached_device_can_be_mapped_privately)
     ck_assert_int_eq(memcmp(memory, store.bytes, store.size), 0);
     memory[0] ^= 1;
     ck_assert_int_eq(store.bytes[0], store_pattern(0));
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
     close(fd);
     device_withdraw(disk);
 }
@@ -367,7 +367,7 @@ START_TEST(stop_does_not_wait_for_open_files)
     ck_assert_uint_eq(count_mounts(), 0);
     ck_assert_int_eq(pread(fd, &byte, 1, 50 * PAGE), -1);
     close(fd);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
     start_at(device, directory);
     exposure = expose(device, &store, "memory", DRAFTER_DEVICE_MAPPED);
 }
@@ -446,28 +446,27 @@ START_TEST(reader_killed_after_a_signal_ends_too)
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert_uint_lt(drafter_now_ns() - begin, UINT64_C(2000000000));
     store_gate(&store, 0, 0);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
-/* Serves a directory in a child, waits until it does, and kills it. */
+/*
+ * Serves a directory in a child, waits until it does, and kills it.  The child is this program anew: a
+ * mere fork would inherit the locks that threads of ours hold at the moment, such as ASan's.
+ */
 static void leave_dead_mount(const char *where)
 {
+    char *const argv[] = {(char *)"device", (char *)"serve", (char *)plugin_name, (char *)where, NULL};
+    posix_spawn_file_actions_t actions;
     int ready[2];
     pid_t child;
     char byte;
 
     ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
-    child = fork();
-    if (child == 0) {
-        struct instance *mine = make_instance("dead", NULL);
-
-        start_at(mine, where);
-        expose(mine, &store, "memory", DRAFTER_DEVICE_MAPPED);
-        if (write(ready[1], "r", 1) == 1)
-            pause();
-        _exit(1);
-    }
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ready[1], STDOUT_FILENO);
+    ck_assert_int_eq(posix_spawn(&child, "/proc/self/exe", &actions, NULL, argv, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
     close(ready[1]);
     ck_assert_int_eq(read(ready[0], &byte, 1), 1);
     close(ready[0]);

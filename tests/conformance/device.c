@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -28,11 +29,13 @@
 #define PAGE DRAFTER_PAGE_SIZE
 #define PAGES 600
 #define TEST_TIMEOUT_S 30
-#define GUARD_PERIOD_MS 20000 /* a test takes well below one second, on an idle machine */
+#define GUARD_PERIOD_MS 1000
+#define GUARD_PERIODS 20 /* times CK_TIMEOUT_MULTIPLIER; a test takes well below one second */
 
 /* Set by main before any test runs. */
 static const char *plugin_name;
 static const char *base;
+static atomic_uint *started; /* tests so far; shared with the guard */
 
 /* What a test begins with: one started instance and one mapped device. */
 static struct store store;
@@ -89,6 +92,16 @@ static char *map_exposed(const struct exposure *exposed, uint64_t size)
     return memory;
 }
 
+/*
+ * Unmaps what was written through: a munmap writes dirty pages back with the address space locked, and
+ * waits for threads of this process that may need that lock.  So nothing may be dirty by then.
+ */
+static void unmap_exposed(char *memory, uint64_t size)
+{
+    msync(memory, size, MS_SYNC);
+    munmap(memory, size);
+}
+
 static void sync_exposed(struct exposure *exposed)
 {
     struct drafter_error err = {0};
@@ -98,6 +111,7 @@ static void sync_exposed(struct exposure *exposed)
 
 static void setup(void)
 {
+    atomic_fetch_add(started, 1);
     snprintf(directory, sizeof(directory), "%s/vm", base);
     store_init(&store, PAGES * PAGE);
     device = make_instance("vm", NULL);
@@ -171,7 +185,7 @@ START_TEST(mapped_writes_are_dirty_pages)
     for (unsigned page = 400; page < 432; page++)
         ck_assert_msg(bitmap_test(map, page), "page %u is dirty", page);
     ck_assert_uint_eq(bitmap_count(map, PAGES), 32 + sizeof(touched) / sizeof(*touched));
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
     free(map);
 }
 END_TEST
@@ -186,7 +200,7 @@ START_TEST(dirty_keeps_bits_and_bounds)
     ck_assert_int_eq(exposure_dirty(exposure, map, 3, &err), 0);
     ck_assert_uint_eq(map[0], 0x87);
     ck_assert_uint_eq(map[1], 0);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -209,7 +223,7 @@ START_TEST(sync_writes_back_without_flush)
     memory[3 * PAGE] ^= 1;
     ck_assert_int_eq(exposure_dirty(exposure, map, PAGES, &err), 0);
     ck_assert_uint_eq(map[0], 1u << 3 | 1u << 7);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
     free(map);
 }
 END_TEST
@@ -228,7 +242,7 @@ START_TEST(last_partial_page_is_written_back)
     sync_exposed(exposed);
     ck_assert_int_eq(odd.bytes[odd.size - 1], 0x11);
     ck_assert_int_eq(odd.bytes[odd.size - 2], store_pattern(odd.size - 2));
-    munmap(memory, odd.size);
+    unmap_exposed(memory, odd.size);
     device_withdraw(exposed);
     store_release(&odd);
 }
@@ -246,7 +260,7 @@ START_TEST(read_sees_dirty_pages)
     ck_assert_int_eq(memcmp(buffer, memory + 9 * PAGE, sizeof(buffer)), 0);
     ck_assert_int_eq(store.bytes[9 * PAGE], store_pattern(9 * PAGE));
     ck_assert_int_lt(exposure_read(exposure, buffer, sizeof(buffer), store.size - 1), 0);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -264,7 +278,7 @@ START_TEST(invalidate_shows_new_content)
     memset(store.bytes + 500 * PAGE, 0x2a, PAGE);
     ck_assert_int_eq(exposure_invalidate(exposure, 0, 0), 0);
     ck_assert_int_eq(memory[500 * PAGE], 0x2a);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -277,7 +291,7 @@ START_TEST(invalidate_loses_no_write)
     memory[5 * PAGE] = 0x71;
     ck_assert_int_eq(exposure_invalidate(exposure, 0, 0), 0);
     ck_assert_int_eq(memory[5 * PAGE], 0x71);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -294,7 +308,7 @@ START_TEST(populated_pages_need_no_backend)
         sum += memory[page * PAGE] - store.bytes[page * PAGE];
     ck_assert_int_eq(sum, 0);
     ck_assert_uint_eq(store.reads, reads);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -310,7 +324,7 @@ START_TEST(failed_write_back_is_reported)
     ck_assert_int_eq(exposure_sync(exposure, &err), -ENOSPC);
     ck_assert_msg(err.message[0] != '\0', "the failure has a sentence");
     store.write_error = 0;
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -336,7 +350,7 @@ START_TEST(name_is_free_after_withdraw)
     ck_assert_int_eq(exposure_populate(exposure, 0, store.size), 0);
     memory = map_exposed(exposure, store.size);
     ck_assert_int_eq(memory[17 * PAGE], 0x51);
-    munmap(memory, store.size);
+    unmap_exposed(memory, store.size);
 }
 END_TEST
 
@@ -361,13 +375,13 @@ START_TEST(instances_are_independent)
     sync_exposed(exposed);
     ck_assert_int_eq(second.bytes[0], 0x02);
     ck_assert_int_eq(store.bytes[0], store_pattern(0));
-    munmap(theirs, second.size);
+    unmap_exposed(theirs, second.size);
     device_withdraw(exposed);
     device_stop(other);
     instance_free(other);
     store_release(&second);
     ck_assert_int_eq(mine[PAGE], store_pattern(PAGE));
-    munmap(mine, store.size);
+    unmap_exposed(mine, store.size);
     ck_assert_int_eq(rmdir(where), 0);
 }
 END_TEST
@@ -410,7 +424,7 @@ START_TEST(nothing_is_left_behind)
         setup();
         memory = map_exposed(exposure, store.size);
         memory[0] = (char)i;
-        munmap(memory, store.size);
+        unmap_exposed(memory, store.size);
         teardown();
     }
     ck_assert_uint_eq(count_entries("/proc/self/fd"), fds);
@@ -489,18 +503,16 @@ static bool is_usable(void)
     return probe.usable;
 }
 
-/* The mount id and point of one mount below our directory; the id is 0 when there is none. */
-static unsigned find_mount(char *ret_path, size_t size)
+/* The point of one mount below our directory; false when there is none. */
+static bool find_mount(char *ret_path, size_t size)
 {
     FILE *table = fopen("/proc/self/mountinfo", "re");
     char line[4096], point[512] = "";
-    unsigned id, found = 0;
+    bool found = false;
 
-    while (table && !found && fgets(line, sizeof(line), table)) {
-        if (sscanf(line, "%u %*s %*s %*s %511s", &id, point) == 2 &&
-            strncmp(point, base, strlen(base)) == 0)
-            found = id;
-    }
+    while (table && !found && fgets(line, sizeof(line), table))
+        found = sscanf(line, "%*u %*s %*s %*s %511s", point) == 1 &&
+                strncmp(point, base, strlen(base)) == 0;
     if (table)
         fclose(table);
     snprintf(ret_path, size, "%s", point);
@@ -509,22 +521,48 @@ static unsigned find_mount(char *ret_path, size_t size)
 
 /*
  * A test serves files and maps them in one process.  When it fails, its end writes its dirty pages
- * back to itself and waits for ever, so a mount that stays too long is aborted from here.  This is a
- * process, not a thread: the leak checks of the forked tests would wait for a thread.
+ * back to itself and waits for ever, and so does whoever looks at it in /proc.  So a mount is aborted
+ * from here when its test does not end.  This is a process, not a thread: the leak checks of the
+ * forked tests would wait for a thread.
  */
 static void guard(void)
 {
-    unsigned before = 0, now;
+    const char *text = getenv("CK_TIMEOUT_MULTIPLIER");
+    double factor = text ? strtod(text, NULL) : 1;
+    unsigned test = 0, periods = 0;
     char path[512];
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (;;) {
-        now = find_mount(path, sizeof(path));
-        if (now && now == before)
+    for (;; periods++) {
+        if (test != atomic_load(started))
+            periods = 0;
+        test = atomic_load(started);
+        if (periods > GUARD_PERIODS * factor && find_mount(path, sizeof(path)))
             umount2(path, MNT_FORCE);
-        before = now;
         conformance_sleep_ms(GUARD_PERIOD_MS);
     }
+}
+
+/*
+ * What a child of reclaim_removes_a_dead_mount is: it serves a directory until it is killed.  Not
+ * within Check, so nothing of it may be used here.
+ */
+static int serve(const char *name, const char *where)
+{
+    struct drafter_device_spec spec;
+    struct drafter_error err = {0};
+    struct exposure *exposed;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    store_init(&store, PAGES * PAGE);
+    spec = store_spec(&store, "memory", DRAFTER_DEVICE_MAPPED);
+    if ((mkdir(where, 0700) < 0 && errno != EEXIST) ||
+        instance_new(DRAFTER_KIND_DEVICE, NULL, name, NULL, "dead", where, NULL, &device, &err) ||
+        device_start(device, where, &err) || device_expose(device, &spec, &exposed, &err))
+        fprintf(stderr, "%s: %s\n", where, err.message);
+    else if (puts("ready") >= 0 && fflush(stdout) == 0)
+        pause();
+    return 1;
 }
 
 static int run(const char *name)
@@ -534,6 +572,10 @@ static int run(const char *name)
 
     plugin_name = name;
     if (is_usable()) {
+        started = mmap(NULL, sizeof(*started), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                       -1, 0);
+        if (started == MAP_FAILED)
+            return 1;
         guardian = fork();
         if (guardian < 0)
             return 1;
@@ -551,6 +593,8 @@ int main(int argc, char **argv)
 {
     int null_status, fuse_status;
 
+    if (argc == 4 && strcmp(argv[1], "serve") == 0)
+        return serve(argv[2], argv[3]);
     base = conformance_directory();
     if (argc > 1)
         return run(argv[1]);
