@@ -40,9 +40,9 @@ struct making {
 static const struct address inner_local = {{0xfe, 0x80, [15] = 1}, AF_INET6, 64, {0}};
 static const struct address outer_local = {{0xfe, 0x80, [15] = 2}, AF_INET6, 64, {0}};
 
-static int forward_v6(struct drafter_error *err)
+/* Settings of a slot's namespace end with it. */
+static int set_inside(const char *path, struct drafter_error *err)
 {
-    static const char path[] = "/proc/sys/net/ipv6/conf/all/forwarding";
     int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
 
     if (fd < 0 || write(fd, "1", 1) != 1)
@@ -136,6 +136,20 @@ static int make_links(const struct making *making, uint32_t slot, struct netlink
     return ret;
 }
 
+static int forward_v6(struct drafter_error *err)
+{
+    return set_inside("/proc/sys/net/ipv6/conf/all/forwarding", err);
+}
+
+/*
+ * A guest that was here before and comes back has gone on elsewhere: what the namespace remembers of its
+ * connections is out of date, and a strict window check would take their packets for invalid.
+ */
+static int tolerate_absence(struct drafter_error *err)
+{
+    return set_inside("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", err);
+}
+
 static int make_slot(const struct making *making, uint32_t slot, struct netlink *host,
                      int host_socket, struct drafter_error *err)
 {
@@ -148,6 +162,7 @@ static int make_slot(const struct making *making, uint32_t slot, struct netlink 
     if ((ret = namespace_create(path, err)) < 0 || (ret = tap_create(layout->tap, err)) < 0 ||
         (layout->family[LAYOUT_V6].enabled && (ret = forward_v6(err)) < 0) ||
         (ret = pool->backend->slot_apply(pool->plugin_config, layout, slot, err)) < 0 ||
+        (ret = tolerate_absence(err)) < 0 ||
         (ret = make_links(making, slot, host, host_socket, err)) < 0)
         return drafter_error_wrap(err, "slot %s", path + strlen(LAYOUT_NETNS_DIRECTORY) + 1);
     __atomic_store_n(&pool->table.file->slots[slot].state, SLOT_READY, __ATOMIC_RELEASE);
