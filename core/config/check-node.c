@@ -55,8 +55,7 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
         error.code != EINVAL) /* a bad name was said above */
         check_add(check, CHECK_ERROR, path, NULL, "%s", error.message);
     epoch = record.epoch;
-    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED ||
-                      record.state == LEDGER_ARRIVING))
+    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED))
         check_add(check, CHECK_ERROR, path, "take it over from there with connect",
                   "VM %s belongs to %s since epoch %llu; its files here are old", record.vm,
                   record.peer, epoch);

@@ -27,7 +27,6 @@ struct destination {
     /* The deciding thread: */
     uint64_t fence; /* a later epoch that the source has told of */
     uint64_t epoch, committed_at, reported, refused_at;
-    bool heard;      /* the source had its say on the end of the session */
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;

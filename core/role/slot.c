@@ -3,19 +3,33 @@
 
 #include "util/log.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* NAME@PID: a VM that moves within a host is there twice for a moment, by one name. */
+static void name_owner(const struct node *node, char owner[DRAFTER_NAME_MAX + 1])
+{
+    char process[16];
+    int length = snprintf(process, sizeof(process), "@%d", (int)getpid());
+
+    snprintf(owner, DRAFTER_NAME_MAX + 1, "%.*s%s", DRAFTER_NAME_MAX - length, node->options.name,
+             process);
+}
 
 int slot_claim(struct slot *slot, struct node *node, const char *network, const char *netns,
                struct drafter_error *err)
 {
+    char owner[DRAFTER_NAME_MAX + 1];
     int rc;
 
     if (!network && !netns)
         return 0;
+    name_owner(node, owner);
     rc = node_instance(node, DRAFTER_KIND_NETWORK, network ? network : DEFAULT_NETWORK,
                        &slot->network, err);
     if (!rc)
-        rc = network_claim(slot->network, netns, node->options.name, &slot->claimed, err);
+        rc = network_claim(slot->network, netns, owner, &slot->claimed, err);
     if (rc)
         return rc;
     slot->taken = true;

@@ -104,7 +104,7 @@ class Node:
         pathlib.Path(self.config).write_text(text)
         self.started = time.monotonic()
         lab.callback(lambda: self.reader.join(10))  # after the child's end
-        self.child = lab.spawn([DRAFTER, "--log-level", "debug", "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.child = lab.spawn([*lab.prefix(name), DRAFTER, "--log-level", "debug", "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
@@ -251,6 +251,10 @@ class Lab(benchlib.Bench):
         node = Node(self, name, text)
         self.nodes.append(node)
         return node
+
+    def prefix(self, _):
+        """What a node's command line begins with."""
+        return []
 
     def drafter_section(self, name, role, vm="vm", **more):
         return section("drafter", role=role, name=vm, run_directory=self.path(f"run/{name}"),
