@@ -26,6 +26,9 @@ int command_roles(const char *section, bool json, struct drafter_error *err);
 int command_ownership(const char *config_path, const char *take_over_epoch, bool json,
                       struct drafter_error *err);
 
+/* Has the drafter that runs this configuration's VM go on as the binary that its file is by now. */
+int command_reexec(const char *config_path, struct drafter_error *err);
+
 /* Makes a key at PATH.key, with its certificate, and prints how others call it. */
 int command_keygen(const char *path, bool json, struct drafter_error *err);
 

@@ -60,6 +60,13 @@ static int run_ownership(const struct options *options, struct drafter_error *er
     return command_ownership(options->config, options->take_over, options->json, err);
 }
 
+static int run_reexec(const struct options *options, struct drafter_error *err)
+{
+    if (!options->config || options->rest_count)
+        return drafter_error_set(err, EINVAL, "reexec takes --config FILE and nothing else");
+    return command_reexec(options->config, err);
+}
+
 static int run_keygen(const struct options *options, struct drafter_error *err)
 {
     if (options->rest_count != 1)
@@ -80,6 +87,7 @@ static const struct command commands[] = {
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
+    {"reexec", "upgrade the drafter of a running VM", run_reexec},
     {"roles", "list what the program can be, or the keys of a role's section", run_roles},
     {"trust", "list, add or remove the keys that this node trusts", run_trust},
 };

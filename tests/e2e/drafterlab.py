@@ -264,6 +264,13 @@ class Lab(benchlib.Bench):
         """The same configuration in a new process."""
         return self.node(node.name, pathlib.Path(node.config).read_text())
 
+    @staticmethod
+    def gaps(log):
+        """How long the guest was not heard of between two beats, in ms, longest first."""
+        with open(log) as lines:
+            times = sorted(int(line.split()[0]) for line in lines if line.count(" ") == 4 and line.endswith("\n"))
+        return sorted(((b - a) / 1e6 for a, b in zip(times, times[1:])), reverse=True)
+
     def vmm(self, name):
         """The process id of the one VMM of node `name`."""
         found = [line for line in self.processes() if f"/run/{name}/" in line and "holder" not in line]
