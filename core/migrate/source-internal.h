@@ -44,6 +44,7 @@ struct source {
     uint64_t mark, pass_started, pass_sent_before;
     bool quiet; /* so little was left by the last pass that writing it back is no wait */
     uint64_t accepted_at, committed_at, paused_at;
+    bool resumed;    /* the session is a dead process's; the peer comes back by itself */
     bool last_words; /* DONE or ABORT was said */
     bool lost;       /* handed over, the link is gone, and nobody waits for it any more */
     bool cancelled;  /* atomic */

@@ -52,7 +52,8 @@ int source_new(const struct source_options *options, struct stream *control,
         return drafter_error_errno(err, -rc, "cannot set up the migration");
     }
     source->session.control = control;
-    memcpy(source->session.identity, control->identity, sizeof(control->identity));
+    if (control)
+        memcpy(source->session.identity, control->identity, sizeof(control->identity));
     randombytes_buf(source->session.token, sizeof(source->session.token));
     memcpy(source->options.offer.token, source->session.token, WIRE_TOKEN_SIZE);
     source->options.offer.device_count = source->device_count;
@@ -77,6 +78,54 @@ void source_free(struct source *source)
     schedule_release(&source->schedule);
     session_release(&source->session);
     free(source);
+}
+
+/* Of the paused VM's pages only its cache has the newest content for certain. */
+static int resume_device(struct source_device *device, const uint64_t *final)
+{
+    uint64_t pages = device->block->map.pages;
+
+    device->final = bitmap_new(pages);
+    device->cached = bitmap_new(pages);
+    if (!device->final || !device->cached)
+        return -ENOMEM;
+    bitmap_set_range(device->cached, 0, pages);
+    if (final)
+        memcpy(device->final, final, bitmap_words(pages) * sizeof(*final));
+    else
+        bitmap_set_range(device->final, 0, pages);
+    return 0;
+}
+
+int source_resume(const struct source_options *options, const uint8_t token[WIRE_TOKEN_SIZE],
+                  const struct source_kept *kept, struct source **ret_source,
+                  struct drafter_error *err)
+{
+    struct source *source;
+    int rc = source_new(options, NULL, &source, err);
+
+    if (rc)
+        return rc;
+    for (unsigned i = 0; !rc && i < source->device_count; i++)
+        rc = resume_device(&source->devices[i], kept->final[i]);
+    if (rc) {
+        source_free(source);
+        return drafter_error_errno(err, -rc, "cannot go on with the migration");
+    }
+    memcpy(source->session.token, token, WIRE_TOKEN_SIZE);
+    memcpy(source->options.offer.token, token, WIRE_TOKEN_SIZE);
+    memcpy(source->session.identity, kept->identity, sizeof(source->session.identity));
+    source->pass = kept->pass;
+    source->committed_at = source->paused_at = drafter_now_ns();
+    source->resumed = source->suspended = true;
+    source->machine = (struct source_machine){.state = SOURCE_COMMITTED,
+                                              .live = true,
+                                              .ready = true,
+                                              .suspended = true,
+                                              .journaled = true};
+    drafter_error_set(&source->error, ECONNRESET, "the drafter that had it died");
+    *ret_source = source;
+    return 0;
 }
 
 const uint8_t *source_token(const struct source *source)
@@ -122,10 +171,18 @@ static void journal(struct source *source)
     const char *node = source->options.peer_node, *address = source->session.control->peer;
     struct drafter_error error = {0};
     char owner[sizeof(source->options.ledger->record.peer)];
+    const struct source_vm *vm = source->options.vm;
+    struct source_kept kept = {.pass = source->pass};
+    int rc = 0;
 
     snprintf(owner, sizeof(owner), "%.60s%s%.60s%s", node, *node ? " (" : "", address,
              *node ? ")" : "");
-    if (ledger_write(source->options.ledger, LEDGER_RELINQUISHED, source->options.offer.epoch + 1,
+    for (unsigned i = 0; i < source->device_count; i++)
+        kept.final[i] = source->devices[i].final;
+    memcpy(kept.identity, source->session.identity, sizeof(kept.identity));
+    if (vm->keep)
+        rc = vm->keep(vm->opaque, &kept, &error);
+    if (rc || ledger_write(source->options.ledger, LEDGER_RELINQUISHED, source->options.offer.epoch + 1,
                      owner, source->session.token, &error))
         fail(source, &error);
     else if (failpoint(FAILPOINT_RELINQUISHED))
@@ -354,9 +411,9 @@ static void expect_ready(struct source *source)
 enum source_outcome source_run(struct source *source, struct drafter_error *err)
 {
     struct session_event event;
-    int rc = source_greet(source, err);
+    int rc = source->resumed ? 0 : source_greet(source, err);
 
-    if (!rc)
+    if (!rc && !source->resumed)
         rc = source_start_threads(source, err);
     if (rc) {
         session_send_refusal(source->session.control, WIRE_ABORT, 0, "greeting", err);
@@ -366,7 +423,10 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
     }
     failpoint(FAILPOINT_EXCHANGE);
     source->accepted_at = drafter_now_ns();
-    session_post(&source->session, EVENT_ACCEPT, 0);
+    if (source->resumed)
+        act(source, ACTION_WAIT_LINK);
+    else
+        session_post(&source->session, EVENT_ACCEPT, 0);
     while (!ended(source) && !source->lost) {
         expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))

@@ -11,6 +11,13 @@
 #include "migrate/ledger.h"
 #include "migrate/session.h"
 
+/* What else than the ledger's record a session needs after the hand-over. */
+struct source_kept {
+    char identity[DRAFTER_IDENTITY_SIZE]; /* the peer's */
+    uint32_t pass;                        /* the last one */
+    const uint64_t *final[WIRE_DEVICES_MAX]; /* per device: pages announced in it; NULL: unknown, all */
+};
+
 /* What the source asks of the VM.  All are called from source_run's thread. */
 struct source_vm {
     void *opaque;
@@ -18,6 +25,12 @@ struct source_vm {
     int (*pause)(void *opaque, struct drafter_error *err);
     int (*save)(void *opaque, struct drafter_error *err);   /* into the state device */
     int (*resume)(void *opaque, struct drafter_error *err); /* the hand-over failed */
+
+    /*
+     * Ahead of the record that the VM is handed over: what source_resume needs if this process dies.
+     * NULL: it cannot be kept.
+     */
+    int (*keep)(void *opaque, const struct source_kept *kept, struct drafter_error *err);
 };
 
 /* A device as it is migrated. */
@@ -62,6 +75,14 @@ struct source;
 int source_new(const struct source_options *options, struct stream *control,
                struct source **ret_source, struct drafter_error *err);
 void source_free(struct source *source);
+
+/*
+ * Goes on with the session `token` of a process that died after it handed the VM over; `kept`, which is
+ * copied, is what source_vm.keep got.
+ */
+int source_resume(const struct source_options *options, const uint8_t token[WIRE_TOKEN_SIZE],
+                  const struct source_kept *kept, struct source **ret_source,
+                  struct drafter_error *err);
 
 const uint8_t *source_token(const struct source *source);
 

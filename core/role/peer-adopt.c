@@ -18,6 +18,7 @@
 
 #define KEPT "core/peer"
 #define LEDGER "core/ledger"
+#define LEAVING "core/leaving"
 #define ARGUMENTS_MAX (1u << 20)
 
 static int map_kept(struct peer *peer, bool *ret_found, struct drafter_error *err)
@@ -99,6 +100,10 @@ static int own(struct peer *peer, struct drafter_error *err)
         return 0;
     if (record->state == LEDGER_NONE || record->state == LEDGER_SAVED)
         return peer_claim(peer, err);
+    if (record->state == LEDGER_RELINQUISHED && peer->options.listen) {
+        peer->resume_leaving = true;
+        return 0;
+    }
     return drafter_error_set(err, ENOTRECOVERABLE,
                              "VM %s: its VMM is still there, but the ledger says %s (epoch %llu)",
                              record->vm, ledger_state_name(record->state),
@@ -109,6 +114,8 @@ static int go_on(struct peer *peer, enum drafter_vmm_phase phase, struct drafter
 {
     int rc = own(peer, err);
 
+    if (!rc && peer->resume_leaving) /* only its memory is still needed */
+        return phase == DRAFTER_VMM_RUNNING ? vm_pause(&peer->vm, err) : 0;
     if (rc || phase == DRAFTER_VMM_RUNNING)
         return rc;
     if (phase != DRAFTER_VMM_PAUSED)
@@ -153,6 +160,83 @@ int peer_adopt(struct peer *peer, bool *ret_adopted, struct drafter_error *err)
               phase == DRAFTER_VMM_RUNNING ? "running" : "paused",
               (double)(drafter_now_ns() - started) / 1e6);
     return 0;
+}
+
+/* ---- what a hand-over leaves */
+
+/* In words of 8 bytes: pass, count of devices, identity, the bitmaps of those devices. */
+#define LEAVING_HEADER (2 + DRAFTER_IDENTITY_SIZE / sizeof(uint64_t))
+
+static size_t leaving_size(const struct peer *peer, unsigned *ret_count)
+{
+    size_t words = LEAVING_HEADER;
+
+    *ret_count = 0;
+    for (unsigned i = 0; i < peer->arranged_count; i++)
+        if (peer_migrates(peer, i)) {
+            words += bitmap_words(peer->arranged[i]->map.pages);
+            ++*ret_count;
+        }
+    return words * sizeof(uint64_t);
+}
+
+int peer_keep_leaving(struct peer *peer, const struct source_kept *kept, struct drafter_error *err)
+{
+    unsigned count, index = 0;
+    size_t size = leaving_size(peer, &count);
+    uint64_t *words;
+    void *memory;
+    bool found;
+    int rc;
+
+    if (!peer->kept)
+        return 0;
+    if (peer->leaving_memory)
+        munmap(peer->leaving_memory, size);
+    peer->leaving_memory = NULL;
+    rc = holder_memory(peer->node->holder, LEAVING, size, &memory, &found);
+    if (rc)
+        return drafter_error_errno(err, -rc, "cannot keep what the hand-over needs");
+    peer->leaving_memory = words = memory;
+    words[0] = kept->pass;
+    words[1] = count;
+    memcpy(words + 2, kept->identity, sizeof(kept->identity));
+    words += LEAVING_HEADER;
+    for (unsigned i = 0; i < peer->arranged_count; i++) {
+        size_t length = bitmap_words(peer->arranged[i]->map.pages);
+
+        if (!peer_migrates(peer, i))
+            continue;
+        memcpy(words, kept->final[index++], length * sizeof(*words));
+        words += length;
+    }
+    return 0;
+}
+
+bool peer_find_leaving(struct peer *peer, struct source_kept *ret_kept)
+{
+    unsigned count, index = 0;
+    size_t size = leaving_size(peer, &count);
+    const uint64_t *words;
+    void *memory;
+    bool found;
+
+    if (holder_memory(peer->node->holder, LEAVING, size, &memory, &found))
+        return false;
+    peer->leaving_memory = memory;
+    words = memory;
+    if (!found || words[0] > UINT32_MAX || words[1] != count)
+        return false;
+    *ret_kept = (struct source_kept){.pass = (uint32_t)words[0]};
+    memcpy(ret_kept->identity, words + 2, sizeof(ret_kept->identity) - 1);
+    words += LEAVING_HEADER;
+    for (unsigned i = 0; i < peer->arranged_count; i++) {
+        if (!peer_migrates(peer, i))
+            continue;
+        ret_kept->final[index++] = words;
+        words += bitmap_words(peer->arranged[i]->map.pages);
+    }
+    return true;
 }
 
 /* ---- another binary */

@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* Later than any pass, if it is not known which was the last: everything is sent once more. */
+#define PASS_UNKNOWN (UINT32_MAX / 2)
+
 static int before_suspend(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
@@ -46,6 +49,13 @@ static int resume(void *opaque, struct drafter_error *err)
     return rc;
 }
 
+static int keep(void *opaque, const struct source_kept *kept, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return peer_keep_leaving(peer, kept, err);
+}
+
 static void progress(void *opaque, const struct source_progress *report)
 {
     struct peer *peer = opaque;
@@ -61,13 +71,22 @@ static void progress(void *opaque, const struct source_progress *report)
                   : (double)report->predicted_downtime_ns / 1e6);
 }
 
+/* A shared device does not: the other side has it, too. */
+bool peer_migrates(const struct peer *peer, unsigned index)
+{
+    for (unsigned i = 0; i < peer->devices.count; i++)
+        if (peer->arranged[index] == &peer->devices.list[i].block)
+            return !peer->devices.list[i].options.shared;
+    return false;
+}
+
 static void fill_options(struct peer *peer, struct source_options *options)
 {
     memset(options, 0, sizeof(*options));
     for (unsigned i = 0; i < peer->arranged_count; i++) {
         struct node_device *device = devices_find(&peer->devices, peer->arranged[i]->name);
 
-        if (device->options.shared) /* the peer has it, too */
+        if (!peer_migrates(peer, i))
             continue;
         options->devices[options->device_count++] = (struct source_device_options){
             .block = &device->block,
@@ -130,6 +149,8 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     peer->leave_error = *error;
     pthread_mutex_unlock(&peer->lock);
     if (outcome == SOURCE_OUTCOME_MOVED)
+        peer_step(peer, PEER_STEP_NOTHING); /* the files here are old, and so is the VMM */
+    if (outcome == SOURCE_OUTCOME_MOVED)
         log_event("moved", "\"vm\":\"%s\"", peer->vm.name);
     else if (outcome == SOURCE_OUTCOME_KEPT)
         log_event("kept", "\"vm\":\"%s\",\"reason\":\"%s\"", peer->vm.name,
@@ -158,10 +179,31 @@ static void stranger(void *opaque, const struct hello *hello, uint64_t *ret_epoc
                       (unsigned long long)hello->epoch);
 }
 
+/* The VM was handed over by a process that died before the other side had everything. */
+static int go_on(struct peer *peer, struct drafter_error *err)
+{
+    const struct ledger_record *record = &peer->ledger.record;
+    cleanup_free struct source_options *options = malloc(sizeof(*options));
+    struct source_kept kept;
+    struct source *source;
+    int rc;
+
+    if (!options)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    peer->resume_leaving = false;
+    fill_options(peer, options);
+    options->offer.epoch = record->epoch - 1;
+    if (!peer_find_leaving(peer, &kept))
+        kept = (struct source_kept){.pass = PASS_UNKNOWN};
+    rc = source_resume(options, record->session, &kept, &source, err);
+    return rc ? rc : server_resume(peer->server, source, err);
+}
+
 int peer_serve(struct peer *peer, struct drafter_error *err)
 {
     const struct node_options *node = &peer->node->options;
     const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
+    int rc;
 
     for (unsigned i = 0; i < peer->devices.count; i++)
         if (!peer->devices.list[i].options.make_migratable)
@@ -173,9 +215,12 @@ int peer_serve(struct peer *peer, struct drafter_error *err)
                                          .before_suspend = before_suspend,
                                          .pause = pause_vm,
                                          .save = save,
-                                         .resume = resume};
+                                         .resume = resume,
+                                         .keep = keep};
     if (trust_check_plain(peer->transport, peer->options.listen, true,
                           (enum trust_plain)node->plain_transport, err))
         return -err->code;
-    return server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+    peer->leaving = peer->resume_leaving;
+    rc = server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+    return rc || !peer->resume_leaving ? rc : go_on(peer, err);
 }

@@ -34,6 +34,8 @@ struct peer {
     struct source_vm source_vm;
     bool vm_made, ledger_open;
     struct peer_kept *kept; /* or NULL: this VM cannot outlive its drafter */
+    void *leaving_memory;   /* or NULL; until the process ends */
+    bool resume_leaving; /* the VM was handed over by a process that died; the ledger knows to whom */
 
     struct destination *destination;
     pthread_t arrival, aftermath;
@@ -79,6 +81,11 @@ int peer_adopt(struct peer *peer, bool *ret_adopted, struct drafter_error *err);
 void peer_step(struct peer *peer, enum peer_step step);
 /* Gives way to another binary, which adopts the VM; returns when that failed. */
 void peer_reexec(struct peer *peer);
+
+/* What a hand-over leaves to a successor of this process; false: it left nothing. */
+int peer_keep_leaving(struct peer *peer, const struct source_kept *kept, struct drafter_error *err);
+bool peer_find_leaving(struct peer *peer, struct source_kept *ret_kept);
+bool peer_migrates(const struct peer *peer, unsigned index); /* index into `arranged` */
 
 /* peer.c: the VM as files and plugins have it; a ledger that is open. */
 int peer_open_ledger(struct peer *peer, struct drafter_error *err);

@@ -110,12 +110,24 @@ static void come_back(struct server *server, struct stream *stream, const struct
     refuse(stream, epoch, &error);
 }
 
+static void run_session(struct server *server, struct source *source)
+{
+    struct drafter_error error = {0};
+    enum source_outcome outcome;
+
+    if (!add_session(server, source))
+        source_cancel(source, "too many sessions, or the node is stopping");
+    outcome = source_run(source, &error);
+    remove_session(server, source);
+    server->ops.end(server->ops.opaque, outcome, &error);
+    source_free(source);
+}
+
 static void serve_session(struct server *server, struct stream *stream, const char *text,
                           size_t length)
 {
     struct drafter_error error = {0};
     struct source *source = NULL;
-    enum source_outcome outcome;
     struct hello hello;
 
     failpoint(FAILPOINT_HELLO);
@@ -128,13 +140,7 @@ static void serve_session(struct server *server, struct stream *stream, const ch
         refuse(stream, 0, &error);
         return;
     }
-    if (!add_session(server, source)) {
-        source_cancel(source, "too many sessions, or the node is stopping");
-    }
-    outcome = source_run(source, &error);
-    remove_session(server, source);
-    server->ops.end(server->ops.opaque, outcome, &error);
-    source_free(source);
+    run_session(server, source);
 }
 
 /* From here on server_stop ends the stream, until greeting_over. */
@@ -248,6 +254,45 @@ static void start_connection(struct server *server, struct transport_connection 
         stream_free(stream);
         leave(server);
     }
+}
+
+struct resumed {
+    struct server *server;
+    struct source *source;
+};
+
+static void *resumed_main(void *opaque)
+{
+    struct resumed *resumed = opaque;
+    struct server *server = resumed->server;
+
+    run_session(server, resumed->source);
+    free(resumed);
+    leave(server);
+    return NULL;
+}
+
+int server_resume(struct server *server, struct source *source, struct drafter_error *err)
+{
+    struct resumed *resumed = malloc(sizeof(*resumed));
+    pthread_attr_t attributes;
+    pthread_t thread;
+    bool started = false;
+
+    if (resumed && enter(server)) {
+        *resumed = (struct resumed){.server = server, .source = source};
+        pthread_attr_init(&attributes);
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        started = !pthread_create(&thread, &attributes, resumed_main, resumed);
+        pthread_attr_destroy(&attributes);
+        if (!started)
+            leave(server);
+    }
+    if (started)
+        return 0;
+    free(resumed);
+    source_free(source);
+    return drafter_error_set(err, EAGAIN, "cannot go on with a hand-over");
 }
 
 static void *accept_main(void *opaque)

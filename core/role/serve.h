@@ -36,6 +36,9 @@ struct server;
 int server_start(struct instance *transport, const char *address, const struct server_ops *ops,
                  struct server **ret_server, struct drafter_error *err);
 
+/* Runs a session that a dead process had; takes the source.  As for others, `end` is called. */
+int server_resume(struct server *server, struct source *source, struct drafter_error *err);
+
 /* Cancels all sessions ("why"), waits for their ends, closes the listener.  NULL is allowed. */
 void server_stop(struct server *server, const char *why);
 
