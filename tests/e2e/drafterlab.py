@@ -20,6 +20,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -97,14 +98,16 @@ def section(name, /, **options):
 class Node:
     """One drafter process. Its events are dictionaries; each got `at`, the seconds of CLOCK_MONOTONIC."""
 
-    def __init__(self, lab, name, text):
+    def __init__(self, lab, name, text, failpoint=None):
         self.lab, self.name, self.events, self.log = lab, name, [], []
         self.changed = threading.Condition()
         self.config = lab.path(f"{name}.ini")
         pathlib.Path(self.config).write_text(text)
         self.started = time.monotonic()
         lab.callback(lambda: self.reader.join(10))  # after the child's end
-        self.child = lab.spawn([*lab.prefix(name), DRAFTER, "--log-level", "debug", "--config", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.child = lab.spawn([*lab.prefix(name), DRAFTER, "--log-level", "debug", "--config", self.config],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               env=dict(os.environ, **({"DRAFTER_FAILPOINT": failpoint} if failpoint else {})))
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
@@ -247,8 +250,8 @@ class Lab(benchlib.Bench):
 
     # What runs
 
-    def node(self, name, text):
-        node = Node(self, name, text)
+    def node(self, name, text, failpoint=None):
+        node = Node(self, name, text, failpoint)
         self.nodes.append(node)
         return node
 
@@ -305,7 +308,7 @@ class Lab(benchlib.Bench):
         return directory
 
     def peer(self, name, files=None, connect=None, listen="127.0.0.1:0", devices=None, vmm=None, drafter=None,
-             extra="", copy=True, **options):
+             extra="", copy=True, failpoint=None, **options):
         """A peer on a copy of `files` or on empty files of its own; `connect`: a node or an address.
 
         `devices` gives more options of devices by name (None: not this device), `vmm` those of the VMM, `options` those
@@ -329,7 +332,13 @@ class Lab(benchlib.Bench):
             chosen = (devices or {}).get(device, {})
             if chosen is not None:
                 text.append(section(f"device:{device}", **{"base": f"{directory}/{FILES[device]}", **chosen}))
-        return self.node(name, "".join(text) + extra)
+        return self.node(name, "".join(text) + extra, failpoint)
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
 
     def registry(self, name, files, listen="127.0.0.1:0", extra="", **options):
         text = [self.drafter_section(name, "registry"), section("registry", listen=listen, **options)]
@@ -403,7 +412,6 @@ class Lab(benchlib.Bench):
 
 
 def relay_command(control, command):
-    import socket
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(5)
         client.connect(control)
