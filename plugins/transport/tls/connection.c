@@ -13,14 +13,10 @@ struct tls_connection *tls_connection_new(struct tls_instance *instance, void *b
 {
     struct tls_connection *connection = calloc(1, sizeof(*connection));
 
-    if (connection)
-        connection->secrets = sodium_malloc(sizeof(*connection->secrets));
-    if (!connection || !connection->secrets) {
+    if (!connection) {
         instance->next->close(below);
-        free(connection);
         return NULL;
     }
-    memset(connection->secrets, 0, sizeof(*connection->secrets));
     connection->instance = instance;
     connection->below = below;
     pthread_mutex_init(&connection->write_lock, NULL);
@@ -31,6 +27,15 @@ struct tls_connection *tls_connection_new(struct tls_instance *instance, void *b
     instance->connections = connection;
     pthread_mutex_unlock(&instance->lock);
     return connection;
+}
+
+int tls_connection_reserve(struct tls_connection *connection)
+{
+    connection->secrets = sodium_malloc(sizeof(*connection->secrets));
+    if (!connection->secrets)
+        return -ENOMEM;
+    memset(connection->secrets, 0, sizeof(*connection->secrets));
+    return 0;
 }
 
 void tls_connection_settle(struct tls_connection *connection, const struct tls_handshake *handshake)
@@ -62,7 +67,7 @@ void tls_close(void *opaque)
     if (!connection)
         return;
     unlink_connection(connection);
-    if (!atomic_load(&connection->cancelled))
+    if (!atomic_load(&connection->cancelled) && connection->secrets)
         tls_send_last_alert(connection, TLS_ALERT_CLOSE_NOTIFY, CLOSE_PATIENCE_MS);
     connection->instance->next->close(connection->below);
     pthread_mutex_destroy(&connection->write_lock);
@@ -78,7 +83,7 @@ void tls_shutdown(void *opaque)
 {
     struct tls_connection *connection = opaque;
 
-    if (!atomic_exchange(&connection->cancelled, true))
+    if (!atomic_exchange(&connection->cancelled, true) && connection->secrets)
         tls_send_last_alert(connection, TLS_ALERT_CLOSE_NOTIFY, SHUTDOWN_PATIENCE_MS);
     connection->instance->next->shutdown(connection->below);
 }

@@ -44,7 +44,8 @@ struct tls_connection {
     struct tls_instance *instance;
     struct tls_connection *previous, *following; /* instance->lock */
     void *below;                                 /* of the transport below */
-    struct tls_secrets *secrets; /* receive and the peer's secret: the reader; send and ours: write_lock */
+    /* NULL until there may be some.  Of them the receiving side is the reader's, the sending side write_lock's. */
+    struct tls_secrets *secrets;
     bool server;
     char address[TLS_ADDRESS_MAX]; /* a client's: where it connected to, for its tickets */
     char peer[TLS_IDENTITY_SIZE], peer_name[64];
@@ -75,6 +76,9 @@ struct tls_connection {
 
 /* A connection over `below`, which it takes even when it fails; NULL: no memory. */
 struct tls_connection *tls_connection_new(struct tls_instance *instance, void *below);
+
+/* Gives it locked memory for its secrets: 0 or -ENOMEM. */
+int tls_connection_reserve(struct tls_connection *connection);
 
 /* After its handshake: takes over who the peer is. */
 void tls_connection_settle(struct tls_connection *connection, const struct tls_handshake *handshake);

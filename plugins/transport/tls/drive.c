@@ -74,6 +74,10 @@ static int take_record(struct tls_connection *connection, struct tls_handshake *
     if (length < 0)
         return (int)length;
     rc = read_bytes(connection, room + TLS_RECORD_HEADER, (size_t)length, deadline);
+    if (!rc && !connection->secrets) { /* locked pages are dear: not for those that say half a record */
+        rc = tls_connection_reserve(connection);
+        handshake->secrets = connection->secrets;
+    }
     return rc ? rc : tls_handshake_record(handshake, TLS_RECORD_HEADER + (size_t)length);
 }
 

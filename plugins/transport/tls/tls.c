@@ -144,7 +144,7 @@ static int tls_greet(struct tls_connection *connection, uint64_t deadline, struc
                   tls_session_find(instance->tickets, connection->address, tls_now(), session);
     int rc = -ENOMEM;
 
-    if (session && handshake) {
+    if (session && handshake && !tls_connection_reserve(connection)) {
         tls_handshake_client(handshake, &instance->context, connection->secrets,
                              resume ? session : NULL, instance->psk);
         rc = tls_drive(connection, handshake, deadline);
@@ -156,7 +156,7 @@ static int tls_greet(struct tls_connection *connection, uint64_t deadline, struc
         if (resume) /* perhaps it was the ticket's fault */
             tls_session_forget(instance->tickets, connection->address);
         drafter_error_set(err, -rc, "%s: %s", connection->address,
-                          handshake ? handshake->reason : "out of memory");
+                          rc == -ENOMEM ? "out of memory" : handshake->reason);
     }
     if (handshake)
         sodium_memzero(&handshake->transcript, sizeof(handshake->transcript));

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Peers that nobody knows, over TCP on the loopback: what they cost, how soon they are refused, and that ten
+ * thousand of them do not keep a real one out.
+ */
+#include "../unit/unit.h"
+#include "plugin/transport.h"
+#include "trust/keygen.h"
+#include "trust/trust.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#define HALF_OPEN 10000
+#define HANDSHAKES_MAX 256
+#define COST_MAX 16384
+#define REFUSAL_MS 5
+
+static char *directory;
+static struct instance *below, *transport;
+static struct transport_listener *listener;
+static struct sockaddr_in target = {.sin_family = AF_INET};
+static char address[64];
+
+static void setup(void)
+{
+    char identity[DRAFTER_IDENTITY_SIZE], *path, *key;
+    const struct trust_key self = {.name = "self", .identity = identity, .may = "", .vms = "*"};
+    struct drafter_error err = {0};
+
+    directory = unit_make_directory();
+    path = unit_path(directory, "trust.ini");
+    key = unit_path(directory, "node");
+    trust_use(path);
+    ck_assert_int_eq(keygen_write(key, identity, &err), 0);
+    ck_assert_int_eq(trust_add(path, &self, &err), 0);
+    free(path);
+    path = unit_path(directory, "node.key");
+    ck_assert_int_eq(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tcp", NULL, "tcp", directory, NULL, &below,
+                                  &err), 0);
+    ck_assert_msg(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tls",
+                               (const char *const[]){"key", path, "handshake-timeout", "60s", NULL}, "tls",
+                               directory, below, &transport, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(transport_listen(transport, "127.0.0.1:0", &listener, &err), 0);
+    transport_listener_address(listener, address, sizeof(address));
+    target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    target.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
+    free(path);
+    free(key);
+}
+
+static void teardown(void)
+{
+    transport_listener_close(listener);
+    instance_free(transport);
+    instance_free(below);
+    unit_drop_directory(directory);
+}
+
+/* A connection on which so many bytes of a ClientHello were said. */
+static int half_open(size_t length)
+{
+    static const uint8_t hello[600] = {22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&target, sizeof(target)), 0);
+    ck_assert_int_eq(send(fd, hello, length, MSG_NOSIGNAL), (ssize_t)length);
+    return fd;
+}
+
+static void *accept_main(void *result)
+{
+    struct transport_connection *connection;
+    struct drafter_error err = {0};
+
+    if (transport_accept(listener, &connection, &err) == 0)
+        *(struct transport_connection **)result = connection;
+    return NULL;
+}
+
+/* A real peer connects; how long it took, in milliseconds. */
+static double real_one(void)
+{
+    struct transport_connection *near = NULL, *far = NULL;
+    uint64_t start = drafter_now_ns();
+    struct drafter_error err = {0};
+    pthread_t thread;
+    double took;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, accept_main, &far), 0);
+    ck_assert_msg(transport_connect(transport, address, 20000, &near, &err) == 0, "%s", err.message);
+    pthread_join(thread, NULL);
+    took = (double)(drafter_now_ns() - start) / 1e6;
+    ck_assert_ptr_nonnull(far);
+    transport_close(near);
+    transport_close(far);
+    return took;
+}
+
+START_TEST(ten_thousand_half_open_handshakes_do_not_stop_a_real_one)
+{
+    struct rlimit limit = {HALF_OPEN + 2000, HALF_OPEN + 2000};
+    static int fds[HALF_OPEN];
+    double took;
+
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        printf("this process may not have so many descriptors\n");
+        return;
+    }
+    for (int i = 0; i < HALF_OPEN; i++)
+        fds[i] = half_open((size_t)(i % 3) * 100);
+    took = real_one();
+    printf("real handshake behind %d half-open ones: %.1f ms\n", HALF_OPEN, took);
+    ck_assert_double_lt(took, 5000);
+    for (int i = 0; i < HALF_OPEN; i++)
+        close(fds[i]);
+}
+END_TEST
+
+static size_t resident(void)
+{
+    char text[256] = "";
+    FILE *file = fopen("/proc/self/statm", "re");
+    size_t size = 0, pages = 0;
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
+    ck_assert_int_eq(sscanf(text, "%zu %zu", &size, &pages), 2);
+    fclose(file);
+    return pages * 4096;
+}
+
+START_TEST(an_unknown_peer_costs_little)
+{
+    static int fds[HANDSHAKES_MAX - 6];
+    const int count = sizeof(fds) / sizeof(*fds);
+    size_t before, after;
+    int first = half_open(400);
+
+    real_one(); /* what is made once is made */
+    before = resident();
+    for (int i = 0; i < count; i++)
+        fds[i] = half_open(400);
+    for (int i = 0; i < 50; i++)
+        poll(NULL, 0, 10); /* until the threads have read what there is */
+    after = resident();
+    printf("%zu bytes for each half-open handshake\n", (after - before) / (size_t)count);
+    if (!strcmp(getenv("SANITIZERS") ? getenv("SANITIZERS") : "no", "no"))
+        ck_assert_uint_le((after - before) / (size_t)count, COST_MAX);
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+    close(first);
+}
+END_TEST
+
+START_TEST(a_refusal_comes_at_once)
+{
+    static const uint8_t noise[] = {22, 3, 1, 0, 4, 1, 0, 0, 0};
+    double best = 1000;
+
+    for (int i = 0; i < 10 && best > REFUSAL_MS; i++) {
+        int fd = half_open(0);
+        uint64_t start = drafter_now_ns();
+        uint8_t answer[64];
+        double took;
+
+        ck_assert_int_eq(send(fd, noise, sizeof(noise), MSG_NOSIGNAL), sizeof(noise));
+        ck_assert_int_eq(recv(fd, answer, sizeof(answer), 0), 7);
+        took = (double)(drafter_now_ns() - start) / 1e6;
+        ck_assert_int_eq(answer[0], 21);
+        ck_assert_int_eq(answer[6], 50); /* decode_error */
+        best = took < best ? took : best;
+        close(fd);
+    }
+    printf("refused within %.2f ms\n", best);
+    ck_assert_double_le(best, REFUSAL_MS);
+}
+END_TEST
+
+static void add_tests(TCase *tests)
+{
+    tcase_set_timeout(tests, 120);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, ten_thousand_half_open_handshakes_do_not_stop_a_real_one);
+    tcase_add_test(tests, an_unknown_peer_costs_little);
+    tcase_add_test(tests, a_refusal_comes_at_once);
+}
+
+int main(void)
+{
+    setbuf(stdout, NULL);
+    return unit_run("tls-flood", add_tests);
+}

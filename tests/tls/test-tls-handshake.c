@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Handshakes between a client and a server in memory: who comes to an end, and who is refused how. */
+#include "../unit/unit.h"
+#include "pair.h"
+
+static struct pair *pair;
+
+static void setup(void)
+{
+    pair = pair_new();
+}
+
+static void teardown(void)
+{
+    pair_free(pair);
+}
+
+static void expect_agreement(void)
+{
+    ck_assert_msg(pair_agrees(pair), "client: %d %s, server: %d %s", pair->client.handshake.state,
+                  pair->client.handshake.reason, pair->server.handshake.state,
+                  pair->server.handshake.reason);
+}
+
+static void expect_refusal(const struct pair_side *by, int alert)
+{
+    const struct pair_side *other = by == &pair->client ? &pair->server : &pair->client;
+
+    ck_assert_int_eq(by->handshake.state, TLS_FAILED);
+    ck_assert(!by->handshake.alerted);
+    ck_assert_msg(by->handshake.alert == alert, "%s (%s)", tls_alert_name(by->handshake.alert),
+                  by->handshake.reason);
+    ck_assert_str_ne(by->handshake.reason, "");
+    if (other->handshake.state == TLS_FAILED) {
+        ck_assert(other->handshake.alerted);
+        ck_assert_int_eq(other->handshake.alert, alert);
+    }
+}
+
+static const struct tls_psk *share_key(const char *server_identity, uint8_t server_byte)
+{
+    struct tls_psk *ours = &pair->client.credentials->psks[0];
+    struct tls_psk *theirs = &pair->server.credentials->psks[0];
+
+    *ours = (struct tls_psk){.identity = "node", .key = {1, 2, 3}, .length = 40};
+    *theirs = *ours;
+    snprintf(theirs->identity, sizeof(theirs->identity), "%s", server_identity);
+    theirs->key[20] = server_byte;
+    pair->client.credentials->psk_count = pair->server.credentials->psk_count = 1;
+    return ours;
+}
+
+START_TEST(both_learn_who_the_other_is)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert(!pair->client.handshake.resumed);
+    tls_key_identity(pair->server.credentials->secret_key + 32, identity);
+    ck_assert_str_eq(pair->client.handshake.peer, identity);
+    tls_key_identity(pair->client.credentials->secret_key + 32, identity);
+    ck_assert_str_eq(pair->server.handshake.peer, identity);
+    ck_assert_str_eq(pair->server.handshake.peer_name, "friend");
+    ck_assert_uint_eq(pair->client.handshake.peer_type, TLS_TYPE_RAW);
+}
+END_TEST
+
+/* bit 0: the client has a certificate, bit 1: a raw key; 2 and 3: the server. */
+START_TEST(every_mixture_of_types_that_meets_works)
+{
+    pair->client.credentials->has_certificate = _i & 1;
+    pair->client.credentials->has_key = _i & 2;
+    pair->server.credentials->has_certificate = _i & 4;
+    pair->server.credentials->has_key = _i & 8;
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    if (_i & 3 && _i >> 2)
+        expect_agreement();
+    else
+        ck_assert(!pair_agrees(pair));
+    if (!(_i & 3) && _i >> 2)
+        expect_refusal(&pair->server, TLS_ALERT_CERTIFICATE_REQUIRED);
+}
+END_TEST
+
+START_TEST(an_unknown_client_is_refused)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    tls_key_identity(pair->client.credentials->secret_key + 32, identity);
+    pair_stranger = identity;
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_CA);
+    ck_assert_ptr_nonnull(strstr(pair->server.handshake.reason, identity));
+}
+END_TEST
+
+START_TEST(an_unknown_server_is_refused)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    tls_key_identity(pair->server.credentials->secret_key + 32, identity);
+    pair_stranger = identity;
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->client, TLS_ALERT_UNKNOWN_CA);
+    ck_assert_int_eq(pair->server.handshake.state, TLS_FAILED);
+}
+END_TEST
+
+START_TEST(an_expired_certificate_is_refused)
+{
+    struct pair_side *sides[] = {&pair->client, &pair->server};
+
+    pair_rekey(sides[_i], true);
+    sides[_i]->credentials->has_key = false; /* so that the certificate is shown */
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(sides[!_i], TLS_ALERT_CERTIFICATE_EXPIRED);
+}
+END_TEST
+
+START_TEST(whoever_shows_a_key_must_hold_it)
+{
+    struct pair_side *sides[] = {&pair->client, &pair->server};
+    uint8_t seed[32] = {9}, public_key[32];
+
+    crypto_sign_seed_keypair(public_key, sides[_i]->credentials->secret_key, seed);
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(sides[!_i], TLS_ALERT_DECRYPT_ERROR);
+}
+END_TEST
+
+START_TEST(a_client_need_not_prove_itself_where_that_is_off)
+{
+    pair->server.context.require_client = false;
+    pair->client.credentials->has_certificate = pair->client.credentials->has_key = false;
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert_str_eq(pair->server.handshake.peer, "");
+}
+END_TEST
+
+START_TEST(a_ticket_resumes_without_signatures)
+{
+    char before[TLS_IDENTITY_SIZE];
+
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    memcpy(before, pair->server.handshake.peer, sizeof(before));
+    for (int i = 0; i < 3; i++) { /* the same ticket for several streams */
+        pair_begin(pair, &pair->session, NULL);
+        pair_run(pair, NULL, NULL);
+        expect_agreement();
+        ck_assert(pair->client.handshake.resumed && pair->server.handshake.resumed);
+        ck_assert_str_eq(pair->server.handshake.peer, before);
+        ck_assert_str_ne(pair->client.handshake.peer, "");
+    }
+}
+END_TEST
+
+START_TEST(an_old_ticket_means_a_full_handshake)
+{
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    pair_time += TLS_TICKET_LIFETIME + 1;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert(!pair->server.handshake.resumed && !pair->client.handshake.resumed);
+}
+END_TEST
+
+START_TEST(a_ticket_of_a_key_that_was_removed_is_worth_nothing)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    tls_key_identity(pair->client.credentials->secret_key + 32, identity);
+    pair_stranger = identity;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_CA);
+}
+END_TEST
+
+START_TEST(a_ticket_with_a_wrong_key_is_refused)
+{
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    pair->session.psk[5] ^= 1;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_DECRYPT_ERROR);
+}
+END_TEST
+
+START_TEST(a_ticket_of_another_server_means_a_full_handshake)
+{
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    pair->session.ticket[40] ^= 1;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert(!pair->server.handshake.resumed);
+}
+END_TEST
+
+START_TEST(a_shared_key_is_proof_of_both)
+{
+    pair_begin(pair, NULL, share_key("node", 0));
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert_str_eq(pair->server.handshake.peer, "psk:node");
+    ck_assert_str_eq(pair->client.handshake.peer, "psk:node");
+}
+END_TEST
+
+START_TEST(a_shared_key_must_be_the_same)
+{
+    pair_begin(pair, NULL, share_key("node", 1));
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_DECRYPT_ERROR);
+}
+END_TEST
+
+START_TEST(a_shared_key_must_be_known)
+{
+    pair_begin(pair, NULL, share_key("other", 0));
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_PSK_IDENTITY);
+}
+END_TEST
+
+START_TEST(a_shared_key_needs_trust_like_any_other)
+{
+    pair_stranger = "psk:node";
+    pair_begin(pair, NULL, share_key("node", 0));
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_CA);
+}
+END_TEST
+
+static void add_tests(TCase *tests)
+{
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, both_learn_who_the_other_is);
+    tcase_add_loop_test(tests, every_mixture_of_types_that_meets_works, 0, 16);
+    tcase_add_test(tests, an_unknown_client_is_refused);
+    tcase_add_test(tests, an_unknown_server_is_refused);
+    tcase_add_loop_test(tests, an_expired_certificate_is_refused, 0, 2);
+    tcase_add_loop_test(tests, whoever_shows_a_key_must_hold_it, 0, 2);
+    tcase_add_test(tests, a_client_need_not_prove_itself_where_that_is_off);
+    tcase_add_test(tests, a_ticket_resumes_without_signatures);
+    tcase_add_test(tests, an_old_ticket_means_a_full_handshake);
+    tcase_add_test(tests, a_ticket_of_a_key_that_was_removed_is_worth_nothing);
+    tcase_add_test(tests, a_ticket_with_a_wrong_key_is_refused);
+    tcase_add_test(tests, a_ticket_of_another_server_means_a_full_handshake);
+    tcase_add_test(tests, a_shared_key_is_proof_of_both);
+    tcase_add_test(tests, a_shared_key_must_be_the_same);
+    tcase_add_test(tests, a_shared_key_must_be_known);
+    tcase_add_test(tests, a_shared_key_needs_trust_like_any_other);
+}
+
+int main(void)
+{
+    return unit_run("tls-handshake", add_tests);
+}

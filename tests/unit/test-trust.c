@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The trust file: who may do what, and by which rule not. */
+#include "trust/keygen.h"
+#include "trust/trust.h"
+#include "unit.h"
+
+#include <sys/stat.h>
+
+#define A "sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define B "sha256:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="
+
+static char *directory, *path;
+static struct drafter_error err;
+
+static void setup(void)
+{
+    directory = unit_make_directory();
+    path = unit_path(directory, "trust.ini");
+    trust_use(path);
+    err = (struct drafter_error){0};
+}
+
+static void teardown(void)
+{
+    free(path);
+    unit_drop_directory(directory);
+}
+
+static void write_text(const char *text)
+{
+    ck_assert_int_eq(io_replace_file(path, text, strlen(text), 0600, NULL), 0);
+}
+
+static void expect_refused(const char *identity, enum trust_right right, const char *vm,
+                           const char *fragment)
+{
+    err = (struct drafter_error){0};
+    ck_assert_int_eq(trust_check(identity, right, vm, &err), -EACCES);
+    ck_assert_int_eq(err.code, EACCES);
+    ck_assert_msg(strstr(err.message, fragment), "\"%s\" does not say \"%s\"", err.message, fragment);
+}
+
+START_TEST(rights_are_for_the_vms_that_match)
+{
+    write_text("[key:a]\nidentity = " A "\nmay = pull, registry\nvms = web-*, db\n"
+               "[key:b]\nidentity = psk:node\nmay = push\n");
+    ck_assert_int_eq(trust_check(A, TRUST_PULL, "web-1", &err), 0);
+    ck_assert_int_eq(trust_check(A, TRUST_REGISTRY, "db", &err), 0);
+    ck_assert_int_eq(trust_check("psk:node", TRUST_PUSH, "anything", &err), 0);
+    expect_refused(A, TRUST_PULL, "db2", "a may pull, but not VM db2");
+    expect_refused(A, TRUST_PULL, "db2", "trust.ini:4: vms = web-*, db");
+    expect_refused(A, TRUST_PUSH, "db", "trust.ini:3: may = pull, registry");
+    expect_refused("psk:node", TRUST_CONTROL, "db", "b may not control VM db");
+    expect_refused(B, TRUST_PULL, "db", "has no key " B);
+}
+END_TEST
+
+START_TEST(a_transport_that_knows_nobody_is_not_asked)
+{
+    ck_assert_int_eq(trust_check("", TRUST_PULL, "web", &err), 0);
+}
+END_TEST
+
+START_TEST(without_a_file_nobody_is_trusted)
+{
+    char name[64];
+
+    expect_refused(A, TRUST_PULL, "web", path);
+    ck_assert_int_lt(drafter_trust_find(A, name, sizeof(name)), 0);
+}
+END_TEST
+
+START_TEST(one_mistake_anywhere_means_that_nobody_is_trusted)
+{
+    static const char *const mistakes[] = {"may = pull push fly\n", "mai = pull\n", "identity = x\n",
+                                           "[keys:c]\n", "vms\n"};
+    char *text = NULL, name[64];
+
+    ck_assert_int_gt(asprintf(&text, "[key:a]\nidentity = " A "\nmay = pull\n[key:b]\n%s%s",
+                              _i == 2 ? "" : "identity = " B "\n", mistakes[_i]), 0);
+    write_text(text);
+    free(text);
+    ck_assert_int_lt(drafter_trust_find(A, name, sizeof(name)), 0);
+    expect_refused(A, TRUST_PULL, "web", "trust.ini");
+}
+END_TEST
+
+START_TEST(keys_are_added_found_and_removed)
+{
+    const struct trust_key a = {.name = "a", .identity = A, .may = "pull push", .vms = "*"};
+    const struct trust_key b = {.name = "b", .identity = B, .may = "", .vms = "db"};
+    char name[64] = "";
+    struct stat status;
+
+    ck_assert_int_eq(trust_add(path, &a, &err), 0);
+    ck_assert_int_eq(trust_add(path, &b, &err), 0);
+    ck_assert_int_eq(trust_add(path, &b, &err), -EEXIST);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_mode & 0777, 0600);
+    ck_assert_int_eq(drafter_trust_find(B, name, sizeof(name)), 0);
+    ck_assert_str_eq(name, "b");
+    ck_assert_int_eq(trust_remove(path, "a", &err), 0);
+    ck_assert_int_eq(trust_remove(path, "a", &err), -ENOENT);
+    ck_assert_int_eq(drafter_trust_find(A, name, sizeof(name)), -ENOENT);
+    ck_assert_int_eq(drafter_trust_find(B, name, sizeof(name)), 0);
+}
+END_TEST
+
+START_TEST(removing_keeps_the_rest_as_it_was_written)
+{
+    char *text = NULL;
+    size_t length;
+
+    write_text("; hosts\n[key:a]\nidentity = " A "\n; of a\n[key:b] ; second\nidentity = " B "\n");
+    ck_assert_int_eq(trust_remove(path, "a", &err), 0);
+    ck_assert_int_eq(io_read_file(path, 4096, &text, &length, NULL), 0);
+    ck_assert_str_eq(text, "; hosts\n[key:b] ; second\nidentity = " B "\n");
+    free(text);
+}
+END_TEST
+
+START_TEST(what_would_break_the_file_is_not_written)
+{
+    static const struct trust_key keys[] = {
+        {"a]\n[key:b", A, "", "*"}, {"", A, "", "*"},         {"a", "sha256:short", "", "*"},
+        {"a", A, "fly", "*"},       {"a", A, "pull\nx", "*"}, {"a", A, "", "web\n[key:b]"},
+        {"a b", A, "", "*"},        {"a", "psk:", "", "*"},
+    };
+
+    ck_assert_int_eq(trust_add(path, &keys[_i], &err), -EINVAL);
+    ck_assert_int_lt(access(path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(keygen_writes_a_secret_and_replaces_nothing)
+{
+    char identity[DRAFTER_IDENTITY_SIZE], *key = unit_path(directory, "node");
+    char *file = unit_path(directory, "node.key");
+    struct stat status;
+
+    umask(0);
+    ck_assert_msg(keygen_write(key, identity, &err) == 0, "%s", err.message);
+    ck_assert(trust_identity_valid(identity));
+    ck_assert_int_eq(stat(file, &status), 0);
+    ck_assert_int_eq(status.st_mode & 0777, 0600);
+    ck_assert_int_eq(keygen_write(key, identity, &err), -EEXIST);
+    ck_assert_int_eq(unlink(file), 0);
+    ck_assert_int_eq(keygen_write(key, identity, &err), -EEXIST); /* the others are there */
+    ck_assert_int_lt(access(file, F_OK), 0);
+    free(file);
+    free(key);
+}
+END_TEST
+
+static void add_tests(TCase *tests)
+{
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, rights_are_for_the_vms_that_match);
+    tcase_add_test(tests, a_transport_that_knows_nobody_is_not_asked);
+    tcase_add_test(tests, without_a_file_nobody_is_trusted);
+    tcase_add_loop_test(tests, one_mistake_anywhere_means_that_nobody_is_trusted, 0, 5);
+    tcase_add_test(tests, keys_are_added_found_and_removed);
+    tcase_add_test(tests, removing_keeps_the_rest_as_it_was_written);
+    tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 8);
+    tcase_add_test(tests, keygen_writes_a_secret_and_replaces_nothing);
+}
+
+int main(void)
+{
+    return unit_run("trust", add_tests);
+}
