@@ -173,6 +173,8 @@ static int write_claimed(struct block_device *device, const void *buffer, size_t
         return rc;
     block_map_claim_local(&device->map, first, count, mask);
     rc = storage_write(device->storage, buffer, length, offset);
+    if (rc) /* before the claim ends: whoever has the page next must not take it for zeros */
+        __atomic_store_n(&device->fresh, false, __ATOMIC_RELAXED);
     block_map_claim_end(&device->map, first, count, BLOCK_GENERATION_LOCAL, mask, NULL, rc == 0);
     return rc;
 }
@@ -244,7 +246,9 @@ int block_device_rescue(struct block_device *device)
 
 int block_device_flush(struct block_device *device)
 {
-    return note(device, storage_flush(device->storage));
+    int rc = device->unsettled && is_remote(device) ? wait_for(device, 0, device->map.pages) : 0;
+
+    return rc ? rc : note(device, storage_flush(device->storage));
 }
 
 int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset)

@@ -28,11 +28,12 @@ struct block_device {
     struct instance *storage;
     struct exposure *exposure; /* NULL while nothing shows it */
     struct block_map map;
-    bool fresh; /* storage held only zeros before the arrival began */
+    bool fresh; /* atomic: where nothing is held storage has zeros, as before the arrival began */
 
     /* Set before the map becomes remote, constant while it is. */
     block_need_fn *need;
     void *need_opaque;
+    bool unsettled; /* what is missing may be on no disk yet: it was written elsewhere and not flushed */
 
     bool authority; /* atomic: the VMM here may write; false from begin_remote to the hand-over */
     int io_error;   /* atomic: first errno that storage gave to the VMM, 0 */
@@ -57,6 +58,10 @@ void block_device_withdraw(struct block_device *device);
 int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset);
 int block_device_write(struct block_device *device, const void *buffer, size_t length,
                        uint64_t offset);
+/*
+ * A flush promises that all that the VMM ever wrote is on stable storage, wherever it ran then.  So while
+ * pages of an unsettled device are missing it waits for them.
+ */
 int block_device_flush(struct block_device *device);
 int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset);
 

@@ -65,6 +65,16 @@ static int for_each_run(struct block_device *device, uint64_t first, unsigned co
     return 0;
 }
 
+/* A store that fails may have left anything: what is not held is not zeros any more. */
+static void end_claim(struct block_device *device, uint64_t first, unsigned count,
+                      uint32_t generation, const uint64_t mask[BLOCK_MASK_WORDS],
+                      const uint64_t *hashes, int rc)
+{
+    if (rc)
+        __atomic_store_n(&device->fresh, false, __ATOMIC_RELAXED);
+    block_map_claim_end(&device->map, first, count, generation, mask, hashes, rc == 0);
+}
+
 struct run_data {
     const char *data; /* of the page `first` */
     uint64_t first;
@@ -100,7 +110,7 @@ int block_device_store(struct block_device *device, uint64_t first, unsigned cou
         return 0;
     hash_run(hashes, data, length);
     rc = for_each_run(device, first, count, mask, write_run, &run);
-    block_map_claim_end(&device->map, first, count, generation, mask, hashes, rc == 0);
+    end_claim(device, first, count, generation, mask, hashes, rc);
     return rc;
 }
 
@@ -109,7 +119,7 @@ static int zero_run(struct block_device *device, uint64_t first, unsigned count,
     uint64_t page = first, end = first + count;
 
     (void)opaque;
-    if (device->fresh) /* pages that nobody stored yet read as zeros already */
+    if (__atomic_load_n(&device->fresh, __ATOMIC_RELAXED)) /* pages that nobody stored yet read as zeros already */
         while (page < end && !device->map.held[page])
             page++;
     if (page == end)
@@ -145,7 +155,7 @@ static int store_known(struct block_device *device, uint64_t first, uint64_t cou
 
             if (!rc)
                 rc = hash(device, first, part, hashes);
-            block_map_claim_end(&device->map, first, part, generation, mask, hashes, rc == 0);
+            end_claim(device, first, part, generation, mask, hashes, rc);
             if (rc)
                 return rc;
         }
@@ -250,6 +260,6 @@ int block_device_store_deltas(struct block_device *device, uint64_t first, unsig
         return 0;
     drop_baseless(device, first, count, base, mask);
     rc = for_each_run(device, first, count, mask, change_run, &run);
-    block_map_claim_end(&device->map, first, count, generation, mask, hashes, rc == 0);
+    end_claim(device, first, count, generation, mask, hashes, rc);
     return rc;
 }

@@ -427,6 +427,37 @@ START_TEST(a_store_that_fails_leaves_the_page_missing)
 }
 END_TEST
 
+/* The write failed in the middle: what is there now is no hole that need not be zeroed. */
+START_TEST(zeros_replace_what_a_failed_write_left)
+{
+    teardown();
+    make("fail-write-at", "2");
+    device.fresh = true;
+    block_device_begin_remote(&device, need, NULL);
+    ck_assert_int_eq(store_filled(5, 1, 8), 0);
+    block_device_take_authority(&device);
+    memset(page, 9, sizeof(page));
+    ck_assert_int_eq(block_device_write(&device, page, DRAFTER_PAGE_SIZE, 5 * DRAFTER_PAGE_SIZE), -EIO);
+    block_map_announce(&device.map, 5, 1, 2);
+    ck_assert_int_eq(block_device_store_zero(&device, 5, 1, 2), 0);
+    expect_page(5, 0);
+}
+END_TEST
+
+/* What was written elsewhere and is missing here may be in a cache that a crash takes. */
+START_TEST(a_flush_waits_for_what_is_on_no_disk_yet)
+{
+    device.unsettled = true;
+    block_map_fail(&device.map, EIO);
+    ck_assert_int_eq(block_device_flush(&device), -EIO);
+    device.unsettled = false;
+    ck_assert_int_eq(block_device_flush(&device), 0);
+    device.unsettled = true;
+    block_device_store_zero(&device, 0, PAGES, 1);
+    ck_assert_int_eq(block_device_flush(&device), 0);
+}
+END_TEST
+
 START_TEST(after_the_arrival_the_device_is_local)
 {
     block_device_store_zero(&device, 0, PAGES, 1);
@@ -474,6 +505,8 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_difference_that_comes_late_is_dropped);
     tcase_add_test(tests, a_malformed_difference_changes_nothing_and_its_base_no_longer_counts);
     tcase_add_test(tests, a_store_that_fails_leaves_the_page_missing);
+    tcase_add_test(tests, zeros_replace_what_a_failed_write_left);
+    tcase_add_test(tests, a_flush_waits_for_what_is_on_no_disk_yet);
     tcase_add_test(tests, after_the_arrival_the_device_is_local);
 }
 
