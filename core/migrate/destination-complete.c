@@ -84,9 +84,11 @@ void *destination_complete_main(void *opaque)
                  "%llu of %llu pages compared with the source's, all identical%s",
                  (unsigned long long)same, (unsigned long long)pages,
                  same < pages ? "; the guest wrote the others first" : "");
-    if (rc)
+    if (rc) {
+        __atomic_store_n(&destination->unproven, true, __ATOMIC_RELEASE);
         session_post_error(&destination->session, EVENT_FAILED, &error);
-    else
+    } else {
         session_post(&destination->session, EVENT_COMPLETE, 0);
+    }
     return NULL;
 }

@@ -18,15 +18,21 @@ struct destination {
     unsigned marks;      /* bulk streams on which the newest mark arrived */
     uint64_t mark;       /* its number */
     bool sent;           /* the source has sent everything and its hashes */
+    bool loading;        /* the deciding thread is in vm.load: nobody else can find a lost link again */
     uint64_t *expected[WIRE_DEVICES_MAX]; /* the source's page hashes; filled by the control reader */
 
     pthread_rwlock_t link_lock; /* read: the demand stream is used by whoever misses a page;
                                    write: streams are replaced */
     bool cancelled;             /* atomic */
+    bool unproven;              /* atomic: the completer failed, and said so with EVENT_FAILED */
 
     /* The deciding thread: */
     uint64_t fence; /* a later epoch that the source has told of */
     uint64_t epoch, committed_at, reported, refused_at;
+    uint64_t complete_after; /* when what could not be made durable is tried again */
+    bool stuck;      /* it was tried in vain at least once */
+    bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
+    bool owes_complete; /* COMPLETE is to be said as soon as it is */
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;
@@ -45,6 +51,7 @@ struct destination {
 int destination_on_pass(struct destination *destination, const struct wire_header *header,
                         const void *payload);
 void *destination_control_main(void *opaque);
+void destination_fail_waits(struct destination *destination, int code);
 void *destination_stream_main(void *opaque);
 
 /* destination-greet.c: connection, offer and streams. */

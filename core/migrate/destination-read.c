@@ -273,11 +273,24 @@ static void receive_all(struct destination *destination, struct stream *stream,
     session_link_lost(&destination->session, stream, rc);
 }
 
+/* Whoever waits for a missing page gets the errno; 0 lets them wait again. */
+void destination_fail_waits(struct destination *destination, int code)
+{
+    for (unsigned i = 0; i < destination->device_count; i++)
+        block_map_fail(&destination->devices[i].block->map, code);
+}
+
 void *destination_control_main(void *opaque)
 {
     struct destination *destination = opaque;
+    bool loading;
 
     receive_all(destination, destination->session.control, on_control);
+    pthread_mutex_lock(&destination->session.lock);
+    loading = destination->loading;
+    pthread_mutex_unlock(&destination->session.lock);
+    if (loading)
+        destination_fail_waits(destination, EIO);
     return NULL;
 }
 

@@ -10,6 +10,7 @@
 #define TICK_MS 1000
 #define COMPLETING_TICK_MS 20
 #define REFUSAL_ANSWER_NS UINT64_C(3000000000)
+#define COMPLETE_AGAIN_NS UINT64_C(1000000000)
 
 int destination_new(const struct destination_options *options, struct destination **ret_destination,
                     struct drafter_error *err)
@@ -130,14 +131,38 @@ static void journal_refusal(struct destination *destination)
         session_post(&destination->session, EVENT_REFUSAL_JOURNALED, 0);
 }
 
-static void load(struct destination *destination)
+/*
+ * Loading may wait for pages, and this thread alone can find a lost link again: so a link that is lost
+ * meanwhile fails those waits, and with them the load, which is then refused.
+ */
+static int load_vm(struct destination *destination, struct drafter_error *err)
 {
     const struct destination_vm *vm = &destination->options.vm;
+    struct session *session = &destination->session;
+    bool lost;
+    int rc;
+
+    pthread_mutex_lock(&session->lock);
+    destination->loading = true;
+    lost = session->control_ended;
+    pthread_mutex_unlock(&session->lock);
+    if (lost)
+        destination_fail_waits(destination, EIO);
+    rc = vm->load ? vm->load(vm->opaque, err) : 0;
+    pthread_mutex_lock(&session->lock);
+    destination->loading = false;
+    pthread_mutex_unlock(&session->lock);
+    destination_fail_waits(destination, 0);
+    return rc;
+}
+
+static void load(struct destination *destination)
+{
     struct drafter_error error = {0};
 
     for (unsigned i = 0; i < destination->device_count; i++)
         block_device_take_authority(destination->devices[i].block);
-    if ((vm->load && vm->load(vm->opaque, &error)) || failpoint(FAILPOINT_LOADED)) {
+    if (load_vm(destination, &error) || failpoint(FAILPOINT_LOADED)) {
         if (!error.code)
             drafter_error_set(&error, EIO, "a failpoint");
         drafter_error_wrap(&error, "loading VM %s", destination->offer.vm);
@@ -191,6 +216,53 @@ static void send_signal(struct destination *destination, unsigned type, uint64_t
         session_link_lost(&destination->session, destination->session.control, rc);
 }
 
+/*
+ * Everything is here and the guest runs, but a disk refuses to keep it: tried again until it works or
+ * the operator wants an end, as the source has the pages so long.
+ */
+static void complete_later(struct destination *destination, const struct drafter_error *error)
+{
+    if (destination->completer_running)
+        pthread_join(destination->completer, NULL);
+    destination->completer_running = false;
+    destination->complete_after = drafter_now_ns() + COMPLETE_AGAIN_NS;
+    if (!destination->stuck)
+        log_warning("destination", "VM %s runs here, but what arrived cannot be made durable yet: %s; "
+                    "trying again", destination->offer.vm, error->message);
+    destination->stuck = true;
+}
+
+/* Unless a restart knows that everything is here, too, the source keeps it. */
+static bool own_whole(struct destination *destination)
+{
+    if (destination->whole)
+        return true;
+    if (write_ledger(destination, LEDGER_OWNED)) {
+        complete_later(destination, &destination->error);
+        return false;
+    }
+    destination->whole = true;
+    failpoint(FAILPOINT_LAST_BLOCK);
+    return true;
+}
+
+static void say_complete(struct destination *destination)
+{
+    destination->owes_complete = !own_whole(destination);
+    if (!destination->owes_complete)
+        send_signal(destination, WIRE_COMPLETE, 0);
+}
+
+/* Also while there is no link to say it on; a disk that refused it is asked again. */
+static void maybe_own(struct destination *destination)
+{
+    if (!destination->machine.complete || destination->machine.state != DESTINATION_COMPLETING ||
+        drafter_now_ns() < destination->complete_after)
+        return;
+    if (own_whole(destination) && destination->owes_complete && destination->machine.linked)
+        say_complete(destination);
+}
+
 /* While the guest is being loaded or resumed that comes first; the link is looked for afterwards. */
 static void wait_link(struct destination *destination)
 {
@@ -232,7 +304,7 @@ static void act(struct destination *destination, unsigned actions)
                              destination_state_name(destination->machine.state_before),
                              &destination->error);
     if (actions & ACTION_SEND_COMPLETE)
-        send_signal(destination, WIRE_COMPLETE, 0);
+        say_complete(destination);
     if (actions & ACTION_WAIT_LINK)
         wait_link(destination);
     destination->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_REFUSED)) != 0;
@@ -242,13 +314,11 @@ static void act(struct destination *destination, unsigned actions)
                              &destination->error);
 }
 
-static bool is_owner(const struct destination *destination)
+/* Did the completer post this failure? */
+static bool is_unproven(struct destination *destination, const struct session_event *event)
 {
-    enum destination_state state = destination->machine.state;
-
-    return destination->machine.journaled &&
-           (state == DESTINATION_OWNING || state == DESTINATION_RESUMING ||
-            state == DESTINATION_COMPLETING);
+    return event->event == EVENT_FAILED && event->error.code != ECANCELED &&
+           __atomic_exchange_n(&destination->unproven, false, __ATOMIC_ACQUIRE);
 }
 
 static void on_event(struct destination *destination, const struct session_event *event)
@@ -258,14 +328,12 @@ static void on_event(struct destination *destination, const struct session_event
         destination->epoch = event->argument;
         failpoint(FAILPOINT_COMMIT);
     }
-    /* Everything is here; unless a restart knows that, too, the source keeps it. */
-    if (event->event == EVENT_COMPLETE && is_owner(destination) &&
-        write_ledger(destination, LEDGER_OWNED))
-        return;
-    if (event->event == EVENT_COMPLETE)
-        failpoint(FAILPOINT_LAST_BLOCK);
     if (event->event == EVENT_DONE)
         failpoint(FAILPOINT_DONE);
+    if (is_unproven(destination, event) &&
+        (destination->machine.state == DESTINATION_RESUMING ||
+         (destination->machine.state == DESTINATION_COMPLETING && event->error.code != EBADMSG)))
+        complete_later(destination, &event->error);
     if (event->event == EVENT_FENCED) /* that the link broke before is not why it ends */
         destination->error = event->error;
     remember_error(destination, &event->error);
@@ -302,7 +370,8 @@ static void maybe_complete(struct destination *destination)
     pthread_mutex_lock(&destination->session.lock);
     sent = destination->sent;
     pthread_mutex_unlock(&destination->session.lock);
-    if (!sent || destination->completer_running)
+    if (!sent || destination->completer_running || destination->machine.complete ||
+        drafter_now_ns() < destination->complete_after)
         return;
     if (!destination_all_present(destination)) {
         destination_request_missing(destination);
@@ -356,8 +425,11 @@ static int greet(struct destination *destination, struct drafter_error *err)
     }
     destination->prepared = true;
     destination->device_count = destination->offer.device_count;
-    for (unsigned i = 0; !rc && i < destination->device_count; i++)
+    for (unsigned i = 0; !rc && i < destination->device_count; i++) {
+        /* A registry's pages are on its disk; those of a VM may be in a cache that a crash would take. */
+        destination->devices[i].block->unsettled = destination->offer.live;
         rc = block_device_begin_remote(destination->devices[i].block, destination_need, destination);
+    }
     if (rc)
         return drafter_error_errno(err, -rc, "cannot set up the arrival");
     return destination_accept(destination, err);
@@ -387,8 +459,9 @@ static enum destination_outcome finish(struct destination *destination)
         return DESTINATION_OUTCOME_COMPLETE;
     if (destination->machine.state != DESTINATION_FAILED &&
         destination->machine.state >= DESTINATION_COMPLETING)
-        return destination->machine.complete ? DESTINATION_OUTCOME_COMPLETE
-                                             : DESTINATION_OUTCOME_PARTIAL;
+        return destination->machine.complete && own_whole(destination)
+                   ? DESTINATION_OUTCOME_COMPLETE
+                   : DESTINATION_OUTCOME_PARTIAL;
     if (destination->machine.fenced)
         return DESTINATION_OUTCOME_FENCED; /* what it wrote is for a person to look at */
     if (destination->prepared)
@@ -405,11 +478,16 @@ static void step(struct destination *destination)
     if (!session_wait(&destination->session, quick ? COMPLETING_TICK_MS : TICK_MS, &event)) {
         report(destination);
         maybe_complete(destination);
+        maybe_own(destination);
         end_refusal(destination);
         return;
     }
     on_event(destination, &event);
     maybe_complete(destination);
+    maybe_own(destination);
+    if (destination->stuck && __atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED) &&
+        destination->machine.state == DESTINATION_COMPLETING)
+        destination->partial = true;
 }
 
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err)

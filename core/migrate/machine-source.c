@@ -124,6 +124,8 @@ static unsigned on_progress(struct source_machine *machine, enum machine_event e
         machine->state = SOURCE_COMMITTED;
         return ACTION_COMMIT;
     case SOURCE_COMMITTED:
+        if (event == EVENT_COMMIT_UNSENT)
+            return abandon(machine);
         if (event == EVENT_RESUMED)
             machine->state = SOURCE_SERVING;
         return 0;

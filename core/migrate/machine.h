@@ -8,6 +8,7 @@
  *                        -> SERVING -> DONE
  *                any state before COMMITTED, on any failure -> TAKING_BACK -> FAILED (the VM runs here)
  *                COMMITTED, on REFUSED                       -> TAKING_BACK -> FAILED
+ *                COMMITTED, when COMMIT could not be sent    -> TAKING_BACK -> FAILED
  *
  *   destination  GREETING -> ARRIVING -> OWNING -> RESUMING -> COMPLETING -> DONE
  *                before READY was said, on any failure       -> FAILED (nothing is left here)
@@ -35,6 +36,7 @@ enum machine_event {
     EVENT_CONVERGED,    /* source: the judgement after an ACK is to suspend */
     EVENT_NOT_CONVERGED,
     EVENT_SUSPENDED,    /* source: paused, state saved, dirty pages listed */
+    EVENT_COMMIT_UNSENT, /* source: nothing that could be read as COMMIT has ever left this node */
     EVENT_JOURNALED,    /* the ledger record that was asked for is durable */
     EVENT_RESUMED,      /* source: the peer runs the VM; destination: ours runs */
     EVENT_RESUME_FAILED, /* destination: our VMM did not let the guest run, and is stopped */

@@ -65,6 +65,7 @@ void *source_finish_main(void *opaque)
     } else {
         drafter_error_errno(&error, -rc, "cannot prove what was sent");
         session_post_error(&source->session, EVENT_FAILED, &error);
+        session_link_lost(&source->session, source->session.control, rc); /* with a new one it begins anew */
     }
     return NULL;
 }

@@ -172,6 +172,7 @@ static int answer_need(struct source *source, struct source_sender *sender,
             return rc;
         first += run.count;
     }
+    source_note_idle(source); /* these may have been the last ones, and no sender had any */
     return 0;
 }
 

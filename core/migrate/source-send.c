@@ -259,18 +259,25 @@ static bool next_run(struct source *source, struct schedule_run *ret_run, uint32
     return true;
 }
 
-static void run_done(struct source *source)
+void source_note_idle(struct source *source)
 {
     bool pass_sent;
 
     pthread_mutex_lock(&source->session.lock);
-    source->inflight--;
-    pass_sent = !source->inflight && !schedule_left(&source->schedule);
+    pass_sent = source->sending && !source->inflight && !schedule_left(&source->schedule);
     if (pass_sent)
         source->sending = false;
     pthread_mutex_unlock(&source->session.lock);
     if (pass_sent)
         session_post(&source->session, EVENT_PASS_SENT, 0);
+}
+
+static void run_done(struct source *source)
+{
+    pthread_mutex_lock(&source->session.lock);
+    source->inflight--;
+    pthread_mutex_unlock(&source->session.lock);
+    source_note_idle(source);
 }
 
 static void *sender_main(void *opaque)
@@ -284,6 +291,8 @@ static void *sender_main(void *opaque)
         rc = source_send_run(sender->source, sender, sender->stream, &run, generation);
         run_done(sender->source);
     }
+    if (rc) /* also when it could not be read: the run is nobody's now, a new link asks for it again */
+        session_link_lost(&sender->source->session, sender->stream, rc);
     return NULL;
 }
 

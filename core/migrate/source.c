@@ -191,7 +191,8 @@ static void journal(struct source *source)
         session_post(&source->session, EVENT_JOURNALED, 0);
 }
 
-static void commit(struct source *source)
+/* False: the first COMMIT was not even handed to the transport, so that the peer cannot have it. */
+static bool commit(struct source *source)
 {
     struct wire_header header = {.type = WIRE_COMMIT,
                                  .generation = source->pass,
@@ -204,13 +205,14 @@ static void commit(struct source *source)
     failpoint(FAILPOINT_COMMIT);
     if (rc)
         session_link_lost(&source->session, source->session.control, rc);
-    if (source->options.vm && first) {
+    if (source->options.vm && first && !rc) {
         log_info("source", "VM %s was paused for %.1f ms when it was handed over",
                  source->options.offer.vm,
                  (double)(source->committed_at - source->paused_at) / 1e6);
         source_allow_sending(source);
         failpoint(FAILPOINT_PULL);
     }
+    return !rc || !first;
 }
 
 /* The VM runs here again.  Only with a journal of that may it: another node could hold the epoch. */
@@ -286,8 +288,8 @@ static void act(struct source *source, unsigned actions)
         suspend(source);
     if (actions & ACTION_JOURNAL)
         journal(source);
-    if (actions & ACTION_COMMIT)
-        commit(source);
+    if ((actions & ACTION_COMMIT) && !commit(source))
+        actions |= source_step(&source->machine, EVENT_COMMIT_UNSENT);
     if (actions & ACTION_SEND_ABORT)
         session_send_refusal(source->session.control, WIRE_ABORT, 0,
                              source_state_name(source->machine.state_before), &source->error);

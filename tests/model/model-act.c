@@ -117,6 +117,11 @@ static const char *act_source(struct model_state *state, unsigned action, unsign
     case ACTION_COMMIT:
         expect(side->ledger == LEDGER_RELINQUISHED && !side->running,
                "COMMIT is sent before RELINQUISHED is durable");
+        if (!state->connected && state->source.linked && !state->said) {
+            side->todo |= source_step(&state->source, EVENT_COMMIT_UNSENT);
+            return "cannot send COMMIT";
+        }
+        state->said = true;
         send_frame(state, MODEL_SOURCE, FRAME_COMMIT);
         return "sends COMMIT";
     case ACTION_TAKE_BACK:

@@ -37,6 +37,7 @@ struct model_state {
     struct model_side side[2];
     uint8_t connected;
     uint8_t broken;  /* not connected, and what is under way may be lost */
+    uint8_t said;    /* COMMIT was sent at least once */
     uint8_t arrived; /* all pages are at the destination */
     uint8_t told;    /* 1 + the state in which the destination heard that its session is unknown */
     uint8_t crashes, cuts, failures; /* that may still happen */

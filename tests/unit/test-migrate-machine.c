@@ -99,6 +99,15 @@ START_TEST(a_committed_source_takes_back_only_after_a_refusal)
 }
 END_TEST
 
+START_TEST(a_commit_that_never_left_is_taken_back)
+{
+    commit();
+    expect_source(EVENT_COMMIT_UNSENT, SOURCE_TAKING_BACK, ACTION_SEND_ABORT | ACTION_TAKE_BACK);
+    expect_source(EVENT_LINK_LOST, SOURCE_TAKING_BACK, 0);
+    expect_source(EVENT_TAKEN_BACK, SOURCE_FAILED, ACTION_END);
+}
+END_TEST
+
 START_TEST(a_refusal_after_the_resume_is_a_lie)
 {
     commit();
@@ -288,7 +297,8 @@ START_TEST(no_event_makes_a_source_careless)
                     ck_assert(!actions && source.state == state);
                 if (actions & ACTION_TAKE_BACK)
                     ck_assert(state < SOURCE_COMMITTED ||
-                              (state == SOURCE_COMMITTED && event == EVENT_REFUSED));
+                              (state == SOURCE_COMMITTED &&
+                       (event == EVENT_REFUSED || event == EVENT_COMMIT_UNSENT)));
                 if (actions & ACTION_COMMIT && (bits & 1))
                     ck_assert((state == SOURCE_RELINQUISHING && event == EVENT_JOURNALED) ||
                               (state == SOURCE_COMMITTED && event == EVENT_LINK_BACK));
@@ -351,6 +361,7 @@ static void add_source_tests(TCase *tests)
     tcase_add_test(tests, a_failure_before_the_suspend_leaves_the_guest_alone);
     tcase_add_test(tests, a_failure_after_the_suspend_takes_the_guest_back);
     tcase_add_test(tests, a_committed_source_takes_back_only_after_a_refusal);
+    tcase_add_test(tests, a_commit_that_never_left_is_taken_back);
     tcase_add_test(tests, a_refusal_after_the_resume_is_a_lie);
     tcase_add_test(tests, a_registry_serves_copies_and_keeps_its_own);
     tcase_add_test(tests, no_event_makes_a_source_careless);
