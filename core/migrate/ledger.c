@@ -14,6 +14,14 @@
 
 #define LEDGER_MAGIC "DRFTLDG1"
 
+/*
+ * Mistakes for tests/crash to find: 1 trusts what a killed process wrote, 2 does not write for good,
+ * 3 uses one slot, 4 leaves a record that could not be made durable.
+ */
+#ifndef LEDGER_PLANT
+#define LEDGER_PLANT 0
+#endif
+
 #define FLAG_WHOLE 1u
 
 /* On disk, little-endian; the checksum covers all before it. */
@@ -132,6 +140,23 @@ static int allocate(struct ledger *ledger, struct drafter_error *err)
     return rc ? drafter_error_errno(err, -rc, "%s: cannot set up the ledger", ledger->path) : 0;
 }
 
+/*
+ * What a process read must survive a power cut, too: one that was killed may have left a record, or the
+ * whole file, in the page cache alone.
+ */
+static int settle(struct ledger *ledger, struct drafter_error *err)
+{
+    int rc = 0;
+
+    if (LEDGER_PLANT == 1)
+        return 0;
+    if (fsync(ledger->fd))
+        rc = -errno;
+    if (!rc && !ledger->sequence)
+        rc = io_sync_parent(ledger->path);
+    return rc ? drafter_error_errno(err, -rc, "%s: cannot make it durable", ledger->path) : 0;
+}
+
 static int set_path(const char *directory, const char *vm, struct ledger *ledger,
                     struct drafter_error *err)
 {
@@ -195,6 +220,8 @@ int ledger_open_locked(const char *directory, const char *vm, int locked, struct
         rc = allocate(ledger, err);
     if (!rc)
         rc = read_slots(ledger, err);
+    if (!rc)
+        rc = settle(ledger, err);
     if (!rc && ledger->record.state == LEDGER_NONE)
         memcpy(ledger->record.vm, vm, strlen(vm) + 1);
     if (rc && locked >= 0)
@@ -241,24 +268,41 @@ void ledger_close(struct ledger *ledger)
     ledger->fd = -1;
 }
 
-static int append(struct ledger *ledger, const struct ledger_record *record,
-                  struct drafter_error *err)
+static int put(struct ledger *ledger, const struct ledger_record *record)
 {
     uint8_t slot[LEDGER_SLOT_SIZE];
     uint64_t sequence = ledger->sequence + 1;
     int rc;
 
     ledger_encode(record, sequence, slot);
-    rc = io_pwrite_full(ledger->fd, slot, sizeof(slot), slot_offset(sequence));
-    if (!rc && fdatasync(ledger->fd))
+    rc = io_pwrite_full(ledger->fd, slot, sizeof(slot), slot_offset(LEDGER_PLANT == 3 ? 0 : sequence));
+    if (!rc && LEDGER_PLANT != 2 && fdatasync(ledger->fd))
         rc = -errno;
     if (rc)
-        return drafter_error_errno(err, -rc, "%s: cannot record %s epoch %llu", ledger->path,
-                                   ledger_state_name(record->state),
-                                   (unsigned long long)record->epoch);
+        return rc;
     ledger->sequence = sequence;
     ledger->record = *record;
     return 0;
+}
+
+/*
+ * A record that could not be made durable may be on the disk all the same, and the next start would act
+ * on it.  So the record that holds is written over it; should that fail, too, the next record goes there.
+ */
+static int append(struct ledger *ledger, const struct ledger_record *record,
+                  struct drafter_error *err)
+{
+    struct ledger_record holds = ledger->record;
+    int rc = put(ledger, record);
+
+    if (!rc)
+        return 0;
+    drafter_error_errno(err, -rc, "%s: cannot record %s epoch %llu", ledger->path,
+                        ledger_state_name(record->state), (unsigned long long)record->epoch);
+    if (LEDGER_PLANT != 4 && put(ledger, &holds))
+        drafter_error_wrap(err, "the disk may hold it nevertheless, look at `drafter ownership` after "
+                                "a restart");
+    return rc;
 }
 
 int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,

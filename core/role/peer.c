@@ -212,15 +212,16 @@ static bool goes_on(struct peer *peer, const struct drafter_error *why)
     return true;
 }
 
-/* Saves the VM unless it moved; -EAGAIN when it could not be saved and runs on. */
-static int leave(struct peer *peer, int rc, struct drafter_error *err)
+static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
     struct drafter_error error = {0};
     bool gone, lost;
 
+    supervisor_busy(&peer->supervisor, peer->node->options.name, "ending a hand-over to a peer");
     server_stop(peer->server, "the node is ending");
     peer->server = NULL;
+    supervisor_busy(&peer->supervisor, peer->node->options.name, "saving the VM");
     pthread_mutex_lock(&peer->lock);
     lost = peer->lost;
     gone = peer->moved || lost;
@@ -243,6 +244,14 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
     }
     log_event("suspended", "\"vm\":\"%s\",\"ms\":%.1f", peer->node->options.name,
               (double)(drafter_now_ns() - started) / 1e6);
+    return rc;
+}
+
+/* Saves the VM unless it moved; -EAGAIN when it could not be saved and runs on. */
+static int leave(struct peer *peer, int rc, struct drafter_error *err)
+{
+    rc = leave_or_save(peer, rc, err);
+    supervisor_done(&peer->supervisor);
     return rc;
 }
 

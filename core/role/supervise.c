@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
@@ -22,6 +23,7 @@ int supervisor_init(struct supervisor *supervisor, struct drafter_error *err)
     supervisor->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     supervisor->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     supervisor->process = -1;
+    supervisor->telling = false;
     if (supervisor->signals < 0 || supervisor->news < 0)
         return drafter_error_errno(err, errno, "cannot watch for signals");
     return 0;
@@ -48,6 +50,60 @@ void supervisor_notify(struct supervisor *supervisor)
 
     if (write(supervisor->news, &one, sizeof(one)) < 0)
         log_debug("supervise", "news are waiting already");
+}
+
+static void *tell(void *opaque)
+{
+    struct supervisor *supervisor = opaque;
+    struct pollfd pollers[2] = {
+        {.fd = supervisor->told, .events = POLLIN},
+        {.fd = supervisor->signals, .events = POLLIN},
+    };
+    struct signalfd_siginfo signal_info;
+
+    for (;;) {
+        if (poll(pollers, 2, -1) < 0)
+            continue; /* EINTR: nothing else can fail */
+        if (pollers[0].revents)
+            return NULL;
+        if (read(supervisor->signals, &signal_info, sizeof(signal_info)) == sizeof(signal_info))
+            log_warning("drafter",
+                        "%s: ending already: %s: %s, for %.1f s now; this ends by itself, to break "
+                        "it off could lose the VM",
+                        signal_info.ssi_signo == SIGINT    ? "SIGINT"
+                        : signal_info.ssi_signo == SIGTERM ? "SIGTERM"
+                                                           : "SIGUSR2",
+                        supervisor->subject, atomic_load(&supervisor->doing),
+                        (double)(drafter_now_ns() - supervisor->since_ns) / 1e9);
+    }
+}
+
+void supervisor_busy(struct supervisor *supervisor, const char *subject, const char *doing)
+{
+    atomic_store(&supervisor->doing, doing);
+    if (supervisor->telling)
+        return;
+    supervisor->subject = subject;
+    supervisor->since_ns = drafter_now_ns();
+    supervisor->told = eventfd(0, EFD_CLOEXEC);
+    if (supervisor->told < 0)
+        return; /* it only tells */
+    supervisor->telling = !pthread_create(&supervisor->teller, NULL, tell, supervisor);
+    if (!supervisor->telling)
+        close(supervisor->told);
+}
+
+void supervisor_done(struct supervisor *supervisor)
+{
+    const uint64_t one = 1;
+
+    if (!supervisor->telling)
+        return;
+    if (write(supervisor->told, &one, sizeof(one)) != sizeof(one))
+        log_debug("supervise", "the teller was told before");
+    pthread_join(supervisor->teller, NULL);
+    close(supervisor->told);
+    supervisor->telling = false;
 }
 
 enum wakeup supervisor_wait(struct supervisor *supervisor, int timeout_ms)

@@ -7,6 +7,7 @@
 #define ROLE_SUPERVISE_H
 
 #include <drafter/common.h>
+#include <pthread.h>
 
 enum wakeup {
     WAKEUP_SIGNAL,  /* the operator wants an end */
@@ -18,6 +19,13 @@ enum wakeup {
 
 struct supervisor {
     int signals, news, process;
+    /* While the main thread does not wait here: */
+    pthread_t teller;
+    bool telling;        /* of the main thread */
+    int told;            /* eventfd that ends the teller */
+    const char *_Atomic doing;
+    uint64_t since_ns;   /* constant while the teller runs */
+    const char *subject; /* likewise */
 };
 
 /* Call before other threads exist: they inherit the blocked signals. */
@@ -29,6 +37,14 @@ void supervisor_watch(struct supervisor *supervisor, pid_t pid);
 
 /* Any thread. */
 void supervisor_notify(struct supervisor *supervisor);
+
+/*
+ * The main thread does something that takes time and cannot be cut short without losing what it is for:
+ * until supervisor_done, a further SIGINT or SIGTERM is answered in the log with what `doing` is and
+ * for how long.  Calling it again only changes `doing`.  Both texts must live until supervisor_done.
+ */
+void supervisor_busy(struct supervisor *supervisor, const char *subject, const char *doing);
+void supervisor_done(struct supervisor *supervisor);
 
 /* Waits; timeout_ms -1 for ever. */
 enum wakeup supervisor_wait(struct supervisor *supervisor, int timeout_ms);
