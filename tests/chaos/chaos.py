@@ -145,6 +145,7 @@ class Case:
             [e for e in events if e.get("event") == "kept"])
 
     def restart(self):
+        """What was killed starts again; then a destination that has given up, if the VM waits for its word."""
         if not self.killed:
             return
         for name in self.killed:
@@ -154,6 +155,9 @@ class Case:
             else:
                 self.connect_b()
         self.settle()
+        if "a" in self.killed and not self.running() and self.nodes["b"].child.poll() is not None:
+            self.connect_b()
+            self.settle()
 
     def ledger(self, name):
         done = subprocess.run([drafterlab.DRAFTER, "ownership", "--json", "--config", self.nodes[name].config],
