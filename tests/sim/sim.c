@@ -38,7 +38,6 @@ struct shared {
 static struct shared *shared;
 
 int __real_clock_gettime(clockid_t clock, struct timespec *ret_time);
-void *__wrap_malloc(size_t size);
 void __wrap_free(void *memory);
 void __wrap_drafter_log(enum drafter_log_level level, const char *subject, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -163,7 +162,7 @@ static void set_up(void)
     sim_totals = &shared->totals;
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
-    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    json_set_alloc_funcs(memory_for_json, __wrap_free);
     json_object_seed(1);
     fiber_setup();
 }
@@ -229,6 +228,7 @@ static void explain(const struct options *options)
     fflush(stdout);
     child = fork();
     if (!child) {
+        setvbuf(stdout, NULL, _IOLBF, 0); /* for a crash */
         bool good = sim_play(seed, !options->expect || options->verbose);
 
         printf("seed %llu: %s: %s\n", (unsigned long long)seed,

@@ -169,6 +169,7 @@ void *sim_allocate(size_t size); /* of the world, zeroed; lives as long as it */
 void memory_drop(int node);
 size_t memory_live(int node);
 size_t memory_peak(int node);
+void *memory_for_json(size_t size); /* never fails */
 
 /* disk.c */
 struct sim_file *disk_file(int node, const char *path); /* made when there is none */
