@@ -119,7 +119,7 @@ static int apply(struct pool *pool, struct drafter_error *err)
     table_unlock(&pool->table);
     if (ret == 0 && pool_header(pool)->state == TABLE_OPEN)
         ret = pool->backend->host_forwards(pool->plugin_config, &pool_header(pool)->layout,
-                                           &forwards, err);
+                                           &forwards, pool->table.fd, err);
     free(forwards.items);
     return ret;
 }

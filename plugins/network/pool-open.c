@@ -5,15 +5,27 @@
 #include "namespace.h"
 #include "sysctl.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#define ATTEMPTS 20 /* another maker may be removing the file right now */
+#define ATTEMPTS 300 /* another maker may be removing the file right now, */
+#define PAUSE_NS 10000000 /* or be dead, and a program of its about to end */
+
+/* Whether the process that has the pool is gone, so that its lock will go too. */
+static bool maker_ended(const struct pool *pool)
+{
+    int64_t maker = pool_header(pool)->maker;
+
+    return maker <= 0 || (kill((pid_t)maker, 0) < 0 && errno == ESRCH);
+}
 
 /* Opens the table and becomes its maker. */
 static int become_maker(struct pool *pool, struct drafter_error *err)
 {
+    struct timespec pause = {.tv_nsec = PAUSE_NS};
     int ret;
 
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -22,13 +34,16 @@ static int become_maker(struct pool *pool, struct drafter_error *err)
                          err);
         if (ret < 0)
             return ret;
-        if (!table_take(&pool->table, TABLE_LOCK_MAKER, 0))
+        if (table_take(&pool->table, TABLE_LOCK_MAKER, 0)) {
+            if (table_current(&pool->table))
+                return 0;
+        } else if (!maker_ended(pool)) {
             return drafter_error_set(err, EBUSY, "process %lld has the pool \"%s\"",
                                      (long long)pool_header(pool)->maker, pool->layout.prefix);
-        if (table_current(&pool->table))
-            return 0;
+        }
+        nanosleep(&pause, NULL);
     }
-    return drafter_error_set(err, EBUSY, "%s: comes and goes", pool->table.path);
+    return drafter_error_set(err, EBUSY, "the pool \"%s\" is taken again and again", pool->layout.prefix);
 }
 
 /* Who still uses what an earlier maker made. */
@@ -111,7 +126,7 @@ static int apply_rules(struct pool *pool, struct drafter_error *err)
     ret = pool_forward_collect(pool, &forwards, err);
     if (ret == 0)
         ret = pool->backend->host_apply(pool->plugin_config, &pool_header(pool)->layout, &forwards,
-                                        err);
+                                        pool->table.fd, err);
     table_drop(&pool->table, TABLE_LOCK_RULES, 0);
     free(forwards.items);
     return ret;

@@ -154,8 +154,8 @@ static void remove_rest(struct removal *removal)
     struct drafter_error error = {0};
     struct pool *pool = removal->pool;
 
-    if (removal->here &&
-        pool->backend->host_remove(pool->plugin_config, &pool_header(pool)->layout, &error) < 0)
+    if (removal->here && pool->backend->host_remove(pool->plugin_config, &pool_header(pool)->layout,
+                                                    pool->table.fd, &error) < 0)
         note(removal, &error);
     memset(&error, 0, sizeof(error));
     if (removal->here && host_restore(pool, &error) < 0)

@@ -33,16 +33,21 @@ struct rules_forwards {
 struct rules_backend {
     const char *name; /* the plugin's */
 
-    /* Puts the pool's rules in place of whatever it had before, in one change. */
+    /*
+     * Puts the pool's rules in place of whatever it had before, in one change.  `guard` is a
+     * descriptor that a program which changes rules has to inherit: the locks on it keep others away
+     * until that program has ended too, when this process is killed.
+     */
     int (*host_apply)(const void *config, const struct layout *layout,
-                      const struct rules_forwards *forwards, struct drafter_error *err);
+                      const struct rules_forwards *forwards, int guard, struct drafter_error *err);
 
     /* These and no other forwards, in one change. */
     int (*host_forwards)(const void *config, const struct layout *layout,
-                         const struct rules_forwards *forwards, struct drafter_error *err);
+                         const struct rules_forwards *forwards, int guard,
+                         struct drafter_error *err);
 
     /* 0 also when there are none. */
-    int (*host_remove)(const void *config, const struct layout *layout,
+    int (*host_remove)(const void *config, const struct layout *layout, int guard,
                        struct drafter_error *err);
 
     /* The rules within the namespace of a slot, which has none.  Several threads at the same time. */

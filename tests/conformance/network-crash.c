@@ -71,7 +71,7 @@ START_TEST(a_killed_maker_leaves_nothing_after_the_next_one)
     char *before;
 
     lab_setup();
-    lab_run("nft add table inet others");
+    lab_rules();
     before = lab_snapshot();
     cycle = time_of_one();
     srand(20240907);

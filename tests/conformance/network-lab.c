@@ -351,6 +351,27 @@ int lab_talk(int netns, uint8_t protocol, const char *address, uint16_t port, ch
     return rc;
 }
 
+int lab_path_mtu(int netns, const char *address, int wanted)
+{
+    static const char large[1400];
+    bool v6 = strchr(address, ':') != NULL;
+    int fd = connect_in(netns, SOCK_DGRAM, address, LAB_PORT);
+    int level = v6 ? IPPROTO_IPV6 : IPPROTO_IP, discover = IP_PMTUDISC_DO, mtu = 0;
+    uint64_t end = conformance_now_ms() + REACH_TIMEOUT_MS;
+    socklen_t size = sizeof(mtu);
+
+    ck_assert_int_ge(fd, 0);
+    setsockopt(fd, level, v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &discover, sizeof(discover));
+    while (mtu != wanted && conformance_now_ms() < end) {
+        if (send(fd, large, sizeof(large), 0) < 0)
+            ck_assert_int_eq(errno, EMSGSIZE);
+        conformance_sleep_ms(5);
+        ck_assert_int_eq(getsockopt(fd, level, v6 ? IPV6_MTU : IP_MTU, &mtu, &size), 0);
+    }
+    close(fd);
+    return mtu;
+}
+
 int lab_reach(int netns, uint8_t protocol, const char *address, uint16_t port, char *ret_peer)
 {
     uint64_t end = conformance_now_ms() + REACH_TIMEOUT_MS;
@@ -360,6 +381,51 @@ int lab_reach(int netns, uint8_t protocol, const char *address, uint16_t port, c
            conformance_now_ms() < end)
         ;
     return rc;
+}
+
+/* A host has rules of its own, in the tables that iptables makes for the first rule. */
+static const char *const own_rules[] = {
+    "iptables -t raw -A PREROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables -t nat -A PREROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables -t nat -A OUTPUT -d 203.0.113.9 -j ACCEPT",
+    "iptables -t nat -A POSTROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables -t filter -A FORWARD -d 203.0.113.9 -j ACCEPT",
+    "ip6tables -t raw -A PREROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables -t nat -A PREROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables -t nat -A OUTPUT -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables -t nat -A POSTROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables -t filter -A FORWARD -d 2001:db8:9::9 -j ACCEPT",
+    "iptables-legacy -t raw -A PREROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables-legacy -t nat -A PREROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables-legacy -t nat -A OUTPUT -d 203.0.113.9 -j ACCEPT",
+    "iptables-legacy -t nat -A POSTROUTING -d 203.0.113.9 -j ACCEPT",
+    "iptables-legacy -t filter -A FORWARD -d 203.0.113.9 -j ACCEPT",
+    "ip6tables-legacy -t raw -A PREROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables-legacy -t nat -A PREROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables-legacy -t nat -A OUTPUT -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables-legacy -t nat -A POSTROUTING -d 2001:db8:9::9 -j ACCEPT",
+    "ip6tables-legacy -t filter -A FORWARD -d 2001:db8:9::9 -j ACCEPT",
+};
+
+void lab_rules(void)
+{
+    lab_run("nft add table inet others");
+    lab_run("nft add chain inet others input { type filter hook input priority 0 ; policy accept ; }");
+    lab_run("nft add rule inet others input tcp dport 9999 counter drop");
+    for (size_t i = 0; i < sizeof(own_rules) / sizeof(*own_rules); i++)
+        if (access("/usr/sbin/iptables", X_OK) == 0)
+            lab_run(own_rules[i]);
+}
+
+/* Rules of a world that has its own lists; counters and comments change by themselves. */
+static void print_rules(FILE *out, const char *command)
+{
+    char *rules = lab_output(command), *next = rules;
+
+    for (char *line; (line = strsep(&next, "\n"));)
+        if (*line != '#')
+            fprintf(out, "%.*s\n", (int)strcspn(line, "["), line);
+    free(rules);
 }
 
 char *lab_snapshot(void)
@@ -381,6 +447,12 @@ char *lab_snapshot(void)
 
         fprintf(out, "%s\n", output);
         free(output);
+    }
+    if (access("/usr/sbin/iptables-save", X_OK) == 0) {
+        print_rules(out, "iptables-save");
+        print_rules(out, "ip6tables-save");
+        print_rules(out, "iptables-legacy-save");
+        print_rules(out, "ip6tables-legacy-save");
     }
     fclose(out);
     return all;

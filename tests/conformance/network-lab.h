@@ -51,9 +51,16 @@ int lab_talk(int netns, uint8_t protocol, const char *address, uint16_t port, ch
 /* The same, again and again for some seconds until it succeeds. */
 int lab_reach(int netns, uint8_t protocol, const char *address, uint16_t port, char *ret_peer);
 
+/* Sends large packets from a namespace until it knows the path to `address` as `wanted` bytes wide, or for some
+ * seconds; what it believes then. */
+int lab_path_mtu(int netns, const char *address, int wanted);
+
 /* A TCP connection to the same, to be used with lab_exchange; negative errno. */
 int lab_connect(int netns, const char *address, uint16_t port);
 int lab_exchange(int fd, int timeout_ms);
+
+/* Gives the host rules of its own, in every table and chain that a pool uses. */
+void lab_rules(void);
 
 /* All that a pool could leave: rules, links, addresses, routes, neighbours, settings, files.  The
  * caller frees. */

@@ -16,10 +16,7 @@ static char *before;
 static void setup(void)
 {
     lab_setup();
-    /* A host has rules of its own, and the tables that each of the two worlds makes by itself. */
-    lab_run("nft add table inet others");
-    lab_run("nft add chain inet others input { type filter hook input priority 0 ; policy accept ; }");
-    lab_run("nft add rule inet others input tcp dport 9999 counter drop");
+    lab_rules();
     before = lab_snapshot();
 }
 

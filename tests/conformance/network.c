@@ -12,6 +12,20 @@
 
 const char *network_plugin;
 
+/* A plugin, and an option that all its instances get. */
+static const struct subject {
+    const char *plugin, *key, *value;
+} subjects[] = {
+    {"null", NULL, NULL},
+    {"nftables", NULL, NULL},
+    {"iptables", NULL, NULL},
+    {"iptables", "iptables-backend", "legacy"},
+};
+
+static const struct subject *subject;
+
+#define OVERRIDES_MAX 32
+
 struct instance *network_make(const char *const *overrides)
 {
     struct drafter_error err = {0};
@@ -24,7 +38,12 @@ struct instance *network_make(const char *const *overrides)
 int network_try(const char *const *overrides, struct instance **ret_instance,
                 struct drafter_error *err)
 {
-    return instance_new(DRAFTER_KIND_NETWORK, NULL, network_plugin, overrides, network_plugin,
+    const char *all[OVERRIDES_MAX + 3] = {subject->key, subject->value, NULL};
+    size_t count = subject->key ? 2 : 0;
+
+    for (; overrides && *overrides && count < OVERRIDES_MAX; overrides++)
+        all[count++] = *overrides;
+    return instance_new(DRAFTER_KIND_NETWORK, NULL, network_plugin, all, network_plugin,
                         conformance_directory(), NULL, ret_instance, err);
 }
 
@@ -73,36 +92,39 @@ static int is_usable(const char *name, const char **ret_obstacle)
     return *ret_obstacle == NULL;
 }
 
-static int run(const char *name)
+static int run(const struct subject *tested)
 {
-    const char *obstacle = NULL;
+    const char *name = tested->plugin, *obstacle = NULL;
     Suite *suite;
 
     if (!is_usable(name, &obstacle))
         return 77;
+    subject = tested;
     network_plugin = name;
-    suite = suite_create(name);
-    network_add_claims(suite, strcmp(name, "null") != 0);
+    suite = suite_create(tested->value ? tested->value : name);
+    if (!tested->value)
+        network_add_claims(suite, strcmp(name, "null") != 0);
     if (strcmp(name, "null") != 0) {
-        network_add_options(suite);
+        if (!tested->value)
+            network_add_options(suite);
         network_add_pool(suite);
         network_add_traffic(suite);
         network_add_forwards(suite);
-        network_add_crash(suite);
+        if (!tested->value)
+            network_add_crash(suite);
     }
     return conformance_run(suite, 1);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const plugins[] = {"null", "nftables", "iptables"};
     int tested = 0, failed = 0;
 
-    if (argc > 1)
-        return run(argv[1]);
-    for (size_t i = 0; i < sizeof(plugins) / sizeof(*plugins); i++) {
-        int status = run(plugins[i]);
+    for (size_t i = 0; i < sizeof(subjects) / sizeof(*subjects); i++) {
+        int status = 77;
 
+        if (argc < 2 || strcmp(argv[1], subjects[i].plugin) == 0)
+            status = run(&subjects[i]);
         tested += status != 77;
         failed += status != 77 && status != 0;
     }

@@ -63,22 +63,27 @@ static int run_written(const char *what, write_fn *write, const struct layout *l
 }
 
 static int host_apply(const void *config, const struct layout *layout,
-                      const struct rules_forwards *forwards, struct drafter_error *err)
+                      const struct rules_forwards *forwards, int guard, struct drafter_error *err)
 {
     (void)config;
+    (void)guard; /* no other program runs */
     return run_written("rules of the host", nftables_write_host, layout, forwards, err);
 }
 
 static int host_forwards(const void *config, const struct layout *layout,
-                         const struct rules_forwards *forwards, struct drafter_error *err)
+                         const struct rules_forwards *forwards, int guard,
+                         struct drafter_error *err)
 {
     (void)config;
+    (void)guard; /* no other program runs */
     return run_written("forwards", nftables_write_forwards, layout, forwards, err);
 }
 
-static int host_remove(const void *config, const struct layout *layout, struct drafter_error *err)
+static int host_remove(const void *config, const struct layout *layout, int guard,
+                       struct drafter_error *err)
 {
     (void)config;
+    (void)guard;
     return run_written("remove the rules of the host", nftables_write_remove, layout, NULL, err);
 }
 
