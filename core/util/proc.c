@@ -161,7 +161,11 @@ static int report_pipe(int ends[2], struct drafter_error *err)
     return drafter_error_errno(err, EMFILE, "cannot make a pipe");
 }
 
-/* Signals stay blocked over the fork: no handler of ours may run in the child. */
+/*
+ * Signals stay blocked over the fork: no handler of ours may run in the child.  vfork(2) because a copy
+ * of our page tables takes milliseconds when much is mapped; the child borrows our memory until it
+ * execs, and only this thread waits for that.
+ */
 static pid_t fork_quietly(const struct launch *launch)
 {
     sigset_t all, saved;
@@ -170,10 +174,10 @@ static pid_t fork_quietly(const struct launch *launch)
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
-    pid = fork();
-    code = errno;
+    pid = vfork();
     if (pid == 0)
         child_run(launch);
+    code = errno;
     pthread_sigmask(SIG_SETMASK, &saved, NULL);
     errno = code;
     return pid;

@@ -3,7 +3,8 @@
  * The threads that read /dev/fuse.
  *
  * All are made at the start, because a thread that has to be made when memory is short may wait for
- * the very write-back that it is to serve.  Only few of them read the device at a time; the others
+ * the very write-back that it is to serve; but the first few do until the others are there, and
+ * nobody waits for those.  Only few of them read the device at a time; the others
  * are parked until the readers become scarce.  So an idle or lightly used mount touches the buffers
  * of a handful of threads, and still `threads` reads of missing blocks can wait at the same time.
  *
@@ -179,26 +180,55 @@ static int pool_start_worker(struct pool *pool, struct worker *worker)
     return error;
 }
 
+static int pool_start_workers(struct pool *pool, unsigned count)
+{
+    int error = 0;
+
+    while (!error && pool->worker_count < count) {
+        error = pool_start_worker(pool, &pool->workers[pool->worker_count]);
+        pool->worker_count += !error;
+    }
+    return error;
+}
+
+static void *pool_fill(void *opaque)
+{
+    struct pool *pool = opaque;
+    unsigned reserve = pool->worker_limit - pool->reads_max;
+    int error = pool_start_workers(pool, pool->worker_limit);
+
+    if (!error)
+        return NULL;
+    pthread_mutex_lock(&pool->lock); /* some are still left for writes */
+    pool->reads_max = pool->worker_count > reserve ? pool->worker_count - reserve : 1;
+    pthread_mutex_unlock(&pool->lock);
+    drafter_log(DRAFTER_LOG_WARNING, "fuse", "%u of %u threads serve, no more could be made: %s",
+                pool->worker_count, pool->worker_limit, strerror(error));
+    return NULL;
+}
+
 int pool_start(struct pool *pool, struct fuse_session *session, struct kept *kept,
                unsigned reads_max, struct drafter_error *err)
 {
     unsigned reserve = reads_max / 4 > POOL_RESERVE_MIN ? reads_max / 4 : POOL_RESERVE_MIN;
     int error;
 
-    *pool = (struct pool){.session = session, .kept = kept, .reads_max = reads_max};
+    *pool = (struct pool){.session = session,
+                          .kept = kept,
+                          .reads_max = reads_max,
+                          .worker_limit = reads_max + reserve};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->turn, NULL);
-    pool->workers = calloc(reads_max + reserve, sizeof(*pool->workers));
+    pool->workers = calloc(pool->worker_limit, sizeof(*pool->workers));
     if (!pool->workers)
-        return drafter_error_set(err, ENOMEM, "no memory for %u threads", reads_max + reserve);
-    while (pool->worker_count < reads_max + reserve) {
-        error = pool_start_worker(pool, &pool->workers[pool->worker_count]);
-        if (error)
-            return drafter_error_errno(err, error, "cannot start thread %u of %u",
-                                       pool->worker_count + 1, reads_max + reserve);
-        pool->worker_count++;
-    }
-    return 0;
+        return drafter_error_set(err, ENOMEM, "no memory for %u threads", pool->worker_limit);
+    error = pool_start_workers(pool, POOL_RECEIVERS_MAX);
+    if (error)
+        return drafter_error_errno(err, error, "cannot start thread %u of %u",
+                                   pool->worker_count + 1, pool->worker_limit);
+    error = pthread_create(&pool->filler, NULL, pool_fill, pool);
+    pool->filling = error == 0;
+    return error ? drafter_error_errno(err, error, "cannot start a thread") : 0;
 }
 
 static void pool_end_worker(struct worker *worker, bool joined)
@@ -216,6 +246,9 @@ bool pool_stop(struct pool *pool, unsigned timeout_ms)
 
     if (!pool->workers)
         return true;
+    if (pool->filling)
+        pthread_join(pool->filler, NULL);
+    pool->filling = false;
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
     pthread_cond_broadcast(&pool->turn);

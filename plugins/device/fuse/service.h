@@ -70,10 +70,13 @@ struct pool {
     struct fuse_session *session;
     struct kept *kept; /* constant */
     struct worker *workers;
-    unsigned worker_count;
-    unsigned reads_max; /* workers that reads may occupy */
+    unsigned worker_count; /* the filler's while it runs */
+    unsigned worker_limit; /* constant */
+    pthread_t filler;      /* makes the workers that a start need not wait for */
+    bool filling;
 
     pthread_mutex_t lock; /* protects what follows */
+    unsigned reads_max;   /* workers that reads may occupy */
     pthread_cond_t turn;
     unsigned receiving; /* workers in read(/dev/fuse) */
     unsigned parked;    /* workers waiting for `turn` */
