@@ -55,7 +55,8 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
         error.code != EINVAL) /* a bad name was said above */
         check_add(check, CHECK_ERROR, path, NULL, "%s", error.message);
     epoch = record.epoch;
-    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED))
+    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED ||
+                      record.state == LEDGER_ARRIVING))
         check_add(check, CHECK_ERROR, path, "take it over from there with connect",
                   "VM %s belongs to %s since epoch %llu; its files here are old", record.vm,
                   record.peer, epoch);

@@ -160,8 +160,15 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
     devices.listening = !strcmp(role->section, "peer") && text_option(role, options, "listen");
     devices.overwrite = flag_option(role, options, "overwrite");
     if (devices.use == CHECK_USE_START || devices.use == CHECK_USE_ARRIVE)
-        devices.overwrite |= check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE) ==
-                             LEDGER_RELINQUISHED;
+        switch (check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE)) {
+        case LEDGER_RELINQUISHED:
+        case LEDGER_REFUSED:
+        case LEDGER_ARRIVING:
+            devices.overwrite = true;
+            break;
+        default:
+            break;
+        }
     check_devices(&devices);
     check_file_plugins(check, node->config);
 }

@@ -33,6 +33,7 @@ struct destination {
     bool stuck;      /* it was tried in vain at least once */
     bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
     bool owes_complete; /* COMPLETE is to be said as soon as it is */
+    bool heard;      /* the source had its say on the end of the session */
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;

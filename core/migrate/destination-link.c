@@ -79,8 +79,8 @@ static int receive_announcements(struct destination *destination, char *payload,
 
     while (!rc && header.type != WIRE_MARK) {
         rc = stream_receive(control, &header, payload, WIRE_DATA_MAX);
-        if (!rc && header.type == WIRE_PASS)
-            rc = destination_on_pass(destination, &header, payload);
+        if (!rc && header.type == WIRE_PASS) /* without devices there is only a refusal to be said */
+            rc = destination->device_count ? destination_on_pass(destination, &header, payload) : 0;
         else if (!rc && header.type != WIRE_MARK)
             rc = -EPROTO;
     }

@@ -343,6 +343,7 @@ static void on_event(struct destination *destination, const struct session_event
         destination->partial = true; /* never COMPLETE: the source still has the truth */
     }
     act(destination, destination_step(&destination->machine, event->event));
+    destination->heard |= event->event == EVENT_ENDED;
     if (event->event == EVENT_ENDED)
         destination->last_words = false; /* the peer has heard them and waits for us to go */
 }
@@ -502,4 +503,31 @@ enum destination_outcome destination_run(struct destination *destination, struct
     failpoint(FAILPOINT_CLEANUP);
     *err = destination->error;
     return finish(destination);
+}
+
+int destination_refuse(const struct destination_options *options, const struct ledger_record *record,
+                       struct drafter_error *err)
+{
+    struct drafter_error lost = {0};
+    struct destination *destination;
+    int rc = destination_new(options, &destination, err);
+
+    if (rc)
+        return rc;
+    memcpy(destination->session.token, record->session, sizeof(destination->session.token));
+    memcpy(destination->offer.vm, record->vm, sizeof(destination->offer.vm));
+    destination->epoch = record->epoch;
+    destination->machine.state = DESTINATION_REFUSED;
+    destination->machine.state_before = DESTINATION_ARRIVING;
+    destination->machine.ready = destination->machine.refused = true;
+    drafter_error_set(&lost, ESHUTDOWN, "the drafter ended before the VM ran here");
+    destination->error = lost;
+    session_post_error(&destination->session, EVENT_LINK_LOST, &lost);
+    while (!ended(destination))
+        step(destination);
+    join_threads(destination);
+    if (!destination->last_words && !destination->heard)
+        rc = drafter_error_set(err, ETIMEDOUT, "%s did not answer", options->address);
+    destination_free(destination);
+    return rc;
 }

@@ -87,6 +87,13 @@ const char *destination_source_identity(const struct destination *destination);
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err);
 
 /*
+ * Goes back to the session of `record`, whose REFUSED is durable, to say so, until the source has heard it or
+ * relink_timeout_ms is over.  Nothing of `options->vm` is called.
+ */
+int destination_refuse(const struct destination_options *options, const struct ledger_record *record,
+                       struct drafter_error *err);
+
+/*
  * Any thread.  Before COMMIT nothing is left here; after it the session goes on, unless its link is lost:
  * then it ends as PARTIAL.
  */

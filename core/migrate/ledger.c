@@ -68,7 +68,7 @@ int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *r
     memcpy(&slot, bytes, sizeof(slot));
     if (memcmp(slot.magic, LEDGER_MAGIC, sizeof(slot.magic)) ||
         le64toh(slot.checksum) != XXH3_64bits(&slot, offsetof(struct slot, checksum)) ||
-        le32toh(slot.state) > LEDGER_SAVED || slot.vm[DRAFTER_NAME_MAX] ||
+        le32toh(slot.state) > LEDGER_ARRIVING || slot.vm[DRAFTER_NAME_MAX] ||
         slot.peer[sizeof(slot.peer) - 1])
         return -EBADMSG;
     record.state = le32toh(slot.state);
@@ -331,7 +331,7 @@ int ledger_mark_whole(struct ledger *ledger, struct drafter_error *err)
 const char *ledger_state_name(enum ledger_state state)
 {
     static const char *const names[] = {"none", "owned", "relinquished", "refused",
-                                        "owned, incomplete", "owned, saved"};
+                                        "owned, incomplete", "owned, saved", "arriving"};
 
-    return state <= LEDGER_SAVED ? names[state] : "unknown";
+    return state <= LEDGER_ARRIVING ? names[state] : "unknown";
 }

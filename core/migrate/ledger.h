@@ -23,6 +23,7 @@ enum ledger_state {
     LEDGER_RELINQUISHED = 2, /* the peer has it or is about to */
     LEDGER_REFUSED = 3,      /* it was offered here and never ran in that epoch */
     LEDGER_INCOMPLETE = 4,   /* owned, but not all of it has arrived yet */
+    LEDGER_ARRIVING = 6,     /* offered here; files are being made, and are nobody's VM yet */
     LEDGER_SAVED = 5,        /* owned, suspended: the files are a VM that can be resumed */
 };
 

@@ -28,6 +28,11 @@ int ownership_check_start(const struct ledger_record *record, const char *path,
                                  "VM %s was refused here and stayed at %s in epoch %llu; its files "
                                  "here are old (%s)",
                                  record->vm, record->peer, epoch, path);
+    case LEDGER_ARRIVING:
+        return drafter_error_set(err, EPERM,
+                                 "VM %s was on its way here from %s when its drafter ended; its files "
+                                 "here are no VM; connect there again (%s)",
+                                 record->vm, record->peer, path);
     case LEDGER_INCOMPLETE:
         return drafter_error_set(err, ENODATA,
                                  "VM %s was taken over from %s in epoch %llu, but not all of it "
@@ -54,6 +59,7 @@ int ownership_check_take_over(const struct ledger_record *record, struct drafter
                                  "%s has VM %s, and the files here are not it: what it had written last "
                                  "was never saved here", record->peer, record->vm);
     case LEDGER_REFUSED:
+    case LEDGER_ARRIVING:
         return drafter_error_set(err, EPERM, "VM %s never ran here; take it over at %s", record->vm,
                                  record->peer);
     case LEDGER_INCOMPLETE:
@@ -99,6 +105,7 @@ static const char *owner_of(const struct ledger_record *record)
         return "this node";
     case LEDGER_RELINQUISHED:
     case LEDGER_REFUSED:
+    case LEDGER_ARRIVING:
         return record->peer;
     default:
         return "";

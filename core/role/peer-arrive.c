@@ -120,19 +120,21 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
     if (!rc)
         rc = check_offer(peer, offer, err);
     if (!rc)
-        rc = peer_open_ledger(peer, err);
-    if (!rc)
         rc = check_ledger(peer, offer, err);
-    overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED ||
+    overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED || peer->leftovers ||
                  is_void(&peer->ledger.record, offer);
+    if (!rc)
+        rc = peer_begin_arriving(peer, offer, err);
     for (unsigned i = 0; !rc && i < offer->device_count; i++)
         rc = open_offered(peer, &offer->devices[i], overwrite, &ret_devices[i], err);
     if (!rc)
         rc = open_shared(peer, err);
     if (!rc)
         rc = peer_make_vm(peer, err);
-    if (rc)
+    if (rc) {
         devices_discard(&peer->devices);
+        peer_end_arriving(peer);
+    }
     return rc;
 }
 
@@ -153,7 +155,9 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
                    const uint8_t session[16], struct drafter_error *err)
 {
     struct peer *peer = opaque;
-    uint64_t known = peer->ledger.record.epoch;
+    const struct ledger_record *record =
+        peer->ledger.record.state == LEDGER_ARRIVING ? &peer->before : &peer->ledger.record;
+    uint64_t known = record->epoch - (record->state == LEDGER_REFUSED); /* that one may be given out again */
 
     if (epoch <= known && state == LEDGER_INCOMPLETE)
         epoch = known + 1;
@@ -244,6 +248,7 @@ static void discard(void *opaque)
     peer->vm_made = false;
     slot_release(&peer->slot);
     devices_discard(&peer->devices);
+    peer_end_arriving(peer);
 }
 
 static void progress(void *opaque, const struct destination_progress *report)
@@ -336,8 +341,9 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
                                (enum trust_plain)peer->node->options.plain_transport, err);
 
     if (!rc)
+        rc = peer_settle(peer, &options, err);
+    if (!rc)
         rc = destination_new(&options, &peer->destination, err);
-
     if (rc)
         return rc;
     if (pthread_create(&peer->arrival, NULL, arrival_main, peer)) {

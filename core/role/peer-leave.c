@@ -8,6 +8,7 @@
 #include "util/log.h"
 
 #include <string.h>
+#include <time.h>
 
 /* Later than any pass, if it is not known which was the last: everything is sent once more. */
 #define PASS_UNKNOWN (UINT32_MAX / 2)
@@ -109,6 +110,23 @@ static void fill_options(struct peer *peer, struct source_options *options)
     snprintf(options->offer.software, sizeof(options->offer.software), "drafter " PACKAGE_VERSION);
 }
 
+/* A peer that has just refused may ask anew before the session that it refused is all over. */
+static void await_last_session(struct peer *peer)
+{
+    static const struct timespec moment = {0, 20000000};
+
+    for (unsigned i = 0; i < 25; i++) {
+        bool leaving;
+
+        pthread_mutex_lock(&peer->lock);
+        leaving = peer->leaving;
+        pthread_mutex_unlock(&peer->lock);
+        if (!leaving)
+            return;
+        nanosleep(&moment, NULL);
+    }
+}
+
 /* One hand-over at a time. */
 static int begin(void *opaque, const struct hello *hello, struct stream *control,
                  struct source **ret_source, struct drafter_error *err)
@@ -125,6 +143,7 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     if (*hello->vm && strcmp(hello->vm, peer->vm.name))
         return drafter_error_set(err, ENOENT, "VM %s is not here, VM %s is", hello->vm,
                                  peer->vm.name);
+    await_last_session(peer);
     lock_scope(&peer->lock);
     if (peer->leaving || peer->moved)
         return drafter_error_set(err, EBUSY, "VM %s is being handed over to another peer",

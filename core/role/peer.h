@@ -33,6 +33,8 @@ struct peer {
     struct server *server;
     struct source_vm source_vm;
     bool vm_made, ledger_open;
+    struct ledger_record before; /* what an arrival that fails goes back to */
+    bool leftovers;              /* files of an arrival whose drafter died are there */
     struct peer_kept *kept; /* or NULL: this VM cannot outlive its drafter */
     void *leaving_memory;   /* or NULL; until the process ends */
     bool resume_leaving; /* the VM was handed over by a process that died; the ledger knows to whom */
@@ -91,6 +93,12 @@ bool peer_migrates(const struct peer *peer, unsigned index); /* index into `arra
 int peer_open_ledger(struct peer *peer, struct drafter_error *err);
 int peer_open_local(struct peer *peer, struct drafter_error *err);
 int peer_claim(struct peer *peer, struct drafter_error *err);
+
+/* peer-settle.c: an arrival is in the ledger from its first file on; one that was cut short is refused. */
+int peer_begin_arriving(struct peer *peer, const struct offer *offer, struct drafter_error *err);
+void peer_end_arriving(struct peer *peer);
+int peer_settle(struct peer *peer, const struct destination_options *options,
+                struct drafter_error *err);
 
 /* Guest hook and page cache after a resume, in a thread of its own. */
 void peer_start_aftermath(struct peer *peer);
