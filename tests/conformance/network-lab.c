@@ -351,6 +351,11 @@ int lab_talk(int netns, uint8_t protocol, const char *address, uint16_t port, ch
     return rc;
 }
 
+int lab_datagrams(int netns, const char *address, uint16_t port)
+{
+    return connect_in(netns, SOCK_DGRAM, address, port);
+}
+
 int lab_path_mtu(int netns, const char *address, int wanted)
 {
     static const char large[1400];

@@ -57,6 +57,8 @@ int lab_path_mtu(int netns, const char *address, int wanted);
 
 /* A TCP connection to the same, to be used with lab_exchange; negative errno. */
 int lab_connect(int netns, const char *address, uint16_t port);
+/* As above, UDP. */
+int lab_datagrams(int netns, const char *address, uint16_t port);
 int lab_exchange(int fd, int timeout_ms);
 
 /* Gives the host rules of its own, in every table and chain that a pool uses. */
