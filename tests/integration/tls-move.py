@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""VMs move over TLS, above tcp and above unix, and only for those whose keys may: whole nodes with null VMMs."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+import nodelab
+
+DRAFTER = os.environ["DRAFTER"]
+nodes = []
+
+
+def drafter(*words):
+    return subprocess.run([DRAFTER, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Side:
+    """A node's directory, with its key and whom it trusts."""
+
+    def __init__(self, root, name, plain="forbid"):
+        self.directory = pathlib.Path(root, name)
+        self.directory.mkdir()
+        self.identity = drafter("keygen", f"{self.directory}/node")
+        self.trust_ini = f"{self.directory}/trust.ini"
+        self.node_ini = self.directory / "node.ini"
+        self.node_ini.write_text(f"[drafter]\ntrust = {self.trust_ini}\n")
+        self.plain = plain
+        self.node = None
+
+    def trust(self, name, other, *rights):
+        drafter("trust", "--config", self.node_ini, "add", name, other.identity, *rights)
+
+    def distrust(self, name):
+        drafter("trust", "--config", self.node_ini, "remove", name)
+
+    def start(self, below, transport="safe", **options):
+        text = f"trust = {self.trust_ini}\nplain-transport = {self.plain}\n"
+        text += f"[transport:wire]\nplugin = {below}\n"
+        text += f"[transport:safe]\nplugin = tls\nnext = wire\nkey = {self.directory}/node.key\n"
+        text += "[vmm:vm]\nplugin = null\ndirty-rate = 500\n"
+        text += f"[peer]\ntransport = {transport}\nvmm = vm\nexposure = null\n"
+        text += "disable-postcopy-migration = yes\n"  # the null VMM looks at all of its memory when it is loaded
+        text += "".join(f"{key} = {value}\n" for key, value in options.items())
+        text += "".join(f"[device:{d}]\nbase = {self.directory}/{d}\n" for d in nodelab.DEVICES)
+        self.node = nodelab.Node(str(self.directory), "peer", text)
+        nodes.append(self.node)
+        return self.node
+
+
+def address_of(node):
+    node.wait("listening")
+    for line in node.said().splitlines():
+        record = json.loads(line)
+        if record.get("event") == "listening":
+            return record["address"]
+    raise AssertionError("no address")
+
+
+def expect_failure(node, *words):
+    status = node.child.wait(nodelab.PATIENCE)
+    assert status != 0, node.said()
+    for word in words:
+        assert word in node.said(), (word, node.said())
+
+
+def move(root, below):
+    a, b, stranger = (Side(root, name) for name in ("a", "b", "stranger"))
+    nodelab.make_package(str(a.directory))
+    a.trust("host-b", b, "pull", "other-*")
+    b.trust("host-a", a, "push")
+    stranger.trust("host-a", a, "push")
+    source = a.start(below, listen="127.0.0.1:0" if below == "tcp" else f"{a.directory}/socket")
+    address = address_of(source)
+
+    expect_failure(stranger.start(below, connect=address), "unknown_ca")
+    assert f"the trust file has no key {stranger.identity}" in source.said(), source.said()
+    expect_failure(b.start(below, connect=address), "host-b may pull, but not VM vm", "vms = other-*")
+    expect_failure(b.start(below, transport="wire", connect=address), "")
+    a.distrust("host-b")
+    a.trust("host-b", b, "pull", "v*")
+    b.distrust("host-a")
+    b.trust("host-a", a, "registry")
+    expect_failure(b.start(below, connect=address), "host-a may not push VM vm", "may = registry")
+    assert source.child.poll() is None and '"event":"moved"' not in source.said(), source.said()
+    b.distrust("host-a")
+    b.trust("host-a", a, "push")
+    target = b.start(below, connect=address, streams=4, listen="127.0.0.1:0" if below == "tcp" else f"{b.directory}/socket")
+    target.wait("arrived")
+    assert source.child.wait(nodelab.PATIENCE) == 0, source.said()
+    target.stop()
+    print(f"ok: over tls above {below} a VM moves to whom the rules name, and to nobody else", flush=True)
+
+
+def plain(root):
+    open_side = Side(root, "open", plain="warn")
+    nodelab.make_package(str(open_side.directory))
+    node = open_side.start("tcp", transport="wire", listen=":0")
+    node.wait("listening")
+    assert "over plain tcp" in node.said(), node.said()
+    node.stop()
+    node = open_side.start("tcp", transport="wire", listen="127.0.0.1:0")
+    node.wait("listening")
+    assert "over plain" not in node.said(), node.said()
+    node.stop()
+    open_side.plain = "forbid"
+    expect_failure(open_side.start("tcp", transport="wire", listen=":0"), "plain-transport = forbid")
+    print("ok: plain tcp beyond the loopback warns, or is forbidden", flush=True)
+
+
+def tests():
+    for below in ("tcp", "unix"):
+        with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
+            move(root, below)
+    with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
+        plain(root)
+
+
+def main():
+    try:
+        tests()
+    finally:
+        for node in nodes:
+            if node.child.poll() is None:
+                node.child.kill()
+                node.child.wait()
+
+
+main()
