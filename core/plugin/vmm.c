@@ -47,6 +47,16 @@ int vmm_start(struct instance *vmm, const struct drafter_vmm_spec *spec, enum dr
     return adapter_result(vmm, "start", ops_of(vmm)->start(vmm->data, spec, how, err), err);
 }
 
+int vmm_launch(struct instance *vmm, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+               struct drafter_error *err)
+{
+    adapter_scope(vmm);
+
+    if (!ops_of(vmm)->launch)
+        return 0;
+    return adapter_result(vmm, "launch", ops_of(vmm)->launch(vmm->data, spec, how, err), err);
+}
+
 int vmm_describe(struct instance *vmm, char *buffer, size_t size)
 {
     int ret;

@@ -17,6 +17,9 @@ int vmm_resume(struct instance *vmm, struct drafter_error *err);
 int vmm_channel(struct instance *vmm, const char *name, int *ret_fd, struct drafter_error *err);
 pid_t vmm_pid(struct instance *vmm);
 void vmm_stop(struct instance *vmm);
+/* Nothing happens, and that is success, where the plugin leaves all to start. */
+int vmm_launch(struct instance *vmm, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+               struct drafter_error *err);
 bool vmm_adoptable(const struct instance *vmm);
 int vmm_adopt(struct instance *vmm, const struct drafter_vmm_spec *spec,
               enum drafter_vmm_phase *ret_phase, struct drafter_error *err);

@@ -132,9 +132,11 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     if (!rc)
         rc = peer_open_local(peer, err);
     if (!rc)
-        rc = vm_expose(&peer->vm, err);
-    if (!rc)
         rc = vm_read_config(&peer->vm, err);
+    if (!rc) {
+        vm_launch(&peer->vm);
+        rc = vm_expose(&peer->vm, err);
+    }
     if (!rc)
         rc = prepare(peer, err);
     if (!rc)

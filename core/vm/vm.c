@@ -33,6 +33,14 @@ int vm_init(struct vm *vm, const char *name, const char *directory, struct insta
     return io_make_directories(directory, 0700, err);
 }
 
+static void forget_paths(struct vm *vm)
+{
+    for (unsigned i = 0; vm->paths && i < vm->device_count; i++)
+        free(vm->paths[i]);
+    free(vm->paths);
+    vm->paths = NULL;
+}
+
 void vm_release(struct vm *vm)
 {
     struct drafter_error err = {0};
@@ -46,6 +54,7 @@ void vm_release(struct vm *vm)
     if (vm->directory && io_remove_tree(vm->directory, &err))
         log_warning("vm", "%s", err.message);
     free(vm->directory);
+    forget_paths(vm);
     memset(vm, 0, sizeof(*vm));
 }
 
@@ -159,11 +168,21 @@ int vm_check_host(struct vm *vm, struct drafter_error *err)
     return rc ? rc : hello_compare_facts(&vm->package.facts, &facts, err);
 }
 
+static const char *path_of(const struct vm *vm, unsigned index)
+{
+    const struct block_device *device = vm->devices[index];
+
+    if (device->exposure)
+        return device->exposure->path;
+    return vm->paths ? vm->paths[index] : NULL;
+}
+
 static const char *shown_path(const struct vm *vm, const char *name)
 {
-    const struct block_device *device = vm_device(vm, name);
-
-    return device && device->exposure ? device->exposure->path : NULL;
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (is(vm->devices[i], name))
+            return path_of(vm, i);
+    return NULL;
 }
 
 static int fill_spec(const struct vm *vm, enum drafter_vmm_start how,
@@ -197,16 +216,58 @@ static int fill_spec(const struct vm *vm, enum drafter_vmm_start how,
     for (unsigned i = 0; i < vm->device_count; i++)
         if (is_drive(vm->devices[i]))
             drives[spec->device_count++] = (struct drafter_vmm_device){
-                .name = vm->devices[i]->name, .path = vm->devices[i]->exposure->path, .drive = true};
+                .name = vm->devices[i]->name, .path = path_of(vm, i), .drive = true};
     return 0;
+}
+
+/* An exposer shows a device in its directory, by its name. */
+static int foresee_paths(struct vm *vm)
+{
+    vm->paths = calloc(vm->device_count, sizeof(*vm->paths));
+    for (unsigned i = 0; vm->paths && i < vm->device_count; i++)
+        if (asprintf(&vm->paths[i], "%s/devices/%s", vm->directory, vm->devices[i]->name) < 0) {
+            vm->paths[i] = NULL;
+            forget_paths(vm);
+        }
+    return vm->paths ? 0 : -ENOMEM;
+}
+
+void vm_launch(struct vm *vm)
+{
+    struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
+    struct drafter_vmm_spec spec;
+    struct drafter_error err = {0};
+    int rc = foresee_paths(vm);
+
+    if (!rc)
+        rc = fill_spec(vm, DRAFTER_VMM_RESTORE, drives, &spec, &err);
+    if (!rc)
+        rc = vmm_launch(vm->vmm, &spec, DRAFTER_VMM_RESTORE, &err);
+    vm->started = rc == 0;
+    if (rc)
+        forget_paths(vm);
+}
+
+/* A VMM that was told of other paths than the devices have now must be started anew. */
+static void end_mistaken(struct vm *vm)
+{
+    bool mistaken = false;
+
+    for (unsigned i = 0; vm->paths && i < vm->device_count; i++)
+        mistaken |= is_shown(vm->devices[i]) && strcmp(vm->paths[i], path_of(vm, i)) != 0;
+    if (mistaken)
+        vmm_stop(vm->vmm);
+    forget_paths(vm);
 }
 
 static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error *err)
 {
     struct drafter_vmm_device drives[WIRE_DEVICES_MAX];
     struct drafter_vmm_spec spec;
-    int rc = fill_spec(vm, how, drives, &spec, err);
+    int rc;
 
+    end_mistaken(vm);
+    rc = fill_spec(vm, how, drives, &spec, err);
     if (!rc)
         rc = vmm_start(vm->vmm, &spec, how, err);
     vm->started = rc == 0;

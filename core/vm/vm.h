@@ -3,7 +3,7 @@
  * A VM: devices shown by an exposer, run by a VMM, with a guest agent.
  *
  *     vm_expose -> vm_boot                                  a snapshot is made
- *     vm_expose -> vm_prepare -> vm_load -> vm_resume       a package is resumed
+ *     [vm_launch ->] vm_expose -> vm_prepare -> vm_load -> vm_resume    a package is resumed
  *     vm_before_suspend -> vm_pause -> vm_save              it is suspended
  *     vm_adopt -> vm_resume                                 it outlived its drafter
  */
@@ -30,6 +30,7 @@ struct vm {
     struct package package;
     const char *netns, *tap, *mac;
     unsigned hook_timeout_ms, start_timeout_ms;
+    char **paths; /* where vm_launch said that the devices will be, or NULL */
     bool exposing, started, running;
 };
 
@@ -51,6 +52,12 @@ int vm_sweep(const char *directory, struct instance *exposer, struct drafter_err
  * devices are those it had.
  */
 int vm_adopt(struct vm *vm, enum drafter_vmm_phase *ret_phase, struct drafter_error *err);
+
+/*
+ * Begins vm_prepare ahead of vm_expose, so that the VMM's own start takes place meanwhile.  Not needed;
+ * what fails here is left to vm_prepare.
+ */
+void vm_launch(struct vm *vm);
 
 int vm_expose(struct vm *vm, struct drafter_error *err);
 

@@ -396,6 +396,36 @@ START_TEST(a_stopped_vm_can_be_started_again)
 }
 END_TEST
 
+START_TEST(a_launched_vm_finds_its_devices_when_it_is_started)
+{
+    struct vm *vm = vm_new(usable[_i], NULL);
+    char aside[sizeof(vm->memory) + 8];
+    struct drafter_error err = {0};
+
+    snprintf(aside, sizeof(aside), "%s.aside", vm->memory);
+    ck_assert_int_eq(rename(vm->memory, aside), 0);
+    ck_assert_msg(!vmm_launch(vm->vmm, &vm->spec, DRAFTER_VMM_BOOT, &err), "%s", err.message);
+    ck_assert_int_eq(rename(aside, vm->memory), 0);
+    vm_boot(vm);
+    vm_wait_beats(vm, 2);
+    vm_free(vm);
+}
+END_TEST
+
+START_TEST(a_vm_that_was_only_launched_can_be_stopped)
+{
+    struct vm *vm = vm_new(usable[_i], NULL);
+    struct drafter_error err = {0};
+
+    ck_assert_msg(!vmm_launch(vm->vmm, &vm->spec, DRAFTER_VMM_BOOT, &err), "%s", err.message);
+    vmm_stop(vm->vmm);
+    ck_assert_int_eq(vmm_pid(vm->vmm), -ESRCH);
+    vm_boot(vm);
+    vm_wait_beats(vm, 2);
+    vm_free(vm);
+}
+END_TEST
+
 START_TEST(a_killed_process_is_noticed)
 {
     struct vm *vm = booted(_i);
@@ -557,6 +587,8 @@ static Suite *vmm_suite(void)
         &operations_out_of_order_are_refused,
         &two_vms_run_side_by_side,
         &a_stopped_vm_can_be_started_again,
+        &a_launched_vm_finds_its_devices_when_it_is_started,
+        &a_vm_that_was_only_launched_can_be_stopped,
         &a_killed_process_is_noticed,
         &stopping_in_any_phase_leaves_nothing,
         &a_start_that_fails_says_why_and_leaves_nothing,

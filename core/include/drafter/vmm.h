@@ -3,7 +3,7 @@
  * VMM plugins run one virtual machine per instance in a process of its own.
  *
  *     start(BOOT) -> running -> pause -> save -> ... -> stop            a snapshot is taken
- *     start(RESTORE) -> load -> resume -> running                       a snapshot is resumed
+ *     [launch ->] start(RESTORE) -> load -> resume -> running                       a snapshot is resumed
  *     running -> pause -> save -> stop                                  it moves away
  *     running -> pause -> save -> resume                                the move failed: it stays
  *
@@ -119,6 +119,14 @@ struct drafter_vmm_ops {
      */
     int (*adopt)(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_phase *ret_phase,
                  struct drafter_error *err);
+
+    /*
+     * Since 1.1.  Begins what start() does while the devices cannot be opened yet: they will be at the
+     * paths of `spec` when start() follows with the same arguments.  stop() undoes it.  Default: all
+     * is left to start().
+     */
+    int (*launch)(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+                  struct drafter_error *err);
 };
 
 #ifdef __cplusplus

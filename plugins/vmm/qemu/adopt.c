@@ -135,7 +135,8 @@ int qemu_adopt(void *instance, const struct drafter_vmm_spec *spec, enum drafter
                struct drafter_error *err)
 {
     static const enum drafter_vmm_phase phases[] = {
-        [QEMU_STOPPED] = DRAFTER_VMM_USELESS, [QEMU_RUNNING] = DRAFTER_VMM_RUNNING,
+        [QEMU_STOPPED] = DRAFTER_VMM_USELESS, [QEMU_LAUNCHED] = DRAFTER_VMM_USELESS,
+        [QEMU_RUNNING] = DRAFTER_VMM_RUNNING,
         [QEMU_PAUSED] = DRAFTER_VMM_PAUSED,   [QEMU_SAVED] = DRAFTER_VMM_PAUSED,
         [QEMU_INCOMING] = DRAFTER_VMM_WAITING, [QEMU_BROKEN] = DRAFTER_VMM_USELESS,
     };

@@ -331,6 +331,7 @@ int cmdline_build(struct cmdline *cmdline, const struct cmdline_input *input,
     add_option(cmdline, "-device", "%s,rng=entropy", rng);
     add_drives(cmdline, input);
     add_extra(cmdline, input->config);
+    add_option(cmdline, "-readconfig", "/proc/self/fd/%d", input->gate_fd);
     return cmdline->failed ? drafter_error_errno(err, ENOMEM, "command line of QEMU") : 0;
 }
 

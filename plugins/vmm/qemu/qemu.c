@@ -44,6 +44,7 @@ static int refuse(const struct qemu_vmm *vmm, const char *what, struct drafter_e
 {
     static const char *const phases[] = {
         [QEMU_STOPPED] = "there is no VM",
+        [QEMU_LAUNCHED] = "the VM was not started yet",
         [QEMU_RUNNING] = "the VM runs",
         [QEMU_PAUSED] = "the VM is paused",
         [QEMU_SAVED] = "the VM is paused",
@@ -264,7 +265,7 @@ static int qemu_create(const struct drafter_context *context, const void *config
     vmm->keeper = context->keeper;
     vmm->created = accel_tsc_read();
     vmm->qmp.fd = -1;
-    vmm->saved_fd = -1;
+    vmm->saved_fd = vmm->gate_fd = vmm->control_fd = -1;
     *ret_instance = vmm;
     return 0;
 }
@@ -366,6 +367,7 @@ static const struct drafter_vmm_ops qemu_ops = {
     .pid = qemu_pid,
     .stop = qemu_stop,
     .adopt = qemu_adopt,
+    .launch = qemu_launch,
 };
 
 static const struct drafter_plugin qemu_plugin = {

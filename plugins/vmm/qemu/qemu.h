@@ -27,6 +27,7 @@ extern const struct qemu_channel qemu_channels[QEMU_CHANNELS];
 
 enum qemu_phase {
     QEMU_STOPPED,
+    QEMU_LAUNCHED, /* waits at its gate for start() */
     QEMU_RUNNING,
     QEMU_PAUSED,
     QEMU_SAVED,    /* paused, and saved_fd holds the state */
@@ -57,6 +58,7 @@ struct qemu_vmm {
     char *directory; /* of the VM */
     struct process process;
     struct qmp qmp;
+    int gate_fd, control_fd; /* while launched, else -1: QEMU goes on when the gate is closed */
     int saved_fd; /* memory file with the stream of the last save, or -1 */
 };
 
@@ -70,6 +72,8 @@ const char *qemu_cpu(const struct qemu_config *config, bool kvm);
 int qemu_facts(void *instance, struct drafter_vmm_facts *ret_facts, struct drafter_error *err);
 
 /* start.c: the way from a spec to a process that answers. */
+int qemu_launch(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+                struct drafter_error *err);
 int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
                struct drafter_error *err);
 void qemu_stop(void *instance);

@@ -118,7 +118,7 @@ const char *qemu_log_path(const char *directory, char *buffer, size_t size)
 }
 
 static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
-                 enum drafter_vmm_start how, const struct sockets *sockets,
+                 enum drafter_vmm_start how, const struct sockets *sockets, int gate_fd,
                  struct drafter_error *err)
 {
     struct cmdline cmdline = {0};
@@ -127,14 +127,15 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
                                   .machine = &vmm->machine,
                                   .how = how,
                                   .tsc_khz = vmm->machine.tsc_khz,
-                                  .qmp_fd = sockets->qmp};
-    int keep_fds[QEMU_CHANNELS + 2] = {sockets->qmp};
+                                  .qmp_fd = sockets->qmp,
+                                  .gate_fd = gate_fd};
+    int keep_fds[QEMU_CHANNELS + 3] = {sockets->qmp, gate_fd};
     char log_path[PATH_MAX];
     int result;
 
     for (size_t i = 0; i < QEMU_CHANNELS; i++)
-        keep_fds[i + 1] = input.channel_fds[i] = sockets->channels[i];
-    keep_fds[QEMU_CHANNELS + 1] = -1;
+        keep_fds[i + 2] = input.channel_fds[i] = sockets->channels[i];
+    keep_fds[QEMU_CHANNELS + 2] = -1;
     result = cmdline_build(&cmdline, &input, err);
     if (result == 0)
         result = process_start(
@@ -168,27 +169,36 @@ static int set_up_control(struct qemu_vmm *vmm, int fd, uint64_t deadline,
     return qmp_execute(&vmm->qmp, "migrate-set-capabilities", capabilities, -1, deadline, err);
 }
 
-static int launch(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
-                  enum drafter_vmm_start how, struct drafter_error *err)
+/* QEMU reads an empty configuration file from the gate before it opens anything that `spec` names. */
+static int spawn_at_gate(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                         enum drafter_vmm_start how, struct sockets *sockets,
+                         struct drafter_error *err)
 {
-    uint64_t timeout_ms = spec->timeout_ms ? spec->timeout_ms : vmm->config->timeout / 1000000;
-    uint64_t deadline = drafter_now_ns() + timeout_ms * 1000000;
-    struct sockets sockets = {.qmp = -1, .channels = {-1, -1}};
-    int fd = -1, result = open_sockets(spec->directory, &sockets, err);
+    cleanup_close int inner = -1;
+    int ends[2], result;
 
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return drafter_error_errno(err, errno, "cannot make a pipe");
+    inner = ends[0];
+    vmm->gate_fd = ends[1];
+    result = open_sockets(spec->directory, sockets, err);
     /* Connected before QEMU runs: the greeting is awaited, not looked for. */
     if (result == 0)
-        result = socket_connect(spec->directory, CONTROL_SOCKET, &fd, err);
-    if (result == 0)
-        result = spawn(vmm, spec, how, &sockets, err);
-    close_sockets(&sockets); /* now an end of QEMU ends the connections */
-    if (result == 0) {
-        result = set_up_control(vmm, fd, deadline, err);
-        return result < 0 ? result : qemu_keep(vmm, err);
-    }
-    if (fd >= 0)
-        close(fd);
-    return result;
+        result = socket_connect(spec->directory, CONTROL_SOCKET, &vmm->control_fd, err);
+    return result < 0 ? result : spawn(vmm, spec, how, sockets, inner, err);
+}
+
+/* Lets QEMU go on and waits until it answers. */
+static int open_gate(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
+                     struct drafter_error *err)
+{
+    uint64_t timeout_ms = spec->timeout_ms ? spec->timeout_ms : vmm->config->timeout / 1000000;
+    int fd = vmm->control_fd, result;
+
+    close(vmm->gate_fd);
+    vmm->gate_fd = vmm->control_fd = -1;
+    result = set_up_control(vmm, fd, drafter_now_ns() + timeout_ms * 1000000, err);
+    return result < 0 ? result : qemu_keep(vmm, err);
 }
 
 static int check_spec(const struct drafter_vmm_spec *spec, struct drafter_error *err)
@@ -201,9 +211,10 @@ static int check_spec(const struct drafter_vmm_spec *spec, struct drafter_error 
     return 0;
 }
 
-int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
-               struct drafter_error *err)
+int qemu_launch(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+                struct drafter_error *err)
 {
+    struct sockets sockets = {.qmp = -1, .channels = {-1, -1}};
     struct qemu_vmm *vmm = instance;
     int result = check_spec(spec, err);
 
@@ -216,7 +227,24 @@ int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter
     vmm->directory = strdup(spec->directory);
     if (!vmm->directory)
         return drafter_error_errno(err, ENOMEM, "VM");
-    result = launch(vmm, spec, how, err);
+    result = spawn_at_gate(vmm, spec, how, &sockets, err);
+    close_sockets(&sockets); /* now an end of QEMU ends the connections */
+    if (result < 0)
+        qemu_stop(vmm);
+    else
+        vmm->phase = QEMU_LAUNCHED;
+    return result;
+}
+
+int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
+               struct drafter_error *err)
+{
+    struct qemu_vmm *vmm = instance;
+    int result = vmm->phase == QEMU_LAUNCHED ? 0 : qemu_launch(vmm, spec, how, err);
+
+    if (result < 0)
+        return result;
+    result = open_gate(vmm, spec, err);
     if (result == -EPIPE)
         result = process_explain(&vmm->process, 2000, err);
     if (result < 0) {
@@ -245,6 +273,11 @@ void qemu_stop(void *instance)
 
     process_stop(&vmm->process);
     qmp_close(&vmm->qmp);
+    if (vmm->gate_fd >= 0)
+        close(vmm->gate_fd);
+    if (vmm->control_fd >= 0)
+        close(vmm->control_fd);
+    vmm->gate_fd = vmm->control_fd = -1;
     qemu_forget(vmm);
     if (vmm->directory) {
         remove_file(vmm->directory, CONTROL_SOCKET);
