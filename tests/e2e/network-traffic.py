@@ -3,12 +3,13 @@
 """A pool of slots as its users see it, over `drafter nat` and `drafter forwarder`: from a third host and from the VMs,
 IPv4 and IPv6. The VMs are namespaces behind the slots' taps, with a redis and a DNS server."""
 
+import json
 import os
 import shutil
 import signal
 
 import netlab
-from drafterlab import check, section
+from drafterlab import DRAFTER, check, section
 
 PORT = 3333
 
@@ -140,6 +141,40 @@ def check_killed(lab, host, config, slots):
     return pool
 
 
+def check_command_line(lab, host, plugin):
+    """The original's command line, under the original's name."""
+    link = lab.path("drafter-nat")
+    os.symlink(os.path.abspath(DRAFTER), link)
+    child = host.spawn(link, "-host-interface", "eth0", "--host-veth-cidr=10.9.8.0/24", "-namespace-veth-cidr", "10.9.15.0/28",
+                       "-blocked-subnet-cidr", "10.9.15.0/28", "-namespace-prefix", "orig", "-namespace-interface", "tap9",
+                       "--namespace-interface-gateway", "172.100.100.1", "-namespace-interface-ip", "172.100.100.2",
+                       "-namespace-interface-netmask", "29", "-namespace-interface-mac", "02:00:00:00:00:09",
+                       "-allow-incoming-traffic=false", "--network", plugin, "--run-directory", lab.path("run/line"))
+    asked = ("nat", "status", "--network", plugin, "--namespace-prefix", "orig", "--json")
+    lab.eventually(lambda: host.drafter(*asked, check=False).count('"netns"') == 14,
+                   "the original's flags make a pool of as many slots as there are addresses")
+    slots = json.loads(host.drafter(*asked))["slots"]
+    check(slots[3]["name"] == "orig3", "with the names that they say")
+    check((slots[0]["tap"], slots[0]["mac"], slots[0]["address"], slots[0]["guest"], slots[0]["gateway"]) ==
+          ("tap9", "02:00:00:00:00:09", "10.9.15.1", "172.100.100.2/29", "172.100.100.1"), "which are what it said")
+    refused = host.drafter("forwarder", "--network", plugin, "--set", f"network:{plugin}.namespace-prefix=orig", "--run-directory",
+                           lab.path("run/refused"), "-port-forwards",
+                           '[{"netns":"orig0","internalPort":"6379","protocol":"tcp","externalAddr":"127.0.0.1:3333"}]', check=False)
+    check(not refused, "no forward into a pool that allows none")
+    child.terminate()
+    check(child.wait(60) == 0, "it ends well")
+
+
+def check_faults(lab, host, plugin):
+    for options, words in (({"host_interface": "eth7"}, "eth7"), ({"namespace_prefix": "much-too-long"}, "namespace-prefix"),
+                           ({"host_veth_cidr": "10.0.15.0/24"}, "overlap"), ({"namespace_veth_cidr": "10.0.15.0/32"}, "namespace-veth-cidr"),
+                           ({"slots": 300}, "slots"), ({"namespace_interface_ip": "172.16.9.2"}, "namespace-interface-ip")):
+        number = len(lab.nodes)
+        node = lab.nat(f"faulty{number}", host, section("network:lan", plugin=plugin, **options), wait=False)
+        status, errors = node.exited(), node.messages("error")
+        check(status not in (0, None) and len(errors) == 1 and words in errors[0], f"one clear line: {errors}")
+
+
 def traffic(lab, plugin):
     host, third = lab.hosts("a", "c")
     host.ip(f"route add default via {third.address}")
@@ -171,6 +206,8 @@ def traffic(lab, plugin):
     for guest in guests:
         os.kill(guest.pid, signal.SIGKILL)
     check(pool.node.stop() == 0, "the pool is removed")
+    check_command_line(lab, host, plugin)
+    check_faults(lab, host, plugin)
     pool = check_killed(lab, host, network(plugin), slots)
     check(pool.node.stop() == 0, "the pool is removed")
     netlab.same(before, host.state(), "the host is what it was")
