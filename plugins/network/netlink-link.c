@@ -11,6 +11,8 @@
 #include <netlink/netlink.h>
 #include <stdio.h>
 
+#define LOOPBACK_METRIC 4096 /* behind that of the loopback interface */
+
 static struct nl_msg *start(int type, int flags, const void *header, size_t length)
 {
     struct nl_msg *message = nlmsg_alloc_simple(type, flags);
@@ -166,6 +168,23 @@ void netlink_route(struct netlink *netlink, unsigned ifindex, const struct addre
     snprintf(what, sizeof(what), "add route %.33s",
              destination ? address_cidr(destination, text) : "default");
     netlink_add(netlink, what, finish(message, failed));
+}
+
+void netlink_link_localnet6(struct netlink *netlink, unsigned ifindex, bool on)
+{
+    static const struct address loopback = {{[15] = 1}, AF_INET6, 128, {0}};
+    struct rtmsg header = {.rtm_family = AF_INET6,
+                           .rtm_dst_len = 128,
+                           .rtm_table = RT_TABLE_LOCAL,
+                           .rtm_protocol = RTPROT_STATIC,
+                           .rtm_type = RTN_LOCAL};
+    struct nl_msg *message = start(on ? RTM_NEWROUTE : RTM_DELROUTE,
+                                   on ? NLM_F_CREATE | NLM_F_REPLACE : 0, &header, sizeof(header));
+    int failed = message && (put_address(message, RTA_DST, &loopback) < 0 ||
+                             nla_put_u32(message, RTA_OIF, ifindex) < 0 ||
+                             nla_put_u32(message, RTA_PRIORITY, LOOPBACK_METRIC) < 0);
+
+    netlink_add(netlink, "set local route of ::1", finish(message, failed));
 }
 
 void netlink_proxy(struct netlink *netlink, unsigned ifindex, const struct address *address,

@@ -37,8 +37,12 @@ void netlink_veth(struct netlink *netlink, const char *inner, const char *outer,
 void netlink_link_up(struct netlink *netlink, unsigned ifindex, const uint8_t *mac);
 void netlink_link_quiet6(struct netlink *netlink, unsigned ifindex);
 
-/* Lets packets from and to loopback addresses pass a link. */
+/*
+ * Lets packets from and to loopback addresses pass a link.  IPv4 has a setting for it; IPv6 takes an answer
+ * to ::1 from a link that has a local route of its own for it, which no packet is sent by.
+ */
 void netlink_link_localnet(struct netlink *netlink, unsigned ifindex, bool on);
+void netlink_link_localnet6(struct netlink *netlink, unsigned ifindex, bool on);
 
 void netlink_address(struct netlink *netlink, unsigned ifindex, const struct address *address);
 

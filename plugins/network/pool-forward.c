@@ -54,19 +54,20 @@ int pool_forward_collect(const struct pool *pool, struct rules_forwards *ret_for
 }
 
 /* Whether packets of the host's loopback interface go to a slot. */
-static bool needs_localnet(const struct pool *pool, const char *slot)
+static bool needs_localnet(const struct pool *pool, const char *slot, int family)
 {
     struct rules_forward forward;
 
     for (uint32_t i = 0; i < TABLE_FORWARDS_MAX; i++)
-        if (parse_record(pool, i, &forward) && forward.host.family == AF_INET &&
+        if (parse_record(pool, i, &forward) && forward.host.family == family &&
             (forward.host.loopback || forward.host.wildcard) &&
             strcmp(record_at(pool, i)->forward.slot, slot) == 0)
             return true;
     return false;
 }
 
-static int set_localnet(struct pool *pool, uint32_t slot, bool on, struct drafter_error *err)
+static int set_localnet(struct pool *pool, uint32_t slot, int family, bool on,
+                        struct drafter_error *err)
 {
     struct netlink netlink;
     char name[IFNAMSIZ];
@@ -80,13 +81,17 @@ static int set_localnet(struct pool *pool, uint32_t slot, bool on, struct drafte
     ret = netlink_open(&netlink, err);
     if (ret < 0)
         return ret;
-    netlink_link_localnet(&netlink, ifindex, on);
+    if (family == AF_INET6)
+        netlink_link_localnet6(&netlink, ifindex, on);
+    else
+        netlink_link_localnet(&netlink, ifindex, on);
     ret = netlink_flush(&netlink, err);
     netlink_close(&netlink);
     return ret;
 }
 
-static int sync_localnet(struct pool *pool, const char *name, struct drafter_error *err)
+static int sync_family(struct pool *pool, const char *name, int family, uint32_t flag,
+                       struct drafter_error *err)
 {
     struct table_slot *record;
     uint32_t slot;
@@ -96,14 +101,31 @@ static int sync_localnet(struct pool *pool, const char *name, struct drafter_err
     if (!layout_find(&pool_header(pool)->layout, name, &slot))
         return 0;
     record = &pool->table.file->slots[slot];
-    wanted = needs_localnet(pool, name);
-    if (wanted == !!(record->flags & SLOT_LOCALNET))
+    wanted = needs_localnet(pool, name, family);
+    if (wanted == !!(record->flags & flag))
         return 0;
-    ret = set_localnet(pool, slot, wanted, err);
+    ret = set_localnet(pool, slot, family, wanted, err);
     if (ret == 0 && wanted)
-        record->flags |= SLOT_LOCALNET;
+        record->flags |= flag;
     else if (ret == 0)
-        record->flags &= ~SLOT_LOCALNET;
+        record->flags &= ~flag;
+    return ret;
+}
+
+static int sync_localnet(struct pool *pool, const char *name, struct drafter_error *err)
+{
+    int ret = sync_family(pool, name, AF_INET, SLOT_LOCALNET, err);
+
+    return ret < 0 ? ret : sync_family(pool, name, AF_INET6, SLOT_LOCALNET6, err);
+}
+
+int pool_forward_settle(struct pool *pool, struct drafter_error *err)
+{
+    int ret = 0;
+
+    for (uint32_t i = 0; ret == 0 && i < TABLE_FORWARDS_MAX; i++)
+        if (pool_forward_live(pool, i))
+            ret = sync_localnet(pool, record_at(pool, i)->forward.slot, err);
     return ret;
 }
 

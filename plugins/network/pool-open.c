@@ -137,7 +137,8 @@ static int make_all(struct pool *pool, struct drafter_error *err)
     int ret;
 
     if ((ret = namespace_prepare(err)) < 0 || (ret = host_prepare(pool, err)) < 0 ||
-        (ret = apply_rules(pool, err)) < 0 || (ret = pool_make(pool, err)) < 0)
+        (ret = apply_rules(pool, err)) < 0 || (ret = pool_make(pool, err)) < 0 ||
+        (ret = pool_forward_settle(pool, err)) < 0)
         return ret;
     __atomic_store_n(&pool_header(pool)->state, TABLE_OPEN, __ATOMIC_RELEASE);
     return 0;

@@ -31,7 +31,8 @@ enum table_state {
 enum slot_state { SLOT_NONE = 0, SLOT_MAKING = 1, SLOT_READY = 2 };
 
 #define SLOT_ANNOUNCED 1u
-#define SLOT_LOCALNET 2u /* its link may carry loopback addresses */
+#define SLOT_LOCALNET 2u  /* its link may carry loopback addresses of IPv4 */
+#define SLOT_LOCALNET6 4u /* and of IPv6 */
 
 struct table_slot {
     uint32_t state; /* enum slot_state */

@@ -159,6 +159,29 @@ START_TEST(a_vm_outlives_the_maker_of_its_pool)
 }
 END_TEST
 
+START_TEST(a_forward_outlives_the_maker_of_its_pool)
+{
+    struct drafter_network_forward forward = network_forward("ark1", IPPROTO_TCP, "127.0.0.1", 3333);
+    struct instance *user, *again;
+    struct drafter_network_slot slot;
+    pid_t child;
+
+    lab_setup();
+    child = maker(few);
+    user = network_make(few);
+    ck_assert_int_eq(network_forward_add(user, &forward, 1, NULL), 0);
+    end_process(child);
+    again = network_make(few);
+    network_open(again);
+    slot = network_take(again, "ark1", "vm1");
+    lab_guest(&slot);
+    ck_assert_int_eq(lab_reach(lab_host(), IPPROTO_TCP, "127.0.0.1", 3333, NULL), 0);
+    instance_free(user);
+    ck_assert_int_lt(lab_talk(lab_host(), IPPROTO_TCP, "127.0.0.1", 3333, NULL), 0);
+    instance_free(again);
+}
+END_TEST
+
 void network_add_crash(Suite *suite)
 {
     TCase *tests = tcase_create("crash");
@@ -166,5 +189,6 @@ void network_add_crash(Suite *suite)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_killed_maker_leaves_nothing_after_the_next_one);
     tcase_add_test(tests, a_vm_outlives_the_maker_of_its_pool);
+    tcase_add_test(tests, a_forward_outlives_the_maker_of_its_pool);
     suite_add_tcase(suite, tests);
 }

@@ -62,6 +62,8 @@ static const struct {
     {"0.0.0.0", "192.0.2.1", "192.0.2.1"},
     {"0.0.0.0", "127.0.0.1", NULL},
     {"::", "2001:db8::1", "2001:db8::1"},
+    {"::1", "::1", NULL},
+    {"::", "::1", NULL},
 };
 
 START_TEST(a_port_of_the_host_leads_to_the_guest)
