@@ -73,6 +73,9 @@ int block_device_rescue(struct block_device *device);
 
 /* Arrival: every page is missing and the VMM may not write until block_device_take_authority. */
 int block_device_begin_remote(struct block_device *device, block_need_fn *need, void *opaque);
+/* The same with the map in memory that outlives the process; see block_map_begin_remote_in. */
+int block_device_begin_remote_in(struct block_device *device, block_need_fn *need, void *opaque,
+                                 void *memory, bool found);
 void block_device_take_authority(struct block_device *device);
 void block_device_end_remote(struct block_device *device);
 

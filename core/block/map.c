@@ -25,6 +25,11 @@ int block_map_init(struct block_map *map, uint64_t pages)
 
 static void forget_remote(struct block_map *map)
 {
+    if (map->borrowed) {
+        map->present = map->hash = NULL;
+        map->generation = map->held = NULL;
+    }
+    map->borrowed = false;
     free(map->present);
     free(map->claimed);
     free(map->requested);
@@ -154,6 +159,47 @@ void block_map_end_remote(struct block_map *map)
      */
     __atomic_store_n(&map->remote, false, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&map->changed);
+}
+
+size_t block_map_remote_size(uint64_t pages)
+{
+    return (size_t)pages * (2 * sizeof(uint32_t) + sizeof(uint64_t)) +
+           bitmap_words(pages) * sizeof(uint64_t);
+}
+
+/* A page that is not here may be half of one in storage: nothing can be based on it. */
+static void distrust(struct block_map *map)
+{
+    map->missing = 0;
+    for (uint64_t page = 0; page < map->pages; page++) {
+        if (bitmap_test(map->present, page))
+            continue;
+        map->missing++;
+        map->held[page] = 0;
+    }
+}
+
+int block_map_begin_remote_in(struct block_map *map, void *memory, bool found)
+{
+    lock_scope(&map->lock);
+    map->claimed = bitmap_new(map->pages);
+    map->requested = bitmap_new(map->pages);
+    if (!map->claimed || !map->requested) {
+        forget_remote(map);
+        return -ENOMEM;
+    }
+    free(map->hash);
+    map->borrowed = true;
+    map->hash = memory;
+    map->present = map->hash + map->pages;
+    map->generation = (uint32_t *)(map->present + bitmap_words(map->pages));
+    map->held = map->generation + map->pages;
+    map->missing = map->pages;
+    map->failed = 0;
+    if (found)
+        distrust(map);
+    __atomic_store_n(&map->remote, true, __ATOMIC_RELEASE);
+    return 0;
 }
 
 static void set_missing(struct block_map *map, uint64_t page)

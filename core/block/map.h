@@ -45,6 +45,7 @@ struct block_map {
     uint32_t *held;       /* generation of what storage holds, 0: nothing, LOCAL: the VMM's */
     uint64_t *hash;       /* XXH3-64 of the page as it arrived; 0: the VMM overwrote it before */
     uint64_t missing;     /* pages not present */
+    bool borrowed;        /* present, generation, held and hash are somebody else's memory */
     int failed;           /* errno for whoever waits for a page that will not come; 0 */
 };
 
@@ -64,6 +65,13 @@ uint64_t block_map_count_dirty(const struct block_map *map);
 
 /* The device arrives from elsewhere: every page is missing, generation 0. */
 int block_map_begin_remote(struct block_map *map);
+
+/*
+ * The same with its arrays in `memory` of block_map_remote_size(pages) zeroed bytes, borrowed until
+ * release; with `found` they are what a process that was killed left, at any instant.
+ */
+size_t block_map_remote_size(uint64_t pages);
+int block_map_begin_remote_in(struct block_map *map, void *memory, bool found);
 
 /* Everything is here: forgets the arrival's bookkeeping but the hashes. */
 void block_map_end_remote(struct block_map *map);

@@ -34,6 +34,15 @@ int block_device_begin_remote(struct block_device *device, block_need_fn *need, 
     return block_map_begin_remote(&device->map);
 }
 
+int block_device_begin_remote_in(struct block_device *device, block_need_fn *need, void *opaque,
+                                 void *memory, bool found)
+{
+    device->need = need;
+    device->need_opaque = opaque;
+    __atomic_store_n(&device->authority, false, __ATOMIC_RELEASE);
+    return block_map_begin_remote_in(&device->map, memory, found);
+}
+
 void block_device_take_authority(struct block_device *device)
 {
     __atomic_store_n(&device->authority, true, __ATOMIC_RELEASE);

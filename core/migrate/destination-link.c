@@ -136,9 +136,11 @@ static void reset_link(struct destination *destination)
     pthread_mutex_unlock(&destination->session.lock);
 }
 
+/* A dead process that had everything may have heard DONE: then there is no source any more. */
 static bool has_limit(const struct destination *destination)
 {
-    return destination->machine.state != DESTINATION_COMPLETING;
+    return destination->machine.state != DESTINATION_COMPLETING ||
+           (destination->options.adopt && destination->machine.complete);
 }
 
 static void pause_for(uint64_t *pause)

@@ -48,6 +48,16 @@ void destination_free(struct destination *destination)
     free(destination);
 }
 
+const char *destination_device_name(const struct destination *destination, unsigned device)
+{
+    return destination->offer.devices[device].name;
+}
+
+const uint8_t *destination_token(const struct destination *destination)
+{
+    return destination->session.token;
+}
+
 void destination_cancel(struct destination *destination, const char *why)
 {
     struct drafter_error error = {0};
@@ -285,6 +295,8 @@ static void act(struct destination *destination, unsigned actions)
         start(destination);
     if (actions & ACTION_FENCE)
         fence(destination);
+    if (actions & ACTION_SEND_READY && destination->options.vm.ready)
+        destination->options.vm.ready(destination->options.vm.opaque);
     if (actions & ACTION_SEND_READY)
         send_signal(destination, WIRE_READY, 0);
     if (actions & ACTION_JOURNAL)
@@ -326,6 +338,8 @@ static void on_event(struct destination *destination, const struct session_event
     if (event->event == EVENT_COMMIT && destination->machine.state == DESTINATION_ARRIVING) {
         destination->committed_at = drafter_now_ns();
         destination->epoch = event->argument;
+        if (destination->options.kept)
+            destination->options.kept->epoch = destination->epoch;
         failpoint(FAILPOINT_COMMIT);
     }
     if (event->event == EVENT_DONE)
@@ -408,6 +422,48 @@ static bool ended(const struct destination *destination)
            destination->machine.state == DESTINATION_FAILED;
 }
 
+static int begin_remote(struct destination *destination, struct drafter_error *err)
+{
+    const struct destination_vm *vm = &destination->options.vm;
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < destination->device_count; i++) {
+        struct block_device *block = destination->devices[i].block;
+        size_t size = block_map_remote_size(block->map.pages);
+        void *memory = NULL;
+        bool found = false;
+
+        /* A registry's pages are on its disk; those of a VM may be in a cache that a crash would take. */
+        block->unsettled = destination->offer.live;
+        if (!vm->memory) {
+            rc = block_device_begin_remote(block, destination_need, destination);
+            continue;
+        }
+        rc = vm->memory(vm->opaque, i, size, &memory, &found);
+        if (!rc && found != destination->options.adopt)
+            rc = -ENODATA;
+        if (!rc)
+            rc = block_device_begin_remote_in(block, destination_need, destination, memory, found);
+    }
+    return rc ? drafter_error_errno(err, -rc, "cannot set up the arrival") : 0;
+}
+
+/* Whom a successor has to ask, and for what. */
+static void keep_offer(struct destination *destination)
+{
+    struct destination_kept *kept = destination->options.kept;
+    cleanup_free char *text = kept ? offer_encode(&destination->offer) : NULL;
+    size_t length = text ? strlen(text) : 0;
+
+    if (!kept || !length || length >= sizeof(kept->offer))
+        return;
+    memcpy(kept->offer, text, length + 1);
+    memcpy(kept->identity, destination->session.identity, sizeof(kept->identity));
+    kept->epoch = 0;
+    kept->layout = DESTINATION_KEPT_LAYOUT;
+    __atomic_store_n(&kept->offer_length, (uint32_t)length, __ATOMIC_RELEASE);
+}
+
 static int greet(struct destination *destination, struct drafter_error *err)
 {
     const struct destination_vm *vm = &destination->options.vm;
@@ -426,14 +482,86 @@ static int greet(struct destination *destination, struct drafter_error *err)
     }
     destination->prepared = true;
     destination->device_count = destination->offer.device_count;
-    for (unsigned i = 0; !rc && i < destination->device_count; i++) {
-        /* A registry's pages are on its disk; those of a VM may be in a cache that a crash would take. */
-        destination->devices[i].block->unsettled = destination->offer.live;
-        rc = block_device_begin_remote(destination->devices[i].block, destination_need, destination);
-    }
+    keep_offer(destination);
+    rc = begin_remote(destination, err);
+    return rc ? rc : destination_accept(destination, err);
+}
+
+/* What the dead process knew of the source. */
+static int recall(struct destination *destination, struct drafter_error *err)
+{
+    const struct destination_kept *kept = destination->options.kept;
+    int rc;
+
+    if (!kept || kept->layout != DESTINATION_KEPT_LAYOUT || !kept->offer_length ||
+        kept->offer_length >= sizeof(kept->offer) || kept->identity[sizeof(kept->identity) - 1])
+        return drafter_error_set(err, EPROTO, "what is left of the arrival is another version's");
+    rc = offer_decode(kept->offer, kept->offer_length, &destination->offer, err);
     if (rc)
-        return drafter_error_errno(err, -rc, "cannot set up the arrival");
-    return destination_accept(destination, err);
+        return rc;
+    memcpy(destination->session.token, destination->offer.token, WIRE_TOKEN_SIZE);
+    memcpy(destination->session.identity, kept->identity, sizeof(kept->identity));
+    destination->epoch = kept->epoch;
+    destination->device_count = destination->offer.device_count;
+    return 0;
+}
+
+/* Where the dead process was; what it was about to do is done (again), the link is looked for. */
+static void place(struct destination *destination, const struct destination_found *found)
+{
+    struct destination_machine *machine = &destination->machine;
+    unsigned actions = 0;
+
+    *machine = (struct destination_machine){.state = DESTINATION_ARRIVING,
+                                            .wait_for_all = destination->options.wait_for_all,
+                                            .ready = true,
+                                            .committed = found->owned,
+                                            .journaled = found->owned,
+                                            .complete = found->whole,
+                                            .loaded = found->phase != DRAFTER_VMM_WAITING};
+    drafter_error_set(&destination->error, ECONNRESET, "the drafter that took it over died");
+    session_post_error(&destination->session, EVENT_LINK_LOST, &destination->error);
+    if (!found->owned)
+        return;
+    for (unsigned i = 0; i < destination->device_count; i++)
+        block_device_take_authority(destination->devices[i].block);
+    if (found->phase == DRAFTER_VMM_RUNNING) {
+        machine->state = DESTINATION_COMPLETING;
+    } else if (found->phase == DRAFTER_VMM_PAUSED) {
+        machine->state = DESTINATION_RESUMING;
+        actions = ACTION_RESUME;
+    } else { /* the load may need pages that are not here: first the source */
+        machine->state = DESTINATION_OWNING;
+        actions = machine->complete || !machine->wait_for_all ? ACTION_LOAD : 0;
+        while (!machine->complete && !destination_relink(destination))
+            if (__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED))
+                return;
+    }
+    destination->committed_at = drafter_now_ns();
+    act(destination, actions);
+}
+
+/* In place of greet: goes on with what a dead process began. */
+static int adopt(struct destination *destination, struct drafter_error *err)
+{
+    const struct destination_vm *vm = &destination->options.vm;
+    struct destination_found found = {.phase = DRAFTER_VMM_USELESS};
+    int rc = recall(destination, err);
+
+    if (!rc)
+        rc = vm->prepare(vm->opaque, &destination->offer, destination->devices, err);
+    if (!rc)
+        rc = begin_remote(destination, err);
+    if (!rc)
+        rc = vm->adopt(vm->opaque, &found, err);
+    if (!rc && (found.phase == DRAFTER_VMM_USELESS ||
+                (!found.owned && found.phase != DRAFTER_VMM_WAITING)))
+        rc = drafter_error_set(err, ENOTRECOVERABLE, "the VMM that was left has no use");
+    if (rc)
+        return rc;
+    destination->prepared = true;
+    place(destination, &found);
+    return 0;
 }
 
 /* Lets readers of missing pages go, ends all threads. */
@@ -493,11 +621,12 @@ static void step(struct destination *destination)
 
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err)
 {
-    if (greet(destination, err)) {
+    if (destination->options.adopt ? adopt(destination, err) : greet(destination, err)) {
         destination->machine.state = DESTINATION_FAILED;
         return finish(destination);
     }
-    session_post(&destination->session, EVENT_OFFER, 0);
+    if (!destination->options.adopt)
+        session_post(&destination->session, EVENT_OFFER, 0);
     while (!ended(destination) && !destination->partial)
         step(destination);
     failpoint(FAILPOINT_CLEANUP);

@@ -14,6 +14,13 @@ struct destination_device {
     bool reuse; /* storage holds something that may be the same: tell the source its hashes */
 };
 
+/* How far an adopted VM is: what the ledger says, and what its VMM says. */
+struct destination_found {
+    bool owned; /* the hand-over is recorded */
+    bool whole; /* and that everything is here */
+    enum drafter_vmm_phase phase;
+};
+
 /*
  * What the destination asks of its side.  `prepare` comes first; `start` runs in a thread of its own,
  * the others in destination_run's.
@@ -46,7 +53,29 @@ struct destination_vm {
 
     /* Nothing was handed over: removes whatever prepare and start made. */
     void (*discard)(void *opaque);
+
+    /* READY is about to be said: from now on a successor of this process can go on.  NULL: none can. */
+    void (*ready)(void *opaque);
+
+    /* Memory for a device's map that may outlive the process.  NULL: ordinary memory. */
+    int (*memory)(void *opaque, unsigned device, size_t size, void **ret_memory, bool *ret_found);
+
+    /* In place of start, for an arrival that a dead process began: after `prepare`, takes over the VMM. */
+    int (*adopt)(void *opaque, struct destination_found *ret_found, struct drafter_error *err);
 };
+
+/*
+ * What a successor of a process that died needs to go on with its arrival, in memory that outlives it.
+ * Layout 1.
+ */
+struct destination_kept {
+    uint32_t layout;
+    uint32_t offer_length; /* bytes of `offer` */
+    uint64_t epoch;        /* in which the VM is or would be ours; 0 until COMMIT */
+    char identity[DRAFTER_IDENTITY_SIZE]; /* the source's */
+    char offer[WIRE_JSON_MAX];
+};
+#define DESTINATION_KEPT_LAYOUT 1u
 
 struct destination_progress {
     enum destination_state state;
@@ -63,6 +92,8 @@ struct destination_options {
                                    once it does, there is no limit */
     bool wait_for_all; /* no post-copy */
     struct destination_vm vm;
+    struct destination_kept *kept; /* filled as it goes, or NULL */
+    bool adopt; /* `kept` is a dead process's: go on with that */
     void (*progress)(void *opaque, const struct destination_progress *progress);
     void *progress_opaque;
 };
@@ -82,6 +113,10 @@ void destination_free(struct destination *destination);
 
 /* Who the source has proven to be, once `prepare` is called; "" when its transport cannot know. */
 const char *destination_source_identity(const struct destination *destination);
+
+/* Once the offer is there. */
+const char *destination_device_name(const struct destination *destination, unsigned device);
+const uint8_t *destination_token(const struct destination *destination);
 
 /* Runs the session to its end. */
 enum destination_outcome destination_run(struct destination *destination, struct drafter_error *err);

@@ -19,6 +19,7 @@
 #define KEPT "core/peer"
 #define LEDGER "core/ledger"
 #define LEAVING "core/leaving"
+#define ARRIVAL "core/arrival"
 #define ARGUMENTS_MAX (1u << 20)
 
 static int map_kept(struct peer *peer, bool *ret_found, struct drafter_error *err)
@@ -50,6 +51,30 @@ int peer_keep(struct peer *peer, struct drafter_error *err)
     if (!rc)
         peer->kept->layout = PEER_KEPT_LAYOUT;
     return rc;
+}
+
+int peer_keep_arrival(struct peer *peer, struct drafter_error *err)
+{
+    void *memory;
+    bool found;
+    int rc;
+
+    if (!peer->kept)
+        return 0;
+    rc = holder_memory(peer->node->holder, ARRIVAL, sizeof(*peer->arrival_kept), &memory, &found);
+    if (rc)
+        return drafter_error_errno(err, -rc, "cannot keep the arrival");
+    peer->arrival_kept = memory;
+    return 0;
+}
+
+int peer_map_memory(struct peer *peer, const char *device, size_t size, void **ret_memory,
+                    bool *ret_found)
+{
+    char name[DRAFTER_NAME_MAX + 16];
+
+    snprintf(name, sizeof(name), "core/map/%s", device);
+    return holder_memory(peer->node->holder, name, size, ret_memory, ret_found);
 }
 
 void peer_step(struct peer *peer, enum peer_step step)
@@ -138,7 +163,12 @@ int peer_adopt(struct peer *peer, bool *ret_adopted, struct drafter_error *err)
         return rc;
     if (!found || peer->kept->step == PEER_STEP_NOTHING)
         return start_over(peer, "its VM never ran");
-    if (peer->kept->layout != PEER_KEPT_LAYOUT)
+    if (peer->kept->layout == PEER_KEPT_LAYOUT && peer->kept->step == PEER_STEP_ARRIVING) {
+        peer->adopt_arrival = true;
+        *ret_adopted = true;
+        return peer_arrive(peer, err);
+    }
+    if (peer->kept->layout != PEER_KEPT_LAYOUT || peer->kept->step != PEER_STEP_STARTING)
         return drafter_error_set(err, EPROTO,
                                  "VM %s: another version of drafter left it; only that one can go on",
                                  peer->node->options.name);

@@ -114,28 +114,80 @@ static int prepare(void *opaque, const struct offer *offer, struct destination_d
                    struct drafter_error *err)
 {
     struct peer *peer = opaque;
-    bool overwrite = peer->options.overwrite;
-    int rc = check_trust(peer, offer, err);
+    bool adopt = peer->adopt_arrival, overwrite = peer->options.overwrite || adopt;
+    int rc = adopt ? 0 : check_trust(peer, offer, err);
 
     if (!rc)
         rc = check_offer(peer, offer, err);
-    if (!rc)
+    if (!rc && !adopt)
         rc = check_ledger(peer, offer, err);
     overwrite |= peer->ledger.record.state == LEDGER_RELINQUISHED || peer->leftovers ||
                  is_void(&peer->ledger.record, offer);
     if (!rc)
-        rc = peer_begin_arriving(peer, offer, err);
+        rc = adopt ? peer_adopt_arriving(peer) : peer_begin_arriving(peer, offer, err);
     for (unsigned i = 0; !rc && i < offer->device_count; i++)
         rc = open_offered(peer, &offer->devices[i], overwrite, &ret_devices[i], err);
     if (!rc)
         rc = open_shared(peer, err);
     if (!rc)
         rc = peer_make_vm(peer, err);
-    if (rc) {
+    if (rc && !adopt) {
         devices_discard(&peer->devices);
         peer_end_arriving(peer);
     }
     return rc;
+}
+
+static int map_memory(void *opaque, unsigned device, size_t size, void **ret_memory, bool *ret_found)
+{
+    struct peer *peer = opaque;
+    const char *name = destination_device_name(peer->destination, device);
+
+    return peer_map_memory(peer, name, size, ret_memory, ret_found);
+}
+
+/* From here on the VM may be ours: it waits for a successor of this process. */
+static void ready(void *opaque)
+{
+    peer_step(opaque, PEER_STEP_ARRIVING);
+}
+
+/* The description is here if the dead process has read it; without it there are no hooks. */
+static int read_config(struct peer *peer, struct drafter_error *err)
+{
+    struct block_device *config = vm_device(&peer->vm, VM_DEVICE_CONFIG);
+
+    if (!config || !block_map_present(&config->map, 0, config->map.pages))
+        return 0;
+    return vm_read_config(&peer->vm, err);
+}
+
+static int adopt(void *opaque, struct destination_found *ret_found, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+    const struct ledger_record *record = &peer->ledger.record;
+    uint64_t started = drafter_now_ns();
+    struct destination_found found = {0};
+    int rc;
+
+    found.owned = (record->state == LEDGER_INCOMPLETE || record->state == LEDGER_OWNED) &&
+                  !memcmp(record->session, destination_token(peer->destination), WIRE_TOKEN_SIZE);
+    found.whole = found.owned && record->state == LEDGER_OWNED;
+    rc = read_config(peer, err);
+    if (!rc)
+        rc = vm_adopt(&peer->vm, &found.phase, err);
+    if (!rc && found.phase == DRAFTER_VMM_USELESS) { /* killed in the middle of a load: load again */
+        vmm_stop(peer->vmm);
+        rc = vm_prepare(&peer->vm, err);
+        found.phase = DRAFTER_VMM_WAITING;
+    }
+    if (rc)
+        return rc;
+    peer->node->left = false;
+    log_event("adopted", "\"vm\":\"%s\",\"was\":\"%s\",\"ms\":%.1f", peer->node->options.name,
+              found.owned ? "taken over" : "arriving", (double)(drafter_now_ns() - started) / 1e6);
+    *ret_found = found;
+    return 0;
 }
 
 static int start(void *opaque, struct drafter_error *err)
@@ -296,6 +348,7 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
     *err = peer->arrival_error;
     switch (peer->arrival_outcome) {
     case DESTINATION_OUTCOME_COMPLETE:
+        peer_step(peer, PEER_STEP_STARTING);
         log_event("arrived", "\"vm\":\"%s\"", peer->vm.name);
         if (interrupted)
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
@@ -315,7 +368,7 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
 
 int peer_arrive(struct peer *peer, struct drafter_error *err)
 {
-    const struct destination_options options = {
+    struct destination_options options = {
         .transport = peer->transport,
         .address = peer->options.connect,
         .vm_name = "",
@@ -332,7 +385,11 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
                .resume = resume,
                .stop = stop,
                .resumed = resumed,
-               .discard = discard},
+               .discard = discard,
+               .ready = ready,
+               .memory = map_memory,
+               .adopt = adopt},
+        .adopt = peer->adopt_arrival,
         .progress = progress,
         .progress_opaque = peer,
     };
@@ -340,8 +397,13 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
     int rc = trust_check_plain(peer->transport, peer->options.connect, false,
                                (enum trust_plain)peer->node->options.plain_transport, err);
 
+    if (!rc && !peer->options.connect)
+        rc = drafter_error_set(err, EINVAL, "the VM was arriving: [peer] needs connect to go on");
     if (!rc)
-        rc = peer_settle(peer, &options, err);
+        rc = peer_keep_arrival(peer, err);
+    options.kept = peer->arrival_kept;
+    if (!rc)
+        rc = peer->adopt_arrival ? peer_open_ledger(peer, err) : peer_settle(peer, &options, err);
     if (!rc)
         rc = destination_new(&options, &peer->destination, err);
     if (rc)

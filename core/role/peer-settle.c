@@ -22,6 +22,15 @@ int peer_begin_arriving(struct peer *peer, const struct offer *offer, struct dra
     return ledger_write(&peer->ledger, LEDGER_ARRIVING, epoch, peer->options.connect, offer->token, err);
 }
 
+/* What was in the ledger before is not known: a refusal is what an end without the VM leaves. */
+int peer_adopt_arriving(struct peer *peer)
+{
+    peer->before = peer->ledger.record;
+    if (peer->before.state == LEDGER_ARRIVING)
+        peer->before.state = LEDGER_REFUSED;
+    return 0;
+}
+
 void peer_end_arriving(struct peer *peer)
 {
     struct drafter_error error = {0};

@@ -36,6 +36,8 @@ struct peer {
     struct ledger_record before; /* what an arrival that fails goes back to */
     bool leftovers;              /* files of an arrival whose drafter died are there */
     struct peer_kept *kept; /* or NULL: this VM cannot outlive its drafter */
+    struct destination_kept *arrival_kept; /* or NULL */
+    bool adopt_arrival;     /* a process that died began it */
     void *leaving_memory;   /* or NULL; until the process ends */
     bool resume_leaving; /* the VM was handed over by a process that died; the ledger knows to whom */
 
@@ -54,7 +56,8 @@ struct peer {
 /* How far the VM is, for whoever goes on after us.  It outlives the process; layout 1. */
 enum peer_step {
     PEER_STEP_NOTHING = 0,  /* no VM that would be worth anything */
-    PEER_STEP_STARTING = 1, /* from files, loaded: it may be told to run */
+    PEER_STEP_STARTING = 1, /* loaded, of which all is here: it may be told to run */
+    PEER_STEP_ARRIVING = 2, /* its VMM waits for it, or it runs and the rest of it arrives */
 };
 struct peer_kept {
     uint32_t layout;
@@ -84,6 +87,11 @@ void peer_step(struct peer *peer, enum peer_step step);
 /* Gives way to another binary, which adopts the VM; returns when that failed. */
 void peer_reexec(struct peer *peer);
 
+/* What an arrival leaves to a successor: whom it comes from, and which pages are here. */
+int peer_keep_arrival(struct peer *peer, struct drafter_error *err);
+int peer_map_memory(struct peer *peer, const char *device, size_t size, void **ret_memory,
+                    bool *ret_found);
+
 /* What a hand-over leaves to a successor of this process; false: it left nothing. */
 int peer_keep_leaving(struct peer *peer, const struct source_kept *kept, struct drafter_error *err);
 bool peer_find_leaving(struct peer *peer, struct source_kept *ret_kept);
@@ -96,6 +104,7 @@ int peer_claim(struct peer *peer, struct drafter_error *err);
 
 /* peer-settle.c: an arrival is in the ledger from its first file on; one that was cut short is refused. */
 int peer_begin_arriving(struct peer *peer, const struct offer *offer, struct drafter_error *err);
+int peer_adopt_arriving(struct peer *peer); /* a process that died has written it */
 void peer_end_arriving(struct peer *peer);
 int peer_settle(struct peer *peer, const struct destination_options *options,
                 struct drafter_error *err);

@@ -521,6 +521,36 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_local_device_has_everything);
 }
 
+/* A process is killed while page 7, which was announced anew, is being stored. */
+START_TEST(a_successor_knows_what_arrived_and_distrusts_the_rest)
+{
+    void *memory = calloc(1, block_map_remote_size(PAGES));
+    uint64_t mask[BLOCK_MASK_WORDS];
+    struct block_map dead, heir;
+
+    ck_assert_int_eq(block_map_init(&dead, PAGES) | block_map_init(&heir, PAGES), 0);
+    ck_assert_int_eq(block_map_begin_remote_in(&dead, memory, false), 0);
+    ck_assert(block_map_claim(&dead, 3, 1, 1, mask));
+    block_map_claim_end(&dead, 3, 1, 1, mask, NULL, true);
+    ck_assert(block_map_claim(&dead, 7, 1, 1, mask));
+    block_map_claim_end(&dead, 7, 1, 1, mask, NULL, true);
+    block_map_announce(&dead, 7, 1, 2);
+    ck_assert(block_map_claim(&dead, 7, 1, 2, mask));
+
+    ck_assert_int_eq(block_map_begin_remote_in(&heir, memory, true), 0);
+    ck_assert(block_map_present(&heir, 3, 1));
+    ck_assert(!block_map_present(&heir, 7, 1));
+    ck_assert_uint_eq(block_map_missing(&heir), PAGES - 1);
+    ck_assert_uint_eq(heir.held[3], 1);
+    ck_assert_uint_eq(heir.held[7], 0); /* it may be half of either */
+    ck_assert(!block_map_claim(&heir, 7, 1, 1, mask)); /* older than what was announced */
+    ck_assert(block_map_claim(&heir, 7, 1, 2, mask)); /* the dead process's claim does not bind */
+    block_map_release(&heir);
+    block_map_release(&dead);
+    free(memory);
+}
+END_TEST
+
 static void add_remote_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup_remote, teardown);
@@ -549,6 +579,7 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_failure_frees_readers_until_it_is_lifted);
     tcase_add_test(tests, present_pages_are_read_though_the_map_failed);
     tcase_add_test(tests, the_end_of_the_arrival_frees_readers);
+    tcase_add_test(tests, a_successor_knows_what_arrived_and_distrusts_the_rest);
 }
 
 int main(void)

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""kill -9 of the destination at steps of a move, then a new start of it.
+
+Before it had ownership the guest goes on at the source; from then on the destination's next process takes the rest.
+"""
+
+import shutil
+
+import drafterlab
+from drafterlab import check
+
+LEAVES = ("S12", "S13", "S14", "S16", "S17", "S18")
+
+
+def move(lab, step):
+    a = lab.peer("a", lab.packaged)
+    beats = lab.heartbeats("a", "b")
+    beats.wait("beat", "a", drafterlab.PATIENCE)
+    b = lab.peer("b", connect=a, failpoint=f"{step}:kill")
+    check(b.exited() == -9, f"the destination dies at {step}")
+    b = lab.restart(b)
+    b.wait("adopted")
+    b.wait("arrived")
+    check(a.exited() == 0, f"killed at {step}: the destination's next process took the rest")
+    beats.verified("b")
+    check(b.stop() == 0, "the destination saves the VM")
+    drafterlab.intact(beats.report())
+    for name in ("a", "b"):
+        shutil.rmtree(lab.path(name), ignore_errors=True)
+        shutil.rmtree(lab.path(f"state/{name}"), ignore_errors=True)
+
+
+def test(lab):
+    lab.packaged = lab.package("fill=32 dirty=8 rate=10000 check=1", memory="96M")
+    for step in LEAVES:
+        move(lab, step)
+
+
+drafterlab.main(test)
