@@ -227,12 +227,18 @@ static int spawn(struct holder *holder, struct drafter_error *err)
     return drafter_error_errno(err, errno, "pidfd_open");
 }
 
+/* One that waits for an answer on a session that nobody serves ends only with the session. */
 static void kill_children(struct holder *holder)
 {
+    for (unsigned i = 0; i < holder->child_count; i++)
+        if (holder->children[i].pidfd >= 0)
+            kill(holder->children[i].pid, SIGKILL);
+    for (unsigned i = 0; i < holder->entry_count; i++)
+        close(holder->entries[i].fd);
+    holder->entry_count = 0;
     for (unsigned i = 0; i < holder->child_count; i++) {
         if (holder->children[i].pidfd < 0)
             continue;
-        kill(holder->children[i].pid, SIGKILL);
         waitpid(holder->children[i].pid, &holder->children[i].status, 0);
         holder->children[i].pidfd = -1;
     }
@@ -245,8 +251,6 @@ static void unmount(struct holder *holder)
 {
     char path[64];
 
-    for (unsigned i = 0; i < holder->entry_count; i++)
-        close(holder->entries[i].fd);
     snprintf(path, sizeof(path), "/proc/self/fd/%d/devices", holder->directory);
     umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
@@ -269,6 +273,7 @@ static void maybe_end(struct holder *holder)
     unlinkat(holder->directory, HOLDER_SOCKET, 0);
     if (holder->worth)
         write_epitaph(holder);
+    kill_children(holder); /* there are none; lets go of what is held */
     unmount(holder);
     _exit(0);
 }

@@ -317,13 +317,18 @@ static int await_predecessor(pid_t pid, struct drafter_error *err)
     return 0;
 }
 
-static void forget(struct holder *holder)
+static void close_left(struct holder *holder)
 {
     for (unsigned i = 0; i < holder->left_count; i++)
         close(holder->left[i].fd);
     free(holder->left);
     holder->left = NULL;
     holder->left_count = 0;
+}
+
+static void forget(struct holder *holder)
+{
+    close_left(holder);
     holder->adopted = false;
     if (holder->socket >= 0)
         close(holder->socket);
@@ -381,6 +386,7 @@ void holder_end(struct holder *holder)
     if (!holder_active(holder))
         return;
     pthread_mutex_lock(&holder->lock);
+    close_left(holder); /* a session that nobody else has open ends with the holder's copy */
     if (holder_say_end(holder) == 0)
         packet_close_fds(holder->packet);
     pthread_mutex_unlock(&holder->lock);
