@@ -34,6 +34,8 @@
 #define CLIENTS_MAX 8
 #define CHILDREN_MAX 8
 #define WORDS_MAX 1024
+#define LOOK_MS 1000
+#define PROCESS_EXITING 0x4u /* PF_EXITING of the kernel, as /proc/PID/stat shows it */
 
 struct entry {
     char name[HOLDER_NAME_MAX];
@@ -115,7 +117,49 @@ static void drop(struct holder *holder, const char *name)
     *entry = holder->entries[--holder->entry_count];
 }
 
-/* ---- children */
+/* ---- processes */
+
+/* Reads a small file of /proc; "" when the process is gone. */
+static void read_proc(pid_t pid, const char *name, char *text, size_t size)
+{
+    char path[48];
+    ssize_t got;
+    int fd;
+
+    text[0] = '\0';
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    got = read(fd, text, size - 1);
+    close(fd);
+    text[got > 0 ? got : 0] = '\0';
+}
+
+/*
+ * A process that was killed keeps what it has while one of its threads waits in the kernel, for a
+ * write-back that nobody serves.
+ */
+static bool is_dying(pid_t pid)
+{
+    unsigned long long pending = 0;
+    unsigned flags = 0;
+    char text[4096], *field, state = 'X';
+
+    read_proc(pid, "stat", text, sizeof(text)); /* pid (name) state ppid group session tty owner flags */
+    field = strrchr(text, ')');
+    if (!field || sscanf(field + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2 ||
+        strchr("ZX", state) || flags & PROCESS_EXITING)
+        return true;
+    read_proc(pid, "status", text, sizeof(text));
+    field = strstr(text, "\nSigPnd:");
+    if (field)
+        pending = strtoull(field + 8, NULL, 16);
+    field = strstr(text, "\nShdPnd:");
+    if (field)
+        pending |= strtoull(field + 8, NULL, 16);
+    return pending >> (SIGKILL - 1) & 1;
+}
 
 static bool has_child(const struct holder *holder)
 {
@@ -242,6 +286,19 @@ static void kill_children(struct holder *holder)
         waitpid(holder->children[i].pid, &holder->children[i].status, 0);
         holder->children[i].pidfd = -1;
     }
+}
+
+/* A child that was killed while no drafter is there ends only when the session does. */
+static void release_dying(struct holder *holder)
+{
+    bool dying = false;
+
+    for (unsigned i = 0; holder->drafter < 0 && i < holder->child_count; i++)
+        dying |= holder->children[i].pidfd >= 0 && is_dying(holder->children[i].pid);
+    for (unsigned i = 0; dying && i < holder->entry_count; i++)
+        close(holder->entries[i].fd);
+    if (dying)
+        holder->entry_count = 0;
 }
 
 /* ---- the end */
@@ -374,36 +431,6 @@ static void on_drafter(struct holder *holder)
     packet_close_fds(packet);
 }
 
-/*
- * A process that was killed keeps its connection while one of its threads waits in the kernel, for a
- * write-back that its successor has to serve.
- */
-static bool is_dying(pid_t pid)
-{
-    unsigned long long pending = 0;
-    char path[32], text[4096], *field;
-    ssize_t got;
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    got = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[got > 0 ? got : 0] = '\0';
-    field = strstr(text, "\nState:\t");
-    if (field && (field[8] == 'Z' || field[8] == 'X'))
-        return true;
-    field = strstr(text, "\nSigPnd:");
-    if (field)
-        pending = strtoull(field + 8, NULL, 16);
-    field = strstr(text, "\nShdPnd:");
-    if (field)
-        pending |= strtoull(field + 8, NULL, 16);
-    return pending >> (SIGKILL - 1) & 1;
-}
-
 static pid_t peer_pid(int socket)
 {
     struct ucred credentials;
@@ -493,8 +520,9 @@ static void step(struct holder *holder)
         polls[count++] = (struct pollfd){.fd = holder->clients[i], .events = POLLIN};
     for (unsigned i = 0; i < holder->child_count; i++)
         polls[count++] = (struct pollfd){.fd = holder->children[i].pidfd, .events = POLLIN};
-    if (poll(polls, count, -1) < 0)
+    if (poll(polls, count, holder->drafter < 0 ? LOOK_MS : -1) < 0)
         return;
+    release_dying(holder);
     if (polls[0].revents) {
         holder->drafter = -1;
         on_end(holder);
