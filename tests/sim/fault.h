@@ -69,7 +69,7 @@
     FAULT(HOSTILE, S_RANGE(0, 18) | R_RANGE(0, 5), "somebody sends nonsense")                      \
     FAULT(VERSION, S_RANGE(0, 3) | R_RANGE(0, 2), "a peer of another version connects")            \
     FAULT(BASE_MISMATCH, S_BIT(2), "the destination's base differs in a page")                     \
-    FAULT(DISK_FULL, S_RANGE(2, 18) | R_RANGE(2, 4), "a disk is full")                             \
+    FAULT(DISK_FULL, S_RANGE(2, 18) | R_RANGE(2, 3), "a disk is full")                             \
     FAULT(DISK_READ, S_RANGE(0, 18) | R_RANGE(0, 4), "a read fails")                               \
     FAULT(DISK_WRITE, S_RANGE(0, 17) | R_RANGE(0, 4), "a write fails")                             \
     FAULT(DISK_SYNC, S_RANGE(0, 16) | R_RANGE(0, 4), "a sync fails, once")                         \

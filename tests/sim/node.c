@@ -105,8 +105,10 @@ static int vmm_call(int node, const char *what, struct drafter_error *err)
     fiber_sleep(sim_below(3 * MS));
     if (sim.nodes[node].vmm.state == VMM_DEAD)
         return drafter_error_set(err, ESRCH, "the VMM is gone");
-    if (fault_takes(node, FAULT_VMM_ERROR, what))
+    if (fault_takes(node, FAULT_VMM_ERROR, what)) {
+        sim.guest.may_die |= !strcmp(what, "go on"); /* nobody asks again: the guest stays paused */
         return drafter_error_set(err, EIO, "the VMM refuses to %s", what);
+    }
     return 0;
 }
 

@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Known seeds, every fault among them.
-exec ./sim --seeds 10000
+# Known seeds, all pairs of step and fault among them.
+exec ./sim --seeds 12000 --coverage
