@@ -204,12 +204,17 @@ static void fetch_base(struct source *source, struct source_sender *sender,
                                            run->first << DRAFTER_PAGE_SHIFT);
 }
 
+/* A difference is sent once: who asks for its page again could not use it, and gets it whole. */
 static void remember_sent(struct source *source, const struct schedule_run *run, uint32_t generation)
 {
     struct source_device *device = &source->devices[run->device];
 
-    for (unsigned i = 0; i < run->count; i++)
-        __atomic_store_n(&device->sent[run->first + i], generation, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < run->count; i++) {
+        uint64_t page = run->first + i;
+        bool differs = device->delta && bitmap_test(device->delta, page);
+
+        __atomic_store_n(&device->sent[page], differs ? 0 : generation, __ATOMIC_RELAXED);
+    }
 }
 
 static int fetch_failed(struct source *source, const struct schedule_run *run, int rc)

@@ -29,7 +29,7 @@ import drafterlab  # noqa: E402
 STEPS = {**{f"S{n}": "a" for n in range(12)}, **{f"S{n}": "b" for n in range(12, 18)}, "S18": "a", "S19": "a"}
 FAULTS = ("kill-source", "kill-destination", "kill-source-vmm", "kill-destination-vmm", "cut", "stall", "flip", "disk-full",
           "cancel-source", "cancel-destination")
-QUICK = [("S4", "cut"), ("S4", "kill-destination"), ("S4", "stall"), ("S9", "flip"), ("S9", "disk-full"), ("S10", "kill-destination"),
+QUICK = [("S4", "cut"), ("S4", "kill-destination"), ("S4", "stall"), ("S9", "stall"), ("S9", "flip"), ("S9", "disk-full"), ("S10", "kill-destination"),
          ("S11", "cut"), ("S11", "kill-source"), ("S11", "kill-destination"), ("S16", "cut")]
 GUEST = "fill=24 dirty=12 rate=0 write=full check=1"
 PAUSE_MS = 400  # at the step; what the harness does fits into it
