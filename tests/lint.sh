@@ -98,4 +98,9 @@ for file in $(echo "$code" | grep -E '^core/[a-z]+/' | sed 's,^core/,,'); do
     grep -q "$file" core/Makefile.am || echo "core/$file"
 done | report "not in core/Makefile.am"
 
+# The image's files get their modes from its builder.
+git ls-files -s -- tests guest ':!guest/image/rootfs' '*.sh' 2>/dev/null | sed -n 's/^100644 [^	]*	//p' | while read -r file; do
+    head -c 2 "$file" | grep -q '#!' && echo "$file"
+done | report "a script that cannot be executed"
+
 test ! -s "$faults"
