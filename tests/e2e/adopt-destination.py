@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """kill -9 of the destination at steps of a move, then a new start of it.
 
-Before it had ownership the guest goes on at the source; from then on the destination's next process takes the rest.
+Once it has said READY its next process takes the VM, or the rest of it.
 """
 
 import shutil
@@ -10,7 +10,7 @@ import shutil
 import drafterlab
 from drafterlab import check
 
-LEAVES = ("S12", "S13", "S14", "S16", "S17", "S18")
+LEAVES = ("S11", "S12", "S13", "S14", "S16", "S17", "S18")
 
 
 def move(lab, step):
