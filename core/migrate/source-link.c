@@ -198,11 +198,26 @@ static int resume_link(struct source *source, struct drafter_error *err)
     return rc ? rc : source_start_threads(source, err);
 }
 
+/*
+ * Whoever comes back may be another process than the one that got the versions that differences are
+ * made to: it trusts only pages that were stored whole.  Its threads have ended, so nobody reads these.
+ */
+static void forget_deltas(struct source *source)
+{
+    for (unsigned i = 0; i < source->device_count; i++) {
+        struct source_device *device = &source->devices[i];
+
+        if (device->delta)
+            memset(device->delta, 0, bitmap_words(device->block->map.pages) * sizeof(*device->delta));
+    }
+}
+
 static void reset_link(struct source *source, struct stream *control)
 {
     struct session *session = &source->session;
 
     session_reset_link(session);
+    forget_deltas(source);
     pthread_mutex_lock(&session->lock);
     session->control = control;
     source->streams_wanted = source->attached = 0;
