@@ -10,7 +10,7 @@
  *   I5   no read returns, and no storage takes, a page that no guest ever wrote
  *   I6   a page never becomes older
  *   I7   the pause of a hand-over that fails before COMMIT ends within 2 s
- *   I8   no wait is endless: world.c ends each move after a time that is long enough
+ *   I8   no wait is endless, a silent link is noticed; world.c ends each move after a time that is long enough
  *   I9   after a reconnect only what is missing is sent
  *   I10  replayed and foreign connections change nothing: all others, with FAULT_IMPOSTOR and the like
  *   I11  memory is bounded
@@ -26,6 +26,7 @@
 
 #define PAUSE_MAX_NS (2 * SECOND)
 #define PAUSE_SLACK_NS (500 * MS) /* a VMM that needs time to go on, a disk that is slow */
+#define SILENCE_MAX_NS (13 * SECOND) /* a greeting may take 10 s, a heartbeat is missed after 3 */
 #define MEMORY_MAX ((size_t)96 << 20)
 
 static struct ledger_record ledgers[SIM_NODES]; /* durable ones, as last seen */
@@ -76,6 +77,9 @@ void check_turn(void)
         if (memory_live(node) > MEMORY_MAX)
             sim_fail("I11", "node %d uses %zu bytes of memory", node, memory_live(node));
     }
+    if (sim.events % 16 == 0 && net_is_stalled() && net_unnoticed(SILENCE_MAX_NS) >= 0)
+        sim_fail("I8", "node %d has not noticed that nothing gets to it for %d s",
+                 net_unnoticed(SILENCE_MAX_NS), (int)(SILENCE_MAX_NS / SECOND));
     if (!sim.paused_at || sim.committed || sim.nodes[sim.source].vmm.state != VMM_PAUSED ||
         sim.now <= sim.excused_until)
         return;

@@ -269,6 +269,11 @@ void fiber_freeze_node(int node, uint64_t until)
     frozen_until[node] = until;
 }
 
+uint64_t fiber_frozen_until(int node)
+{
+    return frozen_until[node];
+}
+
 bool fiber_is_frozen(int node)
 {
     return node >= 0 && frozen_until[node] > sim.now;

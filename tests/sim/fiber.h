@@ -44,6 +44,7 @@ void fiber_kill_node(int node);
 /* A node whose fibers do not run until then. */
 void fiber_freeze_node(int node, uint64_t until);
 bool fiber_is_frozen(int node);
+uint64_t fiber_frozen_until(int node); /* now or lately; 0: never */
 unsigned fiber_count(int node);
 
 /*

@@ -48,7 +48,7 @@ static struct {
     unsigned count;
 } listeners[SIM_NODES];
 static struct {
-    uint64_t dead_until, slow_until; /* from the first node to the second */
+    uint64_t dead_since, dead_until, slow_until; /* from the first node to the second */
     bool refuse, flip, truncate, duplicate;
 } links[SIM_NODES][SIM_NODES];
 static struct instance transports[SIM_NODES];
@@ -97,6 +97,28 @@ bool net_is_stalled(void)
             if (is_dead(from, to))
                 return true;
     return false;
+}
+
+/* Does somebody still believe in a connection on which nothing has come for so long? */
+int net_unnoticed(uint64_t limit)
+{
+    for (unsigned i = 0; i < ENDS_MAX; i++) {
+        const struct end *end = &ends[i];
+        uint64_t since;
+        int from;
+
+        if (!end->used || end->ghost || end->shut || end->reset || !end->peer)
+            continue;
+        from = end->peer->node;
+        if (from == SIM_NODES - 1 || end->node == SIM_NODES - 1 || !is_dead(from, end->node))
+            continue;
+        since = links[from][end->node].dead_since;
+        if (since < fiber_frozen_until(end->node))
+            since = fiber_frozen_until(end->node);
+        if (sim.now > since + limit)
+            return end->node;
+    }
+    return -1;
 }
 
 static struct end *new_end(int node)
@@ -582,6 +604,13 @@ static void delay_one(int node, uint64_t delay)
         found[sim_below(count)]->delay = delay;
 }
 
+static void kill_link(int from, int to, uint64_t until)
+{
+    if (!is_dead(from, to))
+        links[from][to].dead_since = sim.now;
+    links[from][to].dead_until = until;
+}
+
 static void break_link(enum net_fault fault, int from, int to, uint64_t until)
 {
     switch (fault) {
@@ -590,9 +619,9 @@ static void break_link(enum net_fault fault, int from, int to, uint64_t until)
         break;
     case NET_STALL:
     case NET_ONE_WAY:
-        links[from][to].dead_until = until;
+        kill_link(from, to, until);
         if (fault == NET_STALL)
-            links[to][from].dead_until = until;
+            kill_link(to, from, until);
         break;
     case NET_SLOW:
         links[from][to].slow_until = links[to][from].slow_until = until;

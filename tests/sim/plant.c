@@ -5,8 +5,6 @@
  */
 #include "sim.h"
 
-#include "migrate/session.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -25,7 +23,6 @@ static const struct {
     {"flush-order", "a flush is acknowledged before the data is durable"},
     {"sync-error", "a sync that failed is forgotten, and the next one succeeds"},
     {"checksum", "frames are not verified"},
-    {"heartbeat", "nobody notices a link that is silent"},
     {"resend", "after a reconnect everything is sent again"},
 };
 
@@ -72,8 +69,6 @@ int __real_wire_verify(const void *bytes, const struct wire_header *header, uint
                        const void *payload, uint64_t sequence);
 int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
                        const void *payload, uint64_t sequence);
-int __real_session_start_heartbeat(struct session *session);
-int __wrap_session_start_heartbeat(struct session *session);
 void __real_block_map_get_missing(struct block_map *map, uint64_t *into);
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into);
 
@@ -143,11 +138,6 @@ int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint
                        const void *payload, uint64_t sequence)
 {
     return plant_is("checksum") ? 0 : __real_wire_verify(bytes, header, seed, payload, sequence);
-}
-
-int __wrap_session_start_heartbeat(struct session *session)
-{
-    return plant_is("heartbeat") ? 0 : __real_session_start_heartbeat(session);
 }
 
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into)

@@ -194,6 +194,7 @@ enum net_fault { NET_REFUSE, NET_CUT, NET_STALL, NET_ONE_WAY, NET_SLOW, NET_DELA
 void net_break(enum net_fault fault, int node, uint64_t duration);
 void net_heal(void);
 bool net_is_stalled(void);
+int net_unnoticed(uint64_t limit); /* a node that has not noticed for so long, or -1 */
 
 /* cache.c */
 struct instance *cache_exposer(int node);
