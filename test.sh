@@ -201,7 +201,8 @@ run_tests() # LABEL SECONDS DIRECTORY MAKE-ARGUMENTS...
         tail -n 20 "$build/$label.log"
         result FAIL "$label: not done within $limit s"
     # A test that could not even be built has no result of its own.
-    elif [ $status != 0 ] && [ "$(grep -c "^FAIL $label/" "$results")" = "$before" ]; then
+    elif [ $status != 0 ] && { [ "$(grep -c "^FAIL $label/" "$results")" = "$before" ] ||
+                               grep -q ': error: ' "$build/$label.log"; }; then
         grep -nE 'error:|\*\*\*' "$build/$label.log" | head -n 40
         tail -n 20 "$build/$label.log"
         result FAIL "$label: make $*"

@@ -107,7 +107,11 @@ static void make_source(struct fuzz *fuzz, bool live)
     struct source_options *options = calloc(1, sizeof(*options));
     struct drafter_error err = {0};
 
-    fuzz->vm = (struct source_vm){fuzz, before_suspend, pause_vm, save, resume};
+    fuzz->vm = (struct source_vm){.opaque = fuzz,
+                                  .before_suspend = before_suspend,
+                                  .pause = pause_vm,
+                                  .save = save,
+                                  .resume = resume};
     for (unsigned i = 0; i < PEER_DEVICES; i++)
         options->devices[options->device_count++] =
             (struct source_device_options){.block = &fuzz->blocks[i], .early = i == 0};

@@ -97,7 +97,7 @@ static int source_save(void *opaque, struct drafter_error *err)
     return lab_vm_save(node->lab->vm, &node->blocks[LAB_STATE]);
 }
 
-static int source_resume(void *opaque, struct drafter_error *err)
+static int source_go_on(void *opaque, struct drafter_error *err)
 {
     struct lab_node *node = opaque;
 
@@ -193,7 +193,11 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     int rc;
 
     (void)hello;
-    node->source_vm = (struct source_vm){node, source_hook, source_pause, source_save, source_resume};
+    node->source_vm = (struct source_vm){.opaque = node,
+                                          .before_suspend = source_hook,
+                                          .pause = source_pause,
+                                          .save = source_save,
+                                          .resume = source_go_on};
     for (unsigned i = 0; i < LAB_DEVICES; i++)
         options->devices[options->device_count++] =
             (struct source_device_options){.block = &node->blocks[i], .early = i == LAB_STATE};
