@@ -204,7 +204,7 @@ static bool goes_on(struct peer *peer, const struct drafter_error *why)
 {
     struct drafter_error error = {0};
 
-    if (vmm_pid(peer->vmm) == -ESRCH) /* nothing is left to run on */
+    if (peer->vm.process && vmm_pid(peer->vmm) < 0) /* nothing is left to run on */
         return false;
     if (vm_resume(&peer->vm, &error)) {
         log_error("peer", "VM %s does not run on either: %s", peer->node->options.name,

@@ -271,6 +271,7 @@ static int start(struct vm *vm, enum drafter_vmm_start how, struct drafter_error
     if (!rc)
         rc = vmm_start(vm->vmm, &spec, how, err);
     vm->started = rc == 0;
+    vm->process = rc == 0 && vmm_pid(vm->vmm) > 0;
     return rc;
 }
 
@@ -294,6 +295,7 @@ int vm_adopt(struct vm *vm, enum drafter_vmm_phase *ret_phase, struct drafter_er
     if (!rc)
         rc = vmm_adopt(vm->vmm, &spec, ret_phase, err);
     vm->started = rc == 0;
+    vm->process = rc == 0 && vmm_pid(vm->vmm) > 0;
     vm->running = rc == 0 && *ret_phase == DRAFTER_VMM_RUNNING;
     return rc;
 }

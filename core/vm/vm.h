@@ -32,6 +32,7 @@ struct vm {
     unsigned hook_timeout_ms, start_timeout_ms;
     char **paths; /* where vm_launch said that the devices will be, or NULL */
     bool exposing, started, running;
+    bool process; /* once started: the VMM has one */
 };
 
 /* `devices` is borrowed, in the order in which drives appear. */
