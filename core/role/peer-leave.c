@@ -179,13 +179,18 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     supervisor_notify(&peer->supervisor);
 }
 
-/* Whoever comes back to a session that this node has overruled must not run the VM any more. */
-static void stranger(void *opaque, const struct hello *hello, uint64_t *ret_epoch,
-                     struct drafter_error *reason)
+/*
+ * Whoever comes back to a session that this node has overruled must not run the VM any more.  A session is
+ * begun by those who may pull, so nobody else is told.
+ */
+static void stranger(void *opaque, const struct hello *hello, const char *identity,
+                     uint64_t *ret_epoch, struct drafter_error *reason)
 {
     struct peer *peer = opaque;
     const struct ledger_record *record = &peer->ledger.record;
 
+    if (trust_check(identity, TRUST_PULL, peer->vm.name, reason))
+        return;
     lock_scope(&peer->lock);
     if (peer->leaving || !hello->epoch || strcmp(hello->vm, peer->vm.name))
         return; /* a session that runs changes the ledger */

@@ -106,7 +106,7 @@ static void come_back(struct server *server, struct stream *stream, const struct
         return;
     drafter_error_set(&error, ENOENT, "the session is over here");
     if (server->ops.stranger)
-        server->ops.stranger(server->ops.opaque, hello, &epoch, &error);
+        server->ops.stranger(server->ops.opaque, hello, stream->identity, &epoch, &error);
     refuse(stream, epoch, &error);
 }
 

@@ -22,10 +22,11 @@ struct server_ops {
     void (*end)(void *opaque, enum source_outcome outcome, const struct drafter_error *error);
 
     /*
-     * Somebody says HELLO with the token of a session that is not under way: *ret_epoch is the epoch that voids
-     * what that one believes, with the reason; untouched otherwise.  NULL: no VM is kept here.  Any thread.
+     * Somebody of this identity, "" when unknown, says HELLO with the token of a session that is not under way:
+     * *ret_epoch is the epoch that voids what that one believes, with the reason; untouched otherwise, and where
+     * that one has no right to know.  NULL: no VM is kept here.  Any thread.
      */
-    void (*stranger)(void *opaque, const struct hello *hello, uint64_t *ret_epoch,
+    void (*stranger)(void *opaque, const struct hello *hello, const char *identity, uint64_t *ret_epoch,
                      struct drafter_error *reason);
     void *opaque;
 };
