@@ -94,6 +94,11 @@ static int next_peer_identity(void *connection, char *buffer, size_t size)
     return 0;
 }
 
+static bool next_admits_unknown(void *next)
+{
+    return transport_admits_unknown(next);
+}
+
 static bool next_leaves_host(void *next, const char *address, bool listening)
 {
     return transport_leaves_host(next, address, listening);
@@ -117,6 +122,7 @@ const struct drafter_transport_ops *drafter_next_transport(void *next, void **re
         .unsent = next_unsent,
         .peer_identity = next_peer_identity,
         .leaves_host = next_leaves_host,
+        .admits_unknown = next_admits_unknown,
     };
     const struct instance *transport = next;
 

@@ -195,6 +195,13 @@ bool transport_knows_peers(const struct instance *transport)
     return ops_of(transport)->peer_identity != NULL;
 }
 
+bool transport_admits_unknown(const struct instance *transport)
+{
+    const struct drafter_transport_ops *ops = ops_of(transport);
+
+    return !ops->peer_identity || (ops->admits_unknown && ops->admits_unknown(transport->data));
+}
+
 bool transport_leaves_host(struct instance *transport, const char *address, bool listening)
 {
     const struct drafter_transport_ops *ops = ops_of(transport);

@@ -44,8 +44,12 @@ ssize_t transport_unsent(struct transport_connection *connection); /* -ENOTSUP w
 /* Who was proven to be there; "" when nobody was, or the transport cannot know. */
 void transport_peer_identity(struct transport_connection *connection, char *buffer, size_t size);
 
-/* Whether the transport proves who its peers are, and whether its streams may leave this host. */
+/*
+ * Whether the transport proves who its peers are, whether it lets those in that do not prove it, and whether
+ * its streams may leave this host.
+ */
 bool transport_knows_peers(const struct instance *transport);
+bool transport_admits_unknown(const struct instance *transport);
 bool transport_leaves_host(struct instance *transport, const char *address, bool listening);
 
 int transport_peer_name(struct transport_connection *connection, char *buffer, size_t size);

@@ -10,14 +10,17 @@ int trust_check_plain(struct instance *transport, const char *address, bool list
     const char *what = listening ? "whoever reaches it can take the VM's memory"
                                  : "whoever is on the way sees and changes the VM's memory";
 
-    if (policy == TRUST_PLAIN_ALLOW || transport_knows_peers(transport) ||
-        !transport_leaves_host(transport, address, listening))
+    bool knows = transport_knows_peers(transport);
+    const char *kind = knows ? "" : "plain ";
+    const char *remedy = knows ? "let it require that peers prove who they are"
+                               : "use a transport that encrypts";
+
+    if (policy == TRUST_PLAIN_ALLOW || !transport_leaves_host(transport, address, listening) ||
+        (knows && !(listening && transport_admits_unknown(transport))))
         return 0;
     if (policy == TRUST_PLAIN_FORBID)
-        return drafter_error_set(err, EPERM,
-                                 "%s over plain %s: %s; plain-transport = forbid, so use a transport "
-                                 "that encrypts",
-                                 address, name, what);
-    log_warning("trust", "%s over plain %s: %s; use a transport that encrypts", address, name, what);
+        return drafter_error_set(err, EPERM, "%s over %s%s: %s; plain-transport = forbid, so %s", address,
+                                 kind, name, what, remedy);
+    log_warning("trust", "%s over %s%s: %s; %s", address, kind, name, what, remedy);
     return 0;
 }

@@ -12,7 +12,10 @@ enum trust_plain {
     TRUST_PLAIN_FORBID,
 };
 
-/* Warns of, or refuses (-EPERM), streams that may leave this host and whose peers are not known. */
+/*
+ * Warns of, or refuses (-EPERM), streams that may leave this host and whose peers are not known, be it only
+ * because the transport does not insist.
+ */
 int trust_check_plain(struct instance *transport, const char *address, bool listening,
                       enum trust_plain policy, struct drafter_error *err);
 

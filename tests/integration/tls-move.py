@@ -42,11 +42,12 @@ class Side:
     def distrust(self, name):
         drafter("trust", "--config", self.node_ini, "remove", name)
 
-    def start(self, below, transport="safe", **options):
+    def start(self, below, transport="safe", require_client="yes", **options):
         text = f"trust = {self.trust_ini}\nplain-transport = {self.plain}\n"
         text += f"[transport:wire]\nplugin = {below}\n"
         text += f"[transport:safe]\nplugin = tls\nnext = wire\nkey = {self.directory}/node.key\n"
         text += f"certificate = {self.directory}/node.crt\n"
+        text += f"require-client = {require_client}\n"
         text += "[vmm:vm]\nplugin = null\ndirty-rate = 500\n"
         text += f"[peer]\ntransport = {transport}\nvmm = vm\nexposure = null\n"
         text += "disable-postcopy-migration = yes\n"  # the null VMM looks at all of its memory when it is loaded
@@ -160,6 +161,11 @@ def plain(root):
     node.stop()
     open_side.plain = "forbid"
     expect_failure(open_side.start("tcp", transport="wire", listen=":0"), "plain-transport = forbid")
+    expect_failure(open_side.start("tcp", require_client="no", listen=":0"), "whoever reaches it can take the VM's memory")
+    node = open_side.start("tcp", listen=":0")
+    node.wait("listening")
+    assert "over " not in node.said(), node.said()
+    node.stop()
     print("ok: plain tcp beyond the loopback warns, or is forbidden", flush=True)
 
 

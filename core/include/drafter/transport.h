@@ -84,6 +84,12 @@ struct drafter_transport_ops {
      * Looks nothing up; in doubt they may.  Optional: they may.  Since 1.1.
      */
     bool (*leaves_host)(void *instance, const char *address, bool listening);
+
+    /*
+     * Whether an instance that knows its peers lets in those that connect and do not prove who they are.
+     * Optional: it does not.  Since 1.1.
+     */
+    bool (*admits_unknown)(void *instance);
 };
 
 /* Longest identity, with its NUL. */

@@ -201,6 +201,13 @@ static bool tls_leaves_host(void *opaque, const char *address, bool listening)
     return instance->next->leaves_host(instance->next_instance, address, listening);
 }
 
+static bool tls_admits_unknown(void *opaque)
+{
+    struct tls_instance *instance = opaque;
+
+    return !instance->config->require_client;
+}
+
 static const struct drafter_transport_ops tls_ops = {
     .connect = tls_connect,
     .listen = tls_listen,
@@ -217,6 +224,7 @@ static const struct drafter_transport_ops tls_ops = {
     .unsent = tls_unsent,
     .peer_identity = tls_peer_identity,
     .leaves_host = tls_leaves_host,
+    .admits_unknown = tls_admits_unknown,
 };
 
 static const struct drafter_plugin tls_plugin = {
