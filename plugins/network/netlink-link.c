@@ -11,7 +11,8 @@
 #include <netlink/netlink.h>
 #include <stdio.h>
 
-#define LOOPBACK_METRIC 4096 /* behind that of the loopback interface */
+/* Behind that of the loopback interface; each link adds its number. */
+#define LOOPBACK_METRIC 4096
 
 static struct nl_msg *start(int type, int flags, const void *header, size_t length)
 {
@@ -180,9 +181,10 @@ void netlink_link_localnet6(struct netlink *netlink, unsigned ifindex, bool on)
                            .rtm_type = RTN_LOCAL};
     struct nl_msg *message = start(on ? RTM_NEWROUTE : RTM_DELROUTE,
                                    on ? NLM_F_CREATE | NLM_F_REPLACE : 0, &header, sizeof(header));
+    /* A route replaces one of the same metric, whatever link that is of. */
     int failed = message && (put_address(message, RTA_DST, &loopback) < 0 ||
                              nla_put_u32(message, RTA_OIF, ifindex) < 0 ||
-                             nla_put_u32(message, RTA_PRIORITY, LOOPBACK_METRIC) < 0);
+                             nla_put_u32(message, RTA_PRIORITY, LOOPBACK_METRIC + ifindex) < 0);
 
     netlink_add(netlink, "set local route of ::1", finish(message, failed));
 }

@@ -154,6 +154,22 @@ START_TEST(a_loopback_forward_lets_nobody_in)
 }
 END_TEST
 
+START_TEST(guests_have_ports_of_the_same_loopback_address)
+{
+    struct drafter_network_slot other = network_take(network, "ark0", "vm2");
+    struct drafter_network_forward first, second = network_forward("ark0", IPPROTO_TCP, "::1", 4444);
+
+    lab_guest(&other);
+    first = add(IPPROTO_TCP, "::1", 3333);
+    ck_assert_int_eq(network_forward_add(forwarder, &second, 1, NULL), 0);
+    expect_passes(lab_host(), IPPROTO_TCP, "::1", 3333);
+    expect_passes(lab_host(), IPPROTO_TCP, "::1", 4444);
+    ck_assert_int_eq(network_forward_remove(forwarder, &first, 1, NULL), 0);
+    expect_closed(lab_host(), IPPROTO_TCP, "::1", 3333);
+    expect_passes(lab_host(), IPPROTO_TCP, "::1", 4444);
+}
+END_TEST
+
 START_TEST(forwards_go_with_their_instance)
 {
     add(IPPROTO_TCP, "192.0.2.1", 3333);
@@ -192,6 +208,7 @@ void network_add_forwards(Suite *suite)
     tcase_add_test(tests, a_forward_takes_no_other_port_or_address);
     tcase_add_test(tests, a_loopback_forward_opens_no_other_link);
     tcase_add_test(tests, a_loopback_forward_lets_nobody_in);
+    tcase_add_test(tests, guests_have_ports_of_the_same_loopback_address);
     tcase_add_test(tests, forwards_go_with_their_instance);
     tcase_add_test(tests, forwards_that_cannot_be_are_refused);
     suite_add_tcase(suite, tests);
