@@ -10,8 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KILLS 50
-
 static const char *const few[] = {"slots", "6", "ipv6", "yes", NULL};
 
 static void end_process(pid_t child)
@@ -75,7 +73,7 @@ START_TEST(a_killed_maker_leaves_nothing_after_the_next_one)
     before = lab_snapshot();
     cycle = time_of_one();
     srand(20240907);
-    for (int i = 0; i < KILLS; i++) {
+    for (int i = 0; i < network_kills; i++) {
         pid_t child = churn();
         char *after;
 
@@ -84,7 +82,7 @@ START_TEST(a_killed_maker_leaves_nothing_after_the_next_one)
         network = network_make(few);
         network_open(network);
         slot = network_take(network, "ark5", "vm1");
-        if (i % 10 == 0) {
+        if (i % 6 == 0) {
             lab_guest(&slot);
             ck_assert_int_eq(lab_reach(lab_client(), IPPROTO_TCP, slot.address, LAB_PORT, NULL), 0);
         }

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What every network plugin must do, through the adapters.  The first set needs nothing of the host;
- * the others are for plugins with namespaces and run as root, in a host of the test's own.
+ * What every network plugin must do, through the adapters.
+ *
+ *     network              the plugins that need nothing of the host
+ *     network root [NAME]  those with namespaces, as root, in a host of the test's own
+ *     network soak [NAME]  the same, with makers killed at more moments
  */
 #include "network.h"
 
 #include "network-lab.h"
 
 #include <stdio.h>
-#include <unistd.h>
+
+#define KILLS 12
+#define SOAK_KILLS 50
 
 const char *network_plugin;
+int network_kills = KILLS;
 
 /* A plugin, and an option that all its instances get. */
 static const struct subject {
@@ -82,29 +88,24 @@ struct drafter_network_forward network_forward(const char *slot, uint8_t protoco
     return forward;
 }
 
-static int is_usable(const char *name, const char **ret_obstacle)
+static bool has_namespaces(const struct subject *tested)
 {
-    if (!conformance_available(DRAFTER_KIND_NETWORK, name))
-        return 0;
-    *ret_obstacle = strcmp(name, "null") == 0 ? NULL : lab_obstacle();
-    if (*ret_obstacle)
-        printf("network %s is not tested: %s\n", name, *ret_obstacle);
-    return *ret_obstacle == NULL;
+    return strcmp(tested->plugin, "null") != 0;
 }
 
 static int run(const struct subject *tested)
 {
-    const char *name = tested->plugin, *obstacle = NULL;
+    const char *name = tested->plugin;
     Suite *suite;
 
-    if (!is_usable(name, &obstacle))
+    if (!conformance_available(DRAFTER_KIND_NETWORK, name))
         return 77;
     subject = tested;
     network_plugin = name;
     suite = suite_create(tested->value ? tested->value : name);
     if (!tested->value)
-        network_add_claims(suite, strcmp(name, "null") != 0);
-    if (strcmp(name, "null") != 0) {
+        network_add_claims(suite, has_namespaces(tested));
+    if (has_namespaces(tested)) {
         if (!tested->value)
             network_add_options(suite);
         network_add_pool(suite);
@@ -118,17 +119,26 @@ static int run(const struct subject *tested)
 
 int main(int argc, char **argv)
 {
+    bool root = argc > 1;
+    const char *obstacle = root ? lab_obstacle() : NULL;
     int tested = 0, failed = 0;
 
+    if (obstacle) {
+        printf("%s\n", obstacle);
+        return 77;
+    }
+    if (root && strcmp(argv[1], "soak") == 0)
+        network_kills = SOAK_KILLS;
     for (size_t i = 0; i < sizeof(subjects) / sizeof(*subjects); i++) {
         int status = 77;
 
-        if (argc < 2 || strcmp(argv[1], subjects[i].plugin) == 0)
+        if (has_namespaces(&subjects[i]) == root &&
+            (argc < 3 || strcmp(argv[2], subjects[i].plugin) == 0))
             status = run(&subjects[i]);
         tested += status != 77;
         failed += status != 77 && status != 0;
     }
     if (!tested)
-        printf("no network plugin was built\n");
+        printf("no such network plugin was built\n");
     return failed ? EXIT_FAILURE : tested ? EXIT_SUCCESS : 77;
 }

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 
 extern const char *network_plugin;
+extern int network_kills; /* of makers, at random moments */
 
 /* An instance, changed by overrides (key, value, ..., NULL; may be NULL). */
 struct instance *network_make(const char *const *overrides);
