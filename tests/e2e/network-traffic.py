@@ -79,10 +79,11 @@ def check_refused(lab, host, text, name, *words):
 
 
 def check_forwards(lab, host, third, config, pool):
-    node = forward(lab, host, "forwarder", config + forwards(f"127.0.0.1:{PORT}", f"0.0.0.0:{PORT + 1}", f"[::]:{PORT + 1}",
-                                                             f"{host.address}:{PORT + 2}")
+    node = forward(lab, host, "forwarder", config + forwards(f"127.0.0.1:{PORT}", f"[::1]:{PORT}", f"0.0.0.0:{PORT + 1}",
+                                                             f"[::]:{PORT + 1}", f"{host.address}:{PORT + 2}")
+                   + section("forward:other", netns="ark1", internal_port=6379, protocol="tcp", external_addr=f"[::1]:{PORT + 3}")
                    + forwards("0.0.0.0:5353", "[::]:5353", protocol="udp", port=53))
-    for address, port in (("127.0.0.1", PORT), ("127.0.0.1", PORT + 1),
+    for address, port in (("127.0.0.1", PORT), ("::1", PORT), ("127.0.0.1", PORT + 1), ("::1", PORT + 1), ("::1", PORT + 3),
                           (host.address, PORT + 1), (host.address6, PORT + 1), (host.address, PORT + 2)):
         check(host.tool("redis", address, port, "PING") == "PONG", f"the host itself: {address} {port}")
     for address, port in ((host.address, PORT + 1), (host.address6, PORT + 1), (host.address, PORT + 2)):
@@ -92,7 +93,7 @@ def check_forwards(lab, host, third, config, pool):
         check(host.tool("dns", address, 5353) == "192.0.2.53", "and the host itself")
     check(third.tool("redis", host.address, PORT, "PING", timeout=1) != "PONG", "a loopback address is for the host alone")
     listed = pool.status["forwards"]
-    check(len(listed) == 6 and {f["owner"] for f in listed} == {"forwarder"}, "status lists all forwards with their owner")
+    check(len(listed) == 8 and {f["owner"] for f in listed} == {"forwarder"}, "status lists all forwards with their owner")
     check_refused(lab, host, config + forwards(f"0.0.0.0:{PORT + 2}"), "second", "forwarder", str(node.child.pid))
     server = host.service("listen", "0.0.0.0", 4444)
     check_refused(lab, host, config + forwards("127.0.0.1:4444"), "third", "4444", f"process {server.pid}")
@@ -175,9 +176,18 @@ def check_faults(lab, host, plugin):
         check(status not in (0, None) and len(errors) == 1 and words in errors[0], f"one clear line: {errors}")
 
 
+def own_rules(host):
+    """A rule of the host's own in each chain of iptables that a pool uses: iptables makes a chain with its first rule, and leaves it."""
+    for program, address in (("iptables", "203.0.113.9"), ("ip6tables", "2001:db8:9::9")):
+        for table, chain in (("raw", "PREROUTING"), ("nat", "PREROUTING"), ("nat", "OUTPUT"), ("nat", "POSTROUTING"), ("filter", "FORWARD")):
+            host.run(program, "-t", table, "-A", chain, "-d", address, "-j", "ACCEPT")
+
+
 def traffic(lab, plugin):
     host, third = lab.hosts("a", "c")
     host.ip(f"route add default via {third.address}")
+    if plugin == "iptables":
+        own_rules(host)
     host.run("nft", "add table inet others; add chain inet others c { type filter hook forward priority 5; }; "
              "add rule inet others c ip saddr 203.0.113.9 drop")
     routes(third, host)
