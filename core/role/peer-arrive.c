@@ -362,6 +362,8 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
                                  "VM %s is ours but not all of it arrived: %s", peer->vm.name,
                                  peer->arrival_error.message);
     default:
+        if (peer->adopt_arrival)
+            return drafter_error_wrap(err, "the arrival was given up, start again to ask for the VM anew");
         return err->code ? -err->code : drafter_error_set(err, EIO, "the arrival failed");
     }
 }
