@@ -90,6 +90,16 @@ void layout_slot(const struct layout *layout, uint32_t slot, enum layout_family_
     ret_addresses->unique = address_at(&of->namespace_veth, (uint64_t)slot + 1, bits);
 }
 
+/* Of those that anybody may choose; a link has but its two ends. */
+void layout_macs(uint32_t slot, struct slot_macs *ret_macs)
+{
+    const uint8_t mac[6] = {0x02, 0x64, (uint8_t)(slot >> 16), (uint8_t)(slot >> 8), (uint8_t)slot, 1};
+
+    memcpy(ret_macs->inner, mac, 6);
+    memcpy(ret_macs->outer, mac, 6);
+    ret_macs->outer[5] = 2;
+}
+
 static uint64_t subnet_size(const struct address *subnet)
 {
     unsigned bits = (subnet->family == AF_INET6 ? 128u : 32u) - subnet->length;

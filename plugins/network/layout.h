@@ -73,6 +73,12 @@ void layout_inner(const struct layout *layout, uint32_t slot, char name[IFNAMSIZ
 void layout_outer(const struct layout *layout, uint32_t slot, char name[IFNAMSIZ]);
 void layout_netns(const struct layout *layout, uint32_t slot, char path[128]);
 
+/* The hardware addresses of a slot's link: the namespace's end, the host's. */
+struct slot_macs {
+    uint8_t inner[6], outer[6];
+};
+void layout_macs(uint32_t slot, struct slot_macs *ret_macs);
+
 /* The slot of that name; false when it is none of this pool's. */
 bool layout_find(const struct layout *layout, const char *name, uint32_t *ret_slot);
 

@@ -42,21 +42,23 @@ static struct nl_msg *finish(struct nl_msg *message, int failed)
     return message;
 }
 
-static int put_peer(struct nl_msg *message, const char *outer, int host_fd, uint32_t group)
+static int put_peer(struct nl_msg *message, const char *outer, const uint8_t *mac, int host_fd,
+                    uint32_t group)
 {
     struct ifinfomsg header = {0};
     struct nlattr *peer = nla_nest_start(message, VETH_INFO_PEER);
 
     if (!peer || nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) < 0 ||
         nla_put_string(message, IFLA_IFNAME, outer) < 0 ||
+        nla_put(message, IFLA_ADDRESS, 6, mac) < 0 ||
         nla_put_u32(message, IFLA_NET_NS_FD, (uint32_t)host_fd) < 0 ||
         nla_put_u32(message, IFLA_GROUP, group) < 0)
         return -ENOMEM;
     return nla_nest_end(message, peer);
 }
 
-void netlink_veth(struct netlink *netlink, const char *inner, const char *outer, int host_fd,
-                  uint32_t group)
+void netlink_veth(struct netlink *netlink, const char *inner, const char *outer,
+                  const struct slot_macs *macs, int host_fd, uint32_t group)
 {
     struct nl_msg *message = start_link(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, 0);
     struct nlattr *info = NULL, *data = NULL;
@@ -64,10 +66,11 @@ void netlink_veth(struct netlink *netlink, const char *inner, const char *outer,
     int failed = 1;
 
     if (message && nla_put_string(message, IFLA_IFNAME, inner) == 0 &&
+        nla_put(message, IFLA_ADDRESS, 6, macs->inner) == 0 &&
         (info = nla_nest_start(message, IFLA_LINKINFO)) &&
         nla_put_string(message, IFLA_INFO_KIND, "veth") == 0 &&
         (data = nla_nest_start(message, IFLA_INFO_DATA)) &&
-        put_peer(message, outer, host_fd, group) == 0) {
+        put_peer(message, outer, macs->outer, host_fd, group) == 0) {
         nla_nest_end(message, data);
         nla_nest_end(message, info);
         failed = 0;
@@ -187,6 +190,22 @@ void netlink_link_localnet6(struct netlink *netlink, unsigned ifindex, bool on)
                              nla_put_u32(message, RTA_PRIORITY, LOOPBACK_METRIC + ifindex) < 0);
 
     netlink_add(netlink, "set local route of ::1", finish(message, failed));
+}
+
+void netlink_neighbour(struct netlink *netlink, unsigned ifindex, const struct address *address,
+                       const uint8_t *mac)
+{
+    struct ndmsg header = {.ndm_family = address->family,
+                           .ndm_ifindex = (int)ifindex,
+                           .ndm_state = NUD_PERMANENT};
+    struct nl_msg *message =
+        start(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &header, sizeof(header));
+    int failed = message && (put_address(message, NDA_DST, address) < 0 ||
+                             nla_put(message, NDA_LLADDR, 6, mac) < 0);
+    char text[ADDRESS_TEXT_MAX], what[48];
+
+    snprintf(what, sizeof(what), "add neighbour %.33s", address_text(address, text));
+    netlink_add(netlink, what, finish(message, failed));
 }
 
 void netlink_proxy(struct netlink *netlink, unsigned ifindex, const struct address *address,

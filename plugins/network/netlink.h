@@ -30,8 +30,8 @@ void netlink_close(struct netlink *netlink);
 int netlink_flush(struct netlink *netlink, struct drafter_error *err);
 
 /* A pair of links: `inner` in this namespace, `outer` in that of `host_fd` and in `group`. */
-void netlink_veth(struct netlink *netlink, const char *inner, const char *outer, int host_fd,
-                  uint32_t group);
+void netlink_veth(struct netlink *netlink, const char *inner, const char *outer,
+                  const struct slot_macs *macs, int host_fd, uint32_t group);
 
 /* Up, forwarding IPv4, without IPv6 addresses of the kernel's making; `mac` may be NULL. */
 void netlink_link_up(struct netlink *netlink, unsigned ifindex, const uint8_t *mac);
@@ -49,6 +49,13 @@ void netlink_address(struct netlink *netlink, unsigned ifindex, const struct add
 /* To `destination`, NULL for the default route, through `gateway`. */
 void netlink_route(struct netlink *netlink, unsigned ifindex, const struct address *destination,
                    const struct address *gateway);
+
+/*
+ * A neighbour on a link that need not be asked for.  Those that are count against a limit that all namespaces
+ * of the machine share (gc_thresh3 in arp(7), 1,024).
+ */
+void netlink_neighbour(struct netlink *netlink, unsigned ifindex, const struct address *address,
+                       const uint8_t *mac);
 
 /* Whether the host answers for an address on a link. */
 void netlink_proxy(struct netlink *netlink, unsigned ifindex, const struct address *address,

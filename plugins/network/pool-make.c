@@ -55,10 +55,13 @@ static int set_inside(const char *path, struct drafter_error *err)
 static void add_inner(struct netlink *netlink, const struct layout *layout, uint32_t slot,
                       unsigned link, unsigned tap)
 {
+    struct slot_macs macs;
+
     netlink_link_quiet6(netlink, tap);
     netlink_link_quiet6(netlink, link);
     netlink_link_up(netlink, tap, layout->tap_mac);
     netlink_link_up(netlink, link, NULL);
+    layout_macs(slot, &macs);
     for (int family = 0; family < LAYOUT_FAMILIES; family++) {
         const struct layout_family *of = &layout->family[family];
         struct slot_addresses addresses;
@@ -72,6 +75,7 @@ static void add_inner(struct netlink *netlink, const struct layout *layout, uint
         }
         netlink_address(netlink, tap, &of->gateway);
         netlink_address(netlink, link, &addresses.inner);
+        netlink_neighbour(netlink, link, &addresses.outer, macs.outer);
         netlink_route(netlink, link, NULL, &addresses.outer);
     }
 }
@@ -79,6 +83,9 @@ static void add_inner(struct netlink *netlink, const struct layout *layout, uint
 static void add_outer(struct netlink *netlink, const struct layout *layout, uint32_t slot,
                       unsigned link)
 {
+    struct slot_macs macs;
+
+    layout_macs(slot, &macs);
     netlink_link_quiet6(netlink, link);
     netlink_link_up(netlink, link, NULL);
     for (int family = 0; family < LAYOUT_FAMILIES; family++) {
@@ -90,6 +97,7 @@ static void add_outer(struct netlink *netlink, const struct layout *layout, uint
         if (family == LAYOUT_V6)
             netlink_address(netlink, link, &outer_local);
         netlink_address(netlink, link, &addresses.outer);
+        netlink_neighbour(netlink, link, &addresses.inner, macs.inner);
         netlink_route(netlink, link, &addresses.unique, &addresses.inner);
     }
 }
@@ -111,15 +119,17 @@ static int make_links(const struct making *making, uint32_t slot, struct netlink
                       int host_socket, struct drafter_error *err)
 {
     char inner[IFNAMSIZ], outer[IFNAMSIZ];
+    struct slot_macs macs;
     struct netlink netlink;
     unsigned ifindex = 0;
     int ret = netlink_open(&netlink, err);
 
     if (ret < 0)
         return ret;
+    layout_macs(slot, &macs);
     layout_inner(making->layout, slot, inner);
     layout_outer(making->layout, slot, outer);
-    netlink_veth(&netlink, inner, outer, making->host_fd, making->layout->group);
+    netlink_veth(&netlink, inner, outer, &macs, making->host_fd, making->layout->group);
     ret = netlink_flush(&netlink, err);
     if (ret == 0)
         ret = outer_index(making, slot, host_socket, &ifindex, err);

@@ -4,6 +4,7 @@
 
 #include "network-lab.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -52,6 +53,45 @@ START_TEST(guests_are_reached_at_their_slots_addresses)
         expect_passes(from[i], IPPROTO_TCP, slots[i].address6);
         expect_passes(from[i], IPPROTO_UDP, slots[i].address6);
     }
+    instance_free(network);
+}
+END_TEST
+
+/* All that a namespace knows on a link is one neighbour, which it was told. */
+static void expect_told(int netns, const char *family, const char *link)
+{
+    char command[64], *output, *first;
+
+    snprintf(command, sizeof(command), "ip %s neigh show dev %s", family, link);
+    lab_enter(netns);
+    output = lab_output(command);
+    lab_enter(lab_host());
+    first = strchr(output, '\n');
+    ck_assert_msg(first && !first[1] && strstr(output, "PERMANENT"), "%s: %s", command, output);
+    free(output);
+}
+
+/* The machine has room for a thousand that have to be asked for, in all namespaces together. */
+START_TEST(the_ends_of_a_link_do_not_ask_for_each_other)
+{
+    static const char *const families[] = {"-4", "-6"};
+    char inner[32], outer[32];
+    int netns;
+
+    begin(defaults);
+    expect_passes(lab_client(), IPPROTO_UDP, slots[0].address);
+    expect_passes(lab_client(), IPPROTO_UDP, slots[0].address6);
+    expect_passes(guests[0], IPPROTO_UDP, "192.0.2.2");
+    expect_passes(guests[0], IPPROTO_UDP, "2001:db8::2");
+    snprintf(inner, sizeof(inner), "%.8s-veth0", slots[0].name);
+    snprintf(outer, sizeof(outer), "%.8s-veth1", slots[0].name);
+    netns = open(slots[0].netns, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(netns, 0);
+    for (int i = 0; i < 2; i++) {
+        expect_told(lab_host(), families[i], outer);
+        expect_told(netns, families[i], inner);
+    }
+    close(netns);
     instance_free(network);
 }
 END_TEST
@@ -170,6 +210,7 @@ void network_add_traffic(Suite *suite)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, guests_are_reached_at_their_slots_addresses);
+    tcase_add_test(tests, the_ends_of_a_link_do_not_ask_for_each_other);
     tcase_add_test(tests, guests_leave_under_the_hosts_address);
     tcase_add_test(tests, guests_leave_under_their_own_address);
     tcase_add_test(tests, guests_do_not_reach_the_blocked_subnet);
