@@ -66,7 +66,7 @@ END_TEST
 
 START_TEST(a_full_pool_says_so)
 {
-    char owner[8];
+    char owner[16];
 
     for (int i = 0; i < 4; i++) {
         snprintf(owner, sizeof(owner), "vm%d", i);
