@@ -76,12 +76,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at += 2;
         if (length > size - at)
             length = size - at;
-        handshake.out_length = 0;
+        tls_handshake_drop_out(&handshake);
         give(&handshake, data + at, length);
         at += length;
     }
     assert(handshake.state != TLS_DONE);
-    assert(handshake.out_length <= sizeof(handshake.out) && handshake.in_length < sizeof(handshake.in));
+    assert(handshake.out_length <= TLS_HANDSHAKE_OUT && handshake.in_length < TLS_HANDSHAKE_IN);
+    tls_handshake_release(&handshake);
     tls_credentials_free(credentials);
     return 0;
 }

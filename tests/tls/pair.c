@@ -70,6 +70,8 @@ struct pair *pair_new(void)
 
 void pair_free(struct pair *pair)
 {
+    tls_handshake_release(&pair->client.handshake);
+    tls_handshake_release(&pair->server.handshake);
     tls_credentials_free(pair->client.credentials);
     tls_credentials_free(pair->server.credentials);
     tls_tickets_free(pair->client.tickets);
@@ -79,6 +81,8 @@ void pair_free(struct pair *pair)
 
 void pair_begin(struct pair *pair, const struct tls_session *session, const struct tls_psk *psk)
 {
+    tls_handshake_release(&pair->client.handshake); /* of what was begun before */
+    tls_handshake_release(&pair->server.handshake);
     memset(&pair->client.secrets, 0, sizeof(pair->client.secrets));
     memset(&pair->server.secrets, 0, sizeof(pair->server.secrets));
     tls_handshake_server(&pair->server.handshake, &pair->server.context, &pair->server.secrets);
@@ -93,12 +97,13 @@ void pair_collect(struct pair_side *side, struct pair_wire *ret_wire)
 
     ret_wire->count = 0;
     ret_wire->starts[0] = 0;
-    memcpy(ret_wire->bytes, handshake->out, handshake->out_length);
+    if (handshake->out)
+        memcpy(ret_wire->bytes, handshake->out, handshake->out_length);
     while (done < handshake->out_length) {
         done += 5 + ((size_t)ret_wire->bytes[done + 3] << 8 | ret_wire->bytes[done + 4]);
         ret_wire->starts[++ret_wire->count] = done;
     }
-    handshake->out_length = 0;
+    tls_handshake_drop_out(handshake);
 }
 
 int pair_give(struct pair_side *side, const uint8_t *record, size_t length)

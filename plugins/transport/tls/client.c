@@ -30,10 +30,10 @@ static void fill_binders(struct tls_handshake *handshake, uint8_t *message, size
 
 static void offer_psks(struct tls_handshake *handshake, struct tls_client_hello *hello)
 {
-    const struct tls_session *session = &handshake->secrets->session;
-    int64_t age = handshake->context->now() - session->issued;
+    const struct tls_session *session = handshake->session;
+    int64_t age = session ? handshake->context->now() - session->issued : 0;
 
-    if (session->ticket_length)
+    if (session)
         hello->psks[hello->psk_count++] = (struct tls_psk_offer){
             .identity = session->ticket, .identity_length = session->ticket_length,
             .age = (uint32_t)(age * 1000) + session->age_add};
@@ -71,7 +71,7 @@ void tls_client_begin(struct tls_handshake *handshake, const struct tls_session 
 
     handshake->psk = psk;
     if (session) {
-        secrets->session = *session;
+        handshake->session = session;
         memcpy(secrets->psks[count], session->psk, sizeof(session->psk));
         secrets->psk_lengths[count++] = sizeof(session->psk);
     }
@@ -127,7 +127,7 @@ static int adopt_psk(struct tls_handshake *handshake, const struct tls_server_he
     if (handshake->external)
         snprintf(handshake->peer, sizeof(handshake->peer), "psk:%s", handshake->psk->identity);
     else
-        memcpy(handshake->peer, secrets->session.identity, sizeof(handshake->peer));
+        memcpy(handshake->peer, handshake->session->identity, sizeof(handshake->peer));
     return tls_check_trust(handshake);
 }
 

@@ -31,11 +31,8 @@ struct tls_connection *tls_connection_new(struct tls_instance *instance, void *b
 
 int tls_connection_reserve(struct tls_connection *connection)
 {
-    connection->secrets = sodium_malloc(sizeof(*connection->secrets));
-    if (!connection->secrets)
-        return -ENOMEM;
-    memset(connection->secrets, 0, sizeof(*connection->secrets));
-    return 0;
+    connection->secrets = tls_vault_take(&connection->instance->vault);
+    return connection->secrets ? 0 : -ENOMEM;
 }
 
 void tls_connection_settle(struct tls_connection *connection, const struct tls_handshake *handshake)
@@ -71,7 +68,7 @@ void tls_close(void *opaque)
         tls_send_last_alert(connection, TLS_ALERT_CLOSE_NOTIFY, CLOSE_PATIENCE_MS);
     connection->instance->next->close(connection->below);
     pthread_mutex_destroy(&connection->write_lock);
-    sodium_free(connection->secrets);
+    tls_vault_give_back(&connection->instance->vault, connection->secrets);
     free(connection->in);
     free(connection->out);
     free(connection->post);

@@ -10,6 +10,7 @@
 #define TLS_CONNECTION_H
 
 #include "handshake.h"
+#include "vault.h"
 
 #include <drafter/transport.h>
 #include <stdatomic.h>
@@ -34,6 +35,7 @@ struct tls_instance {
     struct tls_tickets *tickets;
     const struct tls_psk *psk; /* that we offer as a client, or NULL */
     struct tls_context context;
+    struct tls_vault vault; /* for the secrets of connections */
 
     pthread_mutex_t lock;
     struct tls_connection *connections; /* lock */

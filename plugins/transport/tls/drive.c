@@ -3,6 +3,7 @@
 #include "connection.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 #define MILLISECOND UINT64_C(1000000)
 
@@ -37,7 +38,7 @@ static int send_out(struct tls_connection *connection, struct tls_handshake *han
             return rc ? (int)rc : -EIO;
         done += (size_t)rc;
     }
-    handshake->out_length = 0;
+    tls_handshake_drop_out(handshake);
     return 0;
 }
 
@@ -60,6 +61,28 @@ static int read_bytes(struct tls_connection *connection, uint8_t *bytes, size_t 
     return 0;
 }
 
+/*
+ * Cryptography goes deep into the stack; who is waited for then need not keep that.  Nothing is below this
+ * function but what its one call needs.
+ */
+static void trim_stack(void)
+{
+    const uintptr_t page = 4096, slack = 512;
+    pthread_attr_t attributes;
+    size_t size;
+    void *low;
+    uintptr_t begin, end = ((uintptr_t)__builtin_frame_address(0) - slack) & -page;
+
+    if (pthread_getattr_np(pthread_self(), &attributes))
+        return;
+    if (!pthread_attr_getstack(&attributes, &low, &size)) {
+        begin = ((uintptr_t)low + page - 1) & -page;
+        if (begin < end)
+            madvise((void *)begin, end - begin, MADV_DONTNEED); /* where it fails, nothing is lost */
+    }
+    pthread_attr_destroy(&attributes);
+}
+
 /* One record: 0, or a negative errno; a failure of the transport is not yet one of the handshake. */
 static int take_record(struct tls_connection *connection, struct tls_handshake *handshake,
                        uint64_t deadline)
@@ -73,6 +96,7 @@ static int take_record(struct tls_connection *connection, struct tls_handshake *
     length = tls_handshake_expect(handshake);
     if (length < 0)
         return (int)length;
+    room = tls_handshake_room(handshake); /* it may be elsewhere now */
     rc = read_bytes(connection, room + TLS_RECORD_HEADER, (size_t)length, deadline);
     if (!rc && !connection->secrets) { /* locked pages are dear: not for those that say half a record */
         rc = tls_connection_reserve(connection);
@@ -81,8 +105,11 @@ static int take_record(struct tls_connection *connection, struct tls_handshake *
     return rc ? rc : tls_handshake_record(handshake, TLS_RECORD_HEADER + (size_t)length);
 }
 
-/* The alert goes out, and what the peer is still sending is read, but nobody looks at it. */
-static void part_from(struct tls_connection *connection, struct tls_handshake *handshake)
+/*
+ * The alert goes out, and what the peer is still sending is read, but nobody looks at it.  Its buffer is not
+ * to be in the frame of who waits.
+ */
+static __attribute__((noinline)) void part_from(struct tls_connection *connection, struct tls_handshake *handshake)
 {
     uint64_t until = drafter_now_ns() + LINGER_MS * MILLISECOND;
     uint8_t bytes[1024];
@@ -109,6 +136,8 @@ int tls_drive(struct tls_connection *connection, struct tls_handshake *handshake
         rc = send_out(connection, handshake, deadline);
         if (!rc && handshake->state == TLS_DONE)
             break;
+        if (!rc && handshake->server && connection->secrets)
+            trim_stack();
         if (!rc)
             rc = take_record(connection, handshake, deadline);
     }

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static void begin(struct tls_handshake *handshake, const struct tls_context *context,
                   struct tls_secrets *secrets)
 {
     /* Not its buffers: pages that nobody writes cost nothing. */
-    memset(handshake, 0, offsetof(struct tls_handshake, in));
+    memset(handshake, 0, offsetof(struct tls_handshake, few));
+    handshake->in = handshake->few;
     handshake->context = context;
     handshake->secrets = secrets;
     crypto_hash_sha256_init(&handshake->transcript);
@@ -66,13 +68,15 @@ static bool put_record(struct tls_handshake *handshake, enum tls_content type, c
 {
     const struct iovec piece = {.iov_base = (void *)bytes, .iov_len = length};
     struct tls_cursor cursor = {.vector = &piece, .count = 1};
-    uint8_t *record = handshake->out + handshake->out_length;
-    size_t room = sizeof(handshake->out) - handshake->out_length;
     bool sealed = handshake->sealed_out && type != TLS_CHANGE_CIPHER_SPEC;
     size_t size = sealed ? TLS_SEALED_SIZE(length) : TLS_RECORD_HEADER + length;
+    uint8_t *record;
 
-    if (size > room)
+    if (!handshake->out)
+        handshake->out = malloc(TLS_HANDSHAKE_OUT);
+    if (!handshake->out || size > TLS_HANDSHAKE_OUT - handshake->out_length)
         return false;
+    record = handshake->out + handshake->out_length;
     if (sealed) {
         tls_seal(&handshake->secrets->send, type, &cursor, length, record);
     } else {
@@ -85,6 +89,43 @@ static bool put_record(struct tls_handshake *handshake, enum tls_content type, c
     }
     handshake->out_length += size;
     return true;
+}
+
+void tls_handshake_drop_out(struct tls_handshake *handshake)
+{
+    free(handshake->out);
+    handshake->out = NULL;
+    handshake->out_length = 0;
+}
+
+static void drop_in(struct tls_handshake *handshake)
+{
+    if (handshake->in != handshake->few)
+        free(handshake->in);
+    handshake->in = handshake->few;
+}
+
+/* Room for so many more bytes, and the header of another record behind them. */
+static bool make_room(struct tls_handshake *handshake, size_t length)
+{
+    uint8_t *more;
+
+    if (handshake->in != handshake->few ||
+        handshake->in_length + length + TLS_RECORD_HEADER <= TLS_HANDSHAKE_FEW)
+        return true;
+    more = malloc(TLS_HANDSHAKE_IN + TLS_RECORD_HEADER);
+    if (!more)
+        return false;
+    memcpy(more, handshake->few, TLS_HANDSHAKE_FEW);
+    handshake->in = more;
+    return true;
+}
+
+void tls_handshake_release(struct tls_handshake *handshake)
+{
+    tls_handshake_drop_out(handshake);
+    if (handshake->in)
+        drop_in(handshake);
 }
 
 int tls_handshake_fail(struct tls_handshake *handshake, int alert, const char *format, ...)
@@ -164,7 +205,7 @@ ssize_t tls_handshake_expect(struct tls_handshake *handshake)
 {
     const uint8_t *header = tls_handshake_room(handshake);
     size_t length = (size_t)header[3] << 8 | header[4];
-    size_t room = sizeof(handshake->in) - handshake->in_length - TLS_RECORD_HEADER;
+    size_t room = TLS_HANDSHAKE_IN - handshake->in_length - TLS_RECORD_HEADER;
 
     if (header[1] != 3 || header[0] < TLS_CHANGE_CIPHER_SPEC || header[0] > TLS_APPLICATION_DATA)
         return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE, "it does not speak TLS");
@@ -175,6 +216,8 @@ ssize_t tls_handshake_expect(struct tls_handshake *handshake)
     if (handshake->received > TLS_HANDSHAKE_LIMIT)
         return tls_handshake_fail(handshake, TLS_ALERT_RECORD_OVERFLOW,
                                   "it says too much before it is known");
+    if (!make_room(handshake, TLS_RECORD_HEADER + length))
+        return tls_handshake_fail(handshake, TLS_ALERT_INTERNAL_ERROR, "out of memory");
     return (ssize_t)length;
 }
 
@@ -205,7 +248,7 @@ static int take_messages(struct tls_handshake *handshake, size_t length)
                                                 .whole = bytes, .whole_length = 4 + body};
         int rc;
 
-        if (body > sizeof(handshake->in) - TLS_SEALED_SIZE(4))
+        if (body > TLS_HANDSHAKE_IN - TLS_SEALED_SIZE(4))
             return tls_handshake_fail(handshake, TLS_ALERT_DECODE_ERROR, "a message is too long");
         if (length - done - 4 < body)
             break;
@@ -221,6 +264,8 @@ static int take_messages(struct tls_handshake *handshake, size_t length)
     }
     memmove(handshake->in, handshake->in + done, length - done);
     handshake->in_length = length - done;
+    if (!handshake->in_length)
+        drop_in(handshake);
     return 0;
 }
 

@@ -8,8 +8,8 @@
  * Whoever drives it sends what gathers in `out` after each step, also after one that failed: it holds the
  * alert then.  handshake.c has what both sides share, client.c and server.c their states.
  *
- * What a peer costs before it is known is this structure and its thread: all messages are read, decrypted
- * and put together in one buffer.
+ * What a peer costs before it is known is this structure, its secrets and its thread: all messages are read,
+ * decrypted and put together in one buffer, which is long only while a message is.
  */
 #ifndef TLS_HANDSHAKE_H
 #define TLS_HANDSHAKE_H
@@ -22,6 +22,7 @@
 #include "ticket.h"
 
 #define TLS_HANDSHAKE_IN 6144     /* the largest message, with the record that completes it */
+#define TLS_HANDSHAKE_FEW 640     /* what does for most */
 #define TLS_HANDSHAKE_OUT 4096    /* the longest flight of ours */
 #define TLS_HANDSHAKE_LIMIT 16384 /* all bytes of a peer until it is known */
 
@@ -42,7 +43,6 @@ struct tls_secrets {
     uint8_t client_handshake[TLS_HASH_SIZE], server_handshake[TLS_HASH_SIZE];
     uint8_t psks[2][TLS_PSK_MAX]; /* those that the client offers; the server's choice is the first */
     size_t psk_lengths[2];
-    struct tls_session session; /* the client: the one that it would resume */
     /* The rest lives as long as the connection: */
     uint8_t client_traffic[TLS_HASH_SIZE], server_traffic[TLS_HASH_SIZE];
     uint8_t resumption[TLS_HASH_SIZE];
@@ -82,6 +82,7 @@ struct tls_handshake {
     unsigned own_type, peer_type; /* certificate types */
     unsigned psk_count;         /* the client: how many it offers */
     const struct tls_psk *psk;  /* the client: the external one that it offers */
+    const struct tls_session *session; /* the client: the one that it would resume, or NULL */
     uint8_t random[TLS_RANDOM_SIZE];
     uint8_t share[TLS_SHARE_SIZE];
     uint8_t session_id[TLS_SESSION_ID_MAX];
@@ -100,13 +101,14 @@ struct tls_handshake {
     size_t received; /* bytes of the peer, in all */
     size_t in_length; /* of `in`: the part of a message that is here */
     size_t out_length;
-    uint8_t in[TLS_HANDSHAKE_IN];
-    uint8_t out[TLS_HANDSHAKE_OUT];
+    uint8_t *out; /* TLS_HANDSHAKE_OUT bytes while there are any: who is waited for costs none */
+    uint8_t *in; /* `few`, or TLS_HANDSHAKE_IN bytes for a record that is longer */
+    uint8_t few[TLS_HANDSHAKE_FEW];
 };
 
 /*
  * Begins.  `secrets` is zeroed; both it and the context outlive the handshake.  A client may be given a
- * session to resume, which is copied, and one of its PSKs.
+ * session to resume, which outlives it, too, and one of its PSKs.
  */
 void tls_handshake_server(struct tls_handshake *handshake, const struct tls_context *context,
                           struct tls_secrets *secrets);
@@ -124,6 +126,12 @@ ssize_t tls_handshake_expect(struct tls_handshake *handshake);
 
 /* Takes the record of `length` bytes, header included.  0, or a negative errno when it failed. */
 int tls_handshake_record(struct tls_handshake *handshake, size_t length);
+
+/* What is in `out` was sent, or is not wanted. */
+void tls_handshake_drop_out(struct tls_handshake *handshake);
+
+/* Frees what it has; to be called at its end. */
+void tls_handshake_release(struct tls_handshake *handshake);
 
 /* Fails for a reason of the driver's, such as its deadline; the alert is put into `out`. */
 int tls_handshake_fail(struct tls_handshake *handshake, int alert, const char *format, ...)

@@ -78,8 +78,10 @@ static bool shake_hands(struct tls_listener *listener, struct tls_connection *co
         drafter_log(rc == -ECANCELED ? DRAFTER_LOG_DEBUG : DRAFTER_LOG_WARNING, "tls",
                     "%s refused: %s", name, handshake ? handshake->reason : "out of memory");
     }
-    if (handshake)
+    if (handshake) {
         sodium_memzero(&handshake->transcript, sizeof(handshake->transcript));
+        tls_handshake_release(handshake);
+    }
     free(handshake);
     return rc == 0;
 }

@@ -75,6 +75,7 @@ static bool find_psk(struct tls_handshake *handshake, const struct tls_psk_offer
 {
     const struct tls_context *context = handshake->context;
     struct tls_secrets *secrets = handshake->secrets;
+    struct tls_session *session;
     const struct tls_psk *psk = tls_psk_find(context->credentials, offer->identity,
                                              offer->identity_length);
 
@@ -86,16 +87,16 @@ static bool find_psk(struct tls_handshake *handshake, const struct tls_psk_offer
         handshake->external = true;
         return true;
     }
-    if (!context->tickets || !tls_ticket_open(context->tickets, offer->identity,
-                                              offer->identity_length, context->now(),
-                                              &secrets->session))
-        return false;
-    memcpy(secrets->psks[0], secrets->session.psk, sizeof(secrets->session.psk));
-    secrets->psk_lengths[0] = sizeof(secrets->session.psk);
-    memcpy(handshake->peer, secrets->session.identity, sizeof(handshake->peer));
-    sodium_memzero(&secrets->session, sizeof(secrets->session));
-    handshake->resumed = true;
-    return true;
+    session = context->tickets ? sodium_malloc(sizeof(*session)) : NULL;
+    if (session && tls_ticket_open(context->tickets, offer->identity, offer->identity_length,
+                                   context->now(), session)) {
+        memcpy(secrets->psks[0], session->psk, sizeof(session->psk));
+        secrets->psk_lengths[0] = sizeof(session->psk);
+        memcpy(handshake->peer, session->identity, sizeof(handshake->peer));
+        handshake->resumed = true;
+    }
+    sodium_free(session);
+    return handshake->resumed;
 }
 
 static void drop_psk(struct tls_handshake *handshake)
@@ -262,7 +263,7 @@ static int take_hello(struct tls_handshake *handshake, const struct tls_handshak
 static int send_ticket(struct tls_handshake *handshake)
 {
     const struct tls_context *context = handshake->context;
-    struct tls_secrets *secrets = handshake->secrets;
+    struct tls_session *session;
     uint8_t ticket[TLS_TICKET_MAX], buffer[TLS_TICKET_MAX + 64];
     struct tls_writer writer = tls_writer(buffer, sizeof(buffer));
     struct tls_ticket_message message = {.lifetime = TLS_TICKET_LIFETIME, .nonce = (const uint8_t *)"",
@@ -270,9 +271,14 @@ static int send_ticket(struct tls_handshake *handshake)
 
     if (!context->tickets || !handshake->tickets_wanted)
         return 0;
-    tls_ticket_psk(secrets->resumption, message.nonce, message.nonce_length, secrets->session.psk);
-    memcpy(secrets->session.identity, handshake->peer, sizeof(handshake->peer));
-    message.ticket_length = tls_ticket_seal(context->tickets, &secrets->session, context->now(), ticket);
+    session = sodium_malloc(sizeof(*session));
+    if (!session) /* the next stream will do without */
+        return 0;
+    memset(session, 0, sizeof(*session));
+    tls_ticket_psk(handshake->secrets->resumption, message.nonce, message.nonce_length, session->psk);
+    memcpy(session->identity, handshake->peer, sizeof(handshake->peer));
+    message.ticket_length = tls_ticket_seal(context->tickets, session, context->now(), ticket);
+    sodium_free(session);
     message.age_add = randombytes_random();
     if (!message.ticket_length)
         return 0;

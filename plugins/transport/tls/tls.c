@@ -95,6 +95,7 @@ static void tls_destroy(void *opaque)
     }
     tls_credentials_free(instance->credentials);
     tls_tickets_free(instance->tickets);
+    tls_vault_release(&instance->vault);
     pthread_mutex_destroy(&instance->lock);
     free(instance);
 }
@@ -111,6 +112,7 @@ static int tls_create(const struct drafter_context *context, const void *config,
     if (!instance)
         return drafter_error_set(err, ENOMEM, "tls: out of memory");
     pthread_mutex_init(&instance->lock, NULL);
+    tls_vault_init(&instance->vault);
     instance->config = config;
     instance->next = drafter_next_transport(context->next, &instance->next_instance);
     instance->credentials = tls_credentials_new();
@@ -144,6 +146,8 @@ static int tls_greet(struct tls_connection *connection, uint64_t deadline, struc
                   tls_session_find(instance->tickets, connection->address, tls_now(), session);
     int rc = -ENOMEM;
 
+    if (handshake)
+        handshake->in = handshake->out = NULL;
     if (session && handshake && !tls_connection_reserve(connection)) {
         tls_handshake_client(handshake, &instance->context, connection->secrets,
                              resume ? session : NULL, instance->psk);
@@ -158,8 +162,10 @@ static int tls_greet(struct tls_connection *connection, uint64_t deadline, struc
         drafter_error_set(err, -rc, "%s: %s", connection->address,
                           rc == -ENOMEM ? "out of memory" : handshake->reason);
     }
-    if (handshake)
+    if (handshake) {
         sodium_memzero(&handshake->transcript, sizeof(handshake->transcript));
+        tls_handshake_release(handshake);
+    }
     free(handshake);
     return rc;
 }
