@@ -173,6 +173,9 @@ static int adopt(void *opaque, struct destination_found *ret_found, struct draft
     found.owned = (record->state == LEDGER_INCOMPLETE || record->state == LEDGER_OWNED) &&
                   !memcmp(record->session, destination_token(peer->destination), WIRE_TOKEN_SIZE);
     found.whole = found.owned && record->state == LEDGER_OWNED;
+    /* Ahead of the exposures: the guest may run, and what it writes must not be refused. */
+    for (unsigned i = 0; found.owned && i < peer->arranged_count; i++)
+        block_device_take_authority(peer->arranged[i]);
     rc = read_config(peer, err);
     if (!rc)
         rc = vm_adopt(&peer->vm, &found.phase, err);
