@@ -92,12 +92,14 @@ int stream_receive(struct stream *stream, struct wire_header *ret_header, void *
 
     if (!rc)
         rc = wire_decode(bytes, &header);
+    if (!rc) /* ahead of its payload, which might never come in that length */
+        rc = wire_check(bytes, stream->seed, stream->receive_sequence);
     if (!rc && header.length > capacity)
         rc = -EPROTO;
     if (!rc && header.length)
         rc = read_in_time(stream, payload, header.length);
     if (!rc)
-        rc = wire_verify(bytes, &header, stream->seed, payload, stream->receive_sequence);
+        rc = wire_verify(bytes, &header, stream->seed, payload);
     if (rc)
         return rc;
     stream->receive_sequence++;

@@ -2,7 +2,7 @@
 /*
  * Header layout, offsets in bytes:
  *   0 magic u32 | 4 type u16 | 6 device u16 | 8 length u32 | 12 generation u32 | 16 offset u64
- *   24 argument u64 | 32 sequence u64 | 40 checksum u64
+ *   24 argument u64 | 32 sequence u32 | 36 check u32 | 40 checksum u64
  */
 #include "migrate/wire.h"
 
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#define CHECK_OFFSET 36
 #define CHECKSUM_OFFSET 40
 
 static void put16(char *at, uint16_t value)
@@ -54,6 +55,12 @@ static uint64_t get64(const char *at)
     return le64toh(value);
 }
 
+/* Of the header alone: a length that is not what was sent must not be waited for. */
+static uint32_t check(const char *bytes, uint64_t seed)
+{
+    return (uint32_t)XXH3_64bits_withSeed(bytes, CHECK_OFFSET, seed);
+}
+
 /* The header's hash seeds the payload's, so that one value covers both. */
 static uint64_t checksum(const char *bytes, uint64_t seed, const void *payload, size_t length)
 {
@@ -74,7 +81,8 @@ void wire_encode(const struct wire_header *header, uint64_t seed, const void *pa
     put32(bytes + 12, header->generation);
     put64(bytes + 16, header->offset);
     put64(bytes + 24, header->argument);
-    put64(bytes + 32, header->sequence);
+    put32(bytes + 32, (uint32_t)header->sequence);
+    put32(bytes + CHECK_OFFSET, check(bytes, seed));
     put64(bytes + CHECKSUM_OFFSET, checksum(bytes, seed, payload, header->length));
 }
 
@@ -127,7 +135,7 @@ int wire_decode(const void *bytes, struct wire_header *ret_header)
         .generation = get32(at + 12),
         .offset = get64(at + 16),
         .argument = get64(at + 24),
-        .sequence = get64(at + 32),
+        .sequence = get32(at + 32),
     };
 
     if (get32(at) != WIRE_MAGIC || payload_limit(header.type) < 0 ||
@@ -138,15 +146,22 @@ int wire_decode(const void *bytes, struct wire_header *ret_header)
     return 0;
 }
 
-int wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
-                const void *payload, uint64_t sequence)
+int wire_check(const void *bytes, uint64_t seed, uint64_t sequence)
 {
     const char *at = bytes;
 
-    if (header->sequence != sequence ||
-        get64(at + CHECKSUM_OFFSET) != checksum(at, seed, payload, header->length))
-        return -EBADMSG;
-    return 0;
+    return get32(at + 32) == (uint32_t)sequence && get32(at + CHECK_OFFSET) == check(at, seed)
+               ? 0
+               : -EBADMSG;
+}
+
+int wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
+                const void *payload)
+{
+    const char *at = bytes;
+
+    return get64(at + CHECKSUM_OFFSET) == checksum(at, seed, payload, header->length) ? 0
+                                                                                      : -EBADMSG;
 }
 
 const char *wire_type_name(unsigned type)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The wire format, protocol version 1.  All integers are little-endian.  doc/protocol.md says the same
+ * The wire format, protocol version 2.  All integers are little-endian.  doc/protocol.md says the same
  * in prose.
  *
  *   destination                                            source
@@ -38,8 +38,8 @@
 
 #include <drafter/common.h>
 
-#define WIRE_VERSION 1
-#define WIRE_MAGIC UINT32_C(0x54465244) /* "DRFT" */
+#define WIRE_VERSION 2
+#define WIRE_MAGIC UINT32_C(0x32465244) /* "DRF2" */
 #define WIRE_HEADER_SIZE 48
 
 /* Bounds on what a peer may make this side allocate or do. */
@@ -87,25 +87,28 @@ struct wire_header {
     uint32_t generation;
     uint64_t offset;
     uint64_t argument;
-    uint64_t sequence; /* of the frame in its stream, from 0 */
+    uint64_t sequence; /* of the frame in its stream, from 0; the lower half of it travels */
 };
 
 /*
- * Writes the header's WIRE_HEADER_SIZE bytes, with the checksum (XXH3-64 under `seed`) of the header
- * and the payload, which is given in one or two pieces.
+ * Writes the header's WIRE_HEADER_SIZE bytes, with the check of the header and the checksum (both XXH3
+ * under `seed`) of the header and the payload.
  */
 void wire_encode(const struct wire_header *header, uint64_t seed, const void *payload,
                  void *ret_bytes);
 
 /*
  * Reads a header.  -EPROTO for a wrong magic, an unknown type, or a length beyond what the type
- * allows.  The checksum is verified by wire_verify once the payload is there.
+ * allows.  wire_check says whether it is to be believed, before anything is done with its length.
  */
 int wire_decode(const void *bytes, struct wire_header *ret_header);
 
-/* 0, or -EBADMSG when header or payload is not what was sent, or the sequence is not `sequence`. */
+/* 0, or -EBADMSG when the header is not what was sent, or the sequence is not `sequence`. */
+int wire_check(const void *bytes, uint64_t seed, uint64_t sequence);
+
+/* 0, or -EBADMSG when header or payload is not what was sent. */
 int wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
-                const void *payload, uint64_t sequence);
+                const void *payload);
 
 const char *wire_type_name(unsigned type);
 

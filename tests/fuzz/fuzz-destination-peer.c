@@ -18,7 +18,7 @@
 
 #define SIZE_MAX_ACCEPTED (UINT64_C(1) << 20)
 #define OFFER                                                                                      \
-    "{\"protocol\":1,\"token\":\"0102030405060708090a0b0c0d0e0f10\",\"vm\":\"vm\",\"software\":"   \
+    "{\"protocol\":2,\"token\":\"0102030405060708090a0b0c0d0e0f10\",\"vm\":\"vm\",\"software\":"   \
     "\"x\","                                                                                       \
     "\"live\":%s,\"epoch\":5,\"devices\":[{\"name\":\"state\",\"size\":16384,\"block_size\":"      \
     "16384},"                                                                                      \

@@ -21,9 +21,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size -= WIRE_HEADER_SIZE;
     memset(payload, 0, header.length);
     memcpy(payload, data + WIRE_HEADER_SIZE, size < header.length ? size : header.length);
-    wire_verify(data, &header, 0, payload, header.sequence);
+    wire_check(data, 0, header.sequence);
+    wire_verify(data, &header, 0, payload);
     wire_encode(&header, 0, payload, bytes);
-    assert(!memcmp(bytes, data, 40)); /* all but the checksum */
-    assert(!wire_verify(bytes, &header, 0, payload, header.sequence));
+    assert(!memcmp(bytes, data, 36)); /* all but check and checksum */
+    assert(!wire_check(bytes, 0, header.sequence));
+    assert(!wire_verify(bytes, &header, 0, payload));
     return 0;
 }

@@ -16,8 +16,8 @@ import nodelab
 from nodelab import PATIENCE
 
 HELLO, OFFER, ACCEPT, ABORT, JOIN, DATA = 1, 2, 3, 4, 5, 32
-HEADER = "<IHHIIQQQ"
-MAGIC = 0x54465244
+HEADER = "<IHHIIQQI"
+MAGIC = 0x32465244
 
 
 def skip(reason):
@@ -50,6 +50,7 @@ class Stream:
     def frame(self, kind, payload=b"", device=0, generation=0, offset=0, argument=0, length=None):
         length = len(payload) if length is None else length
         head = struct.pack(HEADER, MAGIC, kind, device, length, generation, offset, argument, self.sequence)
+        head += struct.pack("<I", checksum(head, len(head), self.seed) & 0xffffffff)
         digest = checksum(head, len(head), self.seed)
         if payload:
             digest = checksum(payload, len(payload), digest)
@@ -69,7 +70,7 @@ class Stream:
         return data
 
     def receive(self):
-        head = struct.unpack(HEADER + "Q", self.read(48))
+        head = struct.unpack(HEADER + "IQ", self.read(48))
         return head[1], self.read(head[3])
 
     def ends(self):
@@ -83,7 +84,7 @@ class Stream:
 
 
 def hello(**fields):
-    return json.dumps({"protocol": 1, "role": "peer", "software": "test", "vm": "", "requires": [], **fields}).encode()
+    return json.dumps({"protocol": 2, "role": "peer", "software": "test", "vm": "", "requires": [], **fields}).encode()
 
 
 def greet(path):
@@ -116,7 +117,7 @@ def a_stream_that_is_not_announced(path):
 
 
 def frames_that_lie(path):
-    for payload in (b"", b"[" * 60000, b'{"protocol": 2}', hello(requires=["magic"]), hello(vm="another"), hello(token="00" * 16)):
+    for payload in (b"", b"[" * 60000, b'{"protocol": 1}', hello(requires=["magic"]), hello(vm="another"), hello(token="00" * 16)):
         stream = Stream(path)
         stream.send(HELLO, payload)
         kind, _ = stream.receive()

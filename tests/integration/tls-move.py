@@ -92,14 +92,15 @@ def come_back(side, below, address):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["drafter/1"])
     context.load_cert_chain(f"{side.directory}/node.crt", f"{side.directory}/node.key")
-    hello = json.dumps({"protocol": 1, "role": "peer", "software": "test", "vm": "vm", "requires": [], "token": "ab" * 16,
+    hello = json.dumps({"protocol": 2, "role": "peer", "software": "test", "vm": "vm", "requires": [], "token": "ab" * 16,
                         "epoch": 1}).encode()
-    head = struct.pack("<IHHIIQQQ", 0x54465244, 1, 0, len(hello), 0, 0, 0, 0)
+    head = struct.pack("<IHHIIQQI", 0x32465244, 1, 0, len(hello), 0, 0, 0, 0)
+    head += struct.pack("<I", checksum(head, len(head), 0) & 0xffffffff)
     digest = checksum(hello, len(hello), checksum(head, len(head), 0))
     with context.wrap_socket(plain) as stream:
         stream.sendall(head + struct.pack("<Q", digest) + hello)
         reader = stream.makefile("rb")
-        answer = struct.unpack("<IHHIIQQQQ", reader.read(48))
+        answer = struct.unpack("<IHHIIQQIIQ", reader.read(48))
         return answer[1], answer[6], reader.read(answer[3]).decode()
 
 

@@ -22,7 +22,8 @@ static const struct {
     {"take-back", "a source that lost the link after COMMIT takes the VM back"},
     {"flush-order", "a flush is acknowledged before the data is durable"},
     {"sync-error", "a sync that failed is forgotten, and the next one succeeds"},
-    {"checksum", "frames are not verified"},
+    {"checksum", "payloads are not verified"},
+    {"header-check", "headers are not verified"},
     {"resend", "after a reconnect everything is sent again"},
 };
 
@@ -66,9 +67,11 @@ unsigned __wrap_destination_step(struct destination_machine *machine, enum machi
 int __real_storage_flush(struct instance *storage);
 int __wrap_storage_flush(struct instance *storage);
 int __real_wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
-                       const void *payload, uint64_t sequence);
+                       const void *payload);
 int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
-                       const void *payload, uint64_t sequence);
+                       const void *payload);
+int __real_wire_check(const void *bytes, uint64_t seed, uint64_t sequence);
+int __wrap_wire_check(const void *bytes, uint64_t seed, uint64_t sequence);
 void __real_block_map_get_missing(struct block_map *map, uint64_t *into);
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into);
 
@@ -135,9 +138,17 @@ int __wrap_storage_flush(struct instance *storage)
 }
 
 int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint64_t seed,
-                       const void *payload, uint64_t sequence)
+                       const void *payload)
 {
-    return plant_is("checksum") ? 0 : __real_wire_verify(bytes, header, seed, payload, sequence);
+    bool planted = (plant_is("checksum") && header->length) ||
+                   (plant_is("header-check") && !header->length);
+
+    return planted ? 0 : __real_wire_verify(bytes, header, seed, payload);
+}
+
+int __wrap_wire_check(const void *bytes, uint64_t seed, uint64_t sequence)
+{
+    return plant_is("header-check") ? 0 : __real_wire_check(bytes, seed, sequence);
 }
 
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into)

@@ -5,7 +5,7 @@
 #include "migrate/hello.h"
 
 #define TOKEN "\"token\":\"000102030405060708090a0b0c0d0e0f\""
-#define OFFER_HEAD "{\"protocol\":1," TOKEN ",\"vm\":\"redis\",\"software\":\"x\",\"epoch\":3,"
+#define OFFER_HEAD "{\"protocol\":2," TOKEN ",\"vm\":\"redis\",\"software\":\"x\",\"epoch\":3,"
 #define DEVICE "{\"name\":\"disk\",\"size\":8192,\"block_size\":65536}"
 #define OFFER OFFER_HEAD "\"devices\":[" DEVICE "]}"
 
@@ -72,21 +72,21 @@ START_TEST(a_wrong_hello_is_refused_with_a_reason)
     refuse_hello("", "no JSON object");
     refuse_hello("[]", "wrong type");
     refuse_hello("{}", "\"protocol\"");
-    refuse_hello("{\"protocol\":\"1\"}", "\"protocol\"");
+    refuse_hello("{\"protocol\":\"2\"}", "\"protocol\"");
     refuse_hello("{\"protocol\":-1}", "\"protocol\"");
-    refuse_hello("{\"protocol\":2}", "speaks protocol 2, this side 1");
-    refuse_hello("{\"protocol\":1}", "\"role\"");
-    refuse_hello("{\"protocol\":1,\"role\":5}", "\"role\"");
-    refuse_hello("{\"protocol\":1,\"role\":\"peer\"}", "\"software\"");
-    refuse_hello("{\"protocol\":1,\"role\":\"a\\nb\"}", "not printable");
-    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\"}", "\"vm\"");
-    refuse_hello("{\"protocol\":1,\"role\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", "too long");
-    refuse_hello("{\"protocol\":1,\"protocol\":1}", "duplicate");
-    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":\"00\"}",
+    refuse_hello("{\"protocol\":1}", "speaks protocol 1, this side 2");
+    refuse_hello("{\"protocol\":2}", "\"role\"");
+    refuse_hello("{\"protocol\":2,\"role\":5}", "\"role\"");
+    refuse_hello("{\"protocol\":2,\"role\":\"peer\"}", "\"software\"");
+    refuse_hello("{\"protocol\":2,\"role\":\"a\\nb\"}", "not printable");
+    refuse_hello("{\"protocol\":2,\"role\":\"p\",\"software\":\"\"}", "\"vm\"");
+    refuse_hello("{\"protocol\":2,\"role\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", "too long");
+    refuse_hello("{\"protocol\":2,\"protocol\":2}", "duplicate");
+    refuse_hello("{\"protocol\":2,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":\"00\"}",
                  "\"token\" is malformed");
-    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":5}",
+    refuse_hello("{\"protocol\":2,\"role\":\"p\",\"software\":\"\",\"vm\":\"\",\"token\":5}",
                  "\"token\"");
-    refuse_hello("{\"protocol\":1,\"role\":\"p\",\"software\":\"\",\"vm\":\"\","
+    refuse_hello("{\"protocol\":2,\"role\":\"p\",\"software\":\"\",\"vm\":\"\","
                  "\"token\":\"zz0102030405060708090a0b0c0d0e0f\"}",
                  "\"token\" is malformed");
 }
@@ -94,16 +94,16 @@ END_TEST
 
 START_TEST(what_must_be_understood_is_refused_by_name)
 {
-    refuse_hello("{\"protocol\":1,\"requires\":[\"teleport\"]}", "requires \"teleport\"");
-    refuse_hello("{\"protocol\":1,\"requires\":[5]}", "requires");
-    refuse_hello("{\"protocol\":1,\"requires\":\"x\"}", "requires");
-    refuse_offer("{\"protocol\":1,\"requires\":[\"teleport\"]}", "requires \"teleport\"");
+    refuse_hello("{\"protocol\":2,\"requires\":[\"teleport\"]}", "requires \"teleport\"");
+    refuse_hello("{\"protocol\":2,\"requires\":[5]}", "requires");
+    refuse_hello("{\"protocol\":2,\"requires\":\"x\"}", "requires");
+    refuse_offer("{\"protocol\":2,\"requires\":[\"teleport\"]}", "requires \"teleport\"");
 }
 END_TEST
 
 START_TEST(unknown_keys_are_ignored)
 {
-    static const char text[] = "{\"protocol\":1,\"role\":\"p\",\"software\":\"s\",\"vm\":\"v\","
+    static const char text[] = "{\"protocol\":2,\"role\":\"p\",\"software\":\"s\",\"vm\":\"v\","
                                "\"requires\":[],\"later\":{\"a\":[1]}}";
     struct hello hello;
 
@@ -166,11 +166,11 @@ START_TEST(a_wrong_offer_is_refused_with_a_reason)
 {
     refuse_offer("x", "no JSON object");
     refuse_offer("{\"protocol\":9}", "source speaks protocol 9");
-    refuse_offer("{\"protocol\":1}", "\"token\"");
-    refuse_offer("{\"protocol\":1," TOKEN "}", "\"vm\"");
-    refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\"}", "\"software\"");
-    refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\",\"software\":\"\"}", "\"epoch\"");
-    refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"v\",\"software\":\"\","
+    refuse_offer("{\"protocol\":2}", "\"token\"");
+    refuse_offer("{\"protocol\":2," TOKEN "}", "\"vm\"");
+    refuse_offer("{\"protocol\":2," TOKEN ",\"vm\":\"v\"}", "\"software\"");
+    refuse_offer("{\"protocol\":2," TOKEN ",\"vm\":\"v\",\"software\":\"\"}", "\"epoch\"");
+    refuse_offer("{\"protocol\":2," TOKEN ",\"vm\":\"v\",\"software\":\"\","
                  "\"epoch\":9223372036854775807}",
                  "\"epoch\"");
     refuse_offer(OFFER_HEAD "\"devices\":[]}", "0 devices");
@@ -178,10 +178,10 @@ START_TEST(a_wrong_offer_is_refused_with_a_reason)
     refuse_offer(OFFER_HEAD "\"devices\":[5]}", "\"name\"");
     refuse_offer(OFFER_HEAD "\"devices\":[" DEVICE "," DEVICE "]}", "offers device disk twice");
     refuse_offer(OFFER_HEAD "\"vmm\":{},\"devices\":[" DEVICE "]}", "\"name\"");
-    refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"a/b\",\"software\":\"\",\"epoch\":3,"
+    refuse_offer("{\"protocol\":2," TOKEN ",\"vm\":\"a/b\",\"software\":\"\",\"epoch\":3,"
                  "\"devices\":[" DEVICE "]}",
                  "unusable name");
-    refuse_offer("{\"protocol\":1," TOKEN ",\"vm\":\"\",\"software\":\"\",\"epoch\":3,"
+    refuse_offer("{\"protocol\":2," TOKEN ",\"vm\":\"\",\"software\":\"\",\"epoch\":3,"
                  "\"devices\":[" DEVICE "]}",
                  "unusable name");
 }
