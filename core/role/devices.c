@@ -241,6 +241,7 @@ static int open_plain(struct node *node, struct node_device *device, uint64_t si
     device->filled = has_content(path);
     if (device->filled && !overwrite)
         return refuse_overwrite(path, err);
+    device->arriving = true;
     /* A file of another size cannot be the same device; start it anew. */
     if (device->filled && S_ISREG(status.st_mode) && (uint64_t)status.st_size != size) {
         device->filled = false;
@@ -271,6 +272,7 @@ static int open_overlaid(struct node *node, struct node_device *device, uint64_t
 
     device->created = stat(device->options.base, &status) != 0;
     device->filled = !device->created;
+    device->arriving = rc == 0;
     if (!rc)
         rc = make_file(node, device, device->options.base, device->filled, ret_storage, err);
     if (!rc)
@@ -318,7 +320,7 @@ void devices_discard(struct devices *devices)
     for (unsigned i = 0; i < devices->count; i++) {
         struct node_device *device = &devices->list[i];
 
-        if (!device->opened)
+        if (!device->arriving)
             continue;
         if (device->created)
             unlink(device->options.base);

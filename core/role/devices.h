@@ -25,8 +25,9 @@ struct node_device {
     const struct config_section *section;
     struct block_device block;
     bool opened;
-    bool filled;  /* arriving: storage held something before */
-    bool created; /* its base file was made by us and goes when the arrival fails */
+    bool arriving; /* files of it may have been made or emptied, and go when the arrival fails */
+    bool filled;   /* arriving: storage held something before */
+    bool created;  /* its base file was made by us */
 };
 
 struct devices {
@@ -58,7 +59,7 @@ struct node_device *devices_find(struct devices *devices, const char *name);
 /* The original's limits of a device, when its section has any. */
 struct converge_limits devices_limits(const struct node_device *device);
 
-/* Removes the files that devices_open_arriving created. */
+/* Removes the files that devices_open_arriving created, also where it failed half-way. */
 void devices_discard(struct devices *devices);
 void devices_release(struct devices *devices);
 

@@ -82,8 +82,11 @@ static int lock_directory(struct node *node, struct drafter_error *err)
     if (rc)
         return rc;
     node->lock = open(node->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (node->lock < 0)
-        return drafter_error_errno(err, errno, "%s", node->directory);
+    if (node->lock < 0) {
+        drafter_error_errno(err, errno, "%s", node->directory);
+        rmdir(node->directory); /* empty when it is ours alone */
+        return -err->code;
+    }
     if (!flock(node->lock, LOCK_EX | LOCK_NB)) {
         read_epitaph(node);
         return 0;

@@ -30,11 +30,15 @@ static int pause_vm(void *opaque, struct drafter_error *err)
     return rc;
 }
 
+/* What storage refused once it may take now; else the VM stays, and the source says why. */
 static int save(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
+    int rc = vm_save(&peer->vm, err);
 
-    return vm_save(&peer->vm, err);
+    if (!rc)
+        vm_rescue(&peer->vm);
+    return rc;
 }
 
 static int resume(void *opaque, struct drafter_error *err)

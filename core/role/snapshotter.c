@@ -362,6 +362,16 @@ static int retire_old_config(struct snapshotter *snapshotter, struct drafter_err
     return rc ? drafter_error_errno(err, -rc, "%s: cannot replace it", config) : 0;
 }
 
+/* The config makes the package one: its name comes last, and goes again if it may not last. */
+static int rename_config(struct snapshotter *snapshotter, unsigned index, struct drafter_error *err)
+{
+    int rc = rename_output(snapshotter, index, err);
+
+    if (rc)
+        unlink(snapshotter->devices.list[index].options.output);
+    return rc;
+}
+
 /*
  * Makes all outputs durable, then gives them their names, the config's last: killed in between, there is
  * no package rather than one of two halves.
@@ -383,7 +393,7 @@ static int publish(struct snapshotter *snapshotter, struct drafter_error *err)
             rc = rename_output(snapshotter, i, err);
     for (unsigned i = 0; !rc && i < snapshotter->devices.count; i++)
         if (is_config(snapshotter, i))
-            rc = rename_output(snapshotter, i, err);
+            rc = rename_config(snapshotter, i, err);
     return rc;
 }
 

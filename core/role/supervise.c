@@ -48,8 +48,8 @@ void supervisor_notify(struct supervisor *supervisor)
 {
     const uint64_t one = 1;
 
-    if (write(supervisor->news, &one, sizeof(one)) < 0)
-        log_debug("supervise", "news are waiting already");
+    while (write(supervisor->news, &one, sizeof(one)) < 0 && errno == EINTR)
+        ; /* else news are waiting already */
 }
 
 static void *tell(void *opaque)

@@ -416,6 +416,15 @@ int vm_after_resume(struct vm *vm, struct drafter_error *err)
     return hook(vm, "AfterResume", argument, err);
 }
 
+void vm_rescue(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (__atomic_load_n(&vm->devices[i]->io_error, __ATOMIC_RELAXED) &&
+            block_device_rescue(vm->devices[i]))
+            log_warning("vm", "device %s: its storage still refuses what the VM wrote",
+                        vm->devices[i]->name);
+}
+
 int vm_write_back(struct vm *vm, struct drafter_error *err)
 {
     for (unsigned i = 0; i < vm->device_count; i++) {

@@ -79,6 +79,9 @@ int vm_save(struct vm *vm, struct drafter_error *err); /* into the state device 
 int vm_before_suspend(struct vm *vm, struct drafter_error *err);
 int vm_after_resume(struct vm *vm, struct drafter_error *err);
 
+/* The VM is paused: writes again what storage refused before, where it takes it now. */
+void vm_rescue(struct vm *vm);
+
 /* Brings everything that the VMM wrote to stable storage. */
 int vm_write_back(struct vm *vm, struct drafter_error *err);
 
