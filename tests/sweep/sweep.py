@@ -72,7 +72,9 @@ class Node:
         self.config = os.path.join(directory, f"{role}.ini")
         pathlib.Path(self.config).write_text(f"[drafter]\nrole = {role}\nname = vm\nstate-directory = {directory}/ledger\n"
                                              f"run-directory = {directory}/run\n{VMM}{text}")
-        self.log = tempfile.TemporaryFile("a+", dir=os.path.dirname(directory))
+        path = os.path.join(directory, "log")
+        self.log = open(path, "a+")  # for appending: drafter shares our position in it
+        os.unlink(path)
         environment = dict(os.environ, **(failure.environment if failure else {}))
         self.child = subprocess.Popen([DRAFTER, "--log-format", "json", "--config", self.config], stderr=self.log,
                                       env=environment)
