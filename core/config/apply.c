@@ -3,6 +3,7 @@
 #include "config/suggest.h"
 #include "config/table.h"
 #include "config/tree.h"
+#include "util/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +88,14 @@ static bool listed(const char *const *list, const char *key)
     return false;
 }
 
+/* What is off has no effect anyway. */
+static bool says_no(const char *value)
+{
+    bool on;
+
+    return !*value || (!table_parse_bool(value, &on) && !on);
+}
+
 static void apply_entry(const struct config_section *section, struct config_entry *entry,
                         const struct drafter_option *table, const char *const *also, void *target,
                         struct drafter_error *fault)
@@ -104,6 +113,13 @@ static void apply_entry(const struct config_section *section, struct config_entr
     }
     entry->used = true;
     entry->secret |= (option->flags & DRAFTER_OPTION_SECRET) != 0;
+    if (option->flags & DRAFTER_OPTION_IGNORED) {
+        if (!entry->warned && !says_no(entry->value))
+            log_warning("drafter", "%s: %s has no effect: %s", config_where(section, entry->key),
+                        option->key, option->help);
+        entry->warned = true;
+        return;
+    }
     if (table_store(option, entry->value, target, fault) < 0)
         drafter_error_wrap(fault, "%s: %s", config_where(section, entry->key), option->key);
 }
@@ -127,6 +143,8 @@ static int apply_defaults(const struct drafter_option *table, void *target, size
     for (; table && table->key; table++) {
         int ret = 0;
 
+        if (table->flags & DRAFTER_OPTION_IGNORED)
+            continue;
         if (table->offset >= size)
             return drafter_error_set(err, EINVAL, "option '%s' is outside of its struct",
                                      table->key);

@@ -230,6 +230,8 @@ static void check_device(struct check_devices *all, const struct config_section 
     if (!check_apply(all->check, section, device_option_table, NULL, &device.options,
                      sizeof(device.options)))
         return;
+    if (!device.options.base)
+        device.options.base = device.options.input;
     if (all->listening && !device.options.make_migratable)
         fault(&device, "remove one of the two", "make-migratable", "%s",
               "a device that is not migratable and listen exclude each other");

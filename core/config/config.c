@@ -261,6 +261,7 @@ struct config *config_copy_section(const struct config_section *section)
             goto fail;
         copy->entries[i].used = entry->used;
         copy->entries[i].secret = entry->secret;
+        copy->entries[i].warned = entry->warned;
     }
     return config;
 
@@ -278,6 +279,7 @@ void config_copy_marks(const struct config_section *copy, const struct config_se
         if (entry) {
             entry->used |= copy->entries[i].used;
             entry->secret |= copy->entries[i].secret;
+            entry->warned |= copy->entries[i].warned;
         }
     }
 }

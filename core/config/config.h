@@ -16,6 +16,7 @@ struct config_entry {
     bool used;     /* an option table knew it, or config_value asked for it */
     bool secret;   /* an option table said so: never printed */
     bool faulty;   /* reported already: config_check_used says nothing more */
+    bool warned;   /* that it has no effect */
 };
 
 struct config_section {

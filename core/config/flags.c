@@ -1,24 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "config/flags.h"
 
+#include "config/flags-internal.h"
 #include "config/suggest.h"
 #include "config/table.h"
 #include "config/tree.h"
 #include "util/cleanup.h"
-#include "util/json.h"
+#include "util/log.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define FLAGS_MAX 128 /* of one role, for suggestions */
+#define FLAGS_MAX 256 /* of one role, for suggestions */
 #define TABLE_MAX 64  /* in its table: the bits of `seen` */
+
+/* A line is read thrice: some flags decide what others mean. */
+enum pass {
+    PASS_LOOK,      /* which flags are there */
+    PASS_OWN,       /* fills the sections of which there is one, which choose instances */
+    PASS_INSTANCES, /* and all others */
+    PASS_COUNT,
+};
 
 /* One run over a command line. */
 struct line {
     struct config *config;
     const struct config_flags *flags;
-    uint64_t seen;  /* in this pass, by index in the table */
-    bool instances; /* this pass fills the sections of instances, the one before those that choose them */
+    const struct drafter_option *plugin; /* options of the chosen plugin, or NULL */
+    uint64_t seen;                       /* by index in the table */
+    enum config_flag_model model;
+    const char *modelled_by; /* the flag that said so */
+    enum pass pass;
 };
 
 static struct config_flag from_option(const char *kind, const struct drafter_option *option)
@@ -33,7 +45,15 @@ static struct config_flag from_option(const char *kind, const struct drafter_opt
 
 static const struct config_flag set_flag = {.name = "set", .kind = "", .form = CONFIG_FLAG_TEXT};
 
-/* The role's table wins over its keys, and both over the node's. */
+/* A flag of a plugin that does not know it is none. */
+static bool fits_plugin(const struct line *line, const struct config_flag *flag)
+{
+    const char *kind = line->flags->plugin_kind;
+
+    return !kind || strcmp(flag->kind, kind) != 0 || table_find(line->plugin, flag->key);
+}
+
+/* The role's table wins over its keys, those over the node's, and all over the plugin's. */
 static bool find(struct line *line, const char *name, struct config_flag *ret_flag)
 {
     const struct config_flags *flags = line->flags;
@@ -41,7 +61,7 @@ static bool find(struct line *line, const char *name, struct config_flag *ret_fl
 
     for (unsigned i = 0; flags->flags && flags->flags[i].name; i++) {
         assert(i < TABLE_MAX);
-        if (!suggest_same(flags->flags[i].name, name))
+        if (!suggest_same(flags->flags[i].name, name) || !fits_plugin(line, &flags->flags[i]))
             continue;
         line->seen |= UINT64_C(1) << i;
         *ret_flag = flags->flags[i];
@@ -51,6 +71,8 @@ static bool find(struct line *line, const char *name, struct config_flag *ret_fl
         *ret_flag = from_option(flags->role, option);
     else if ((option = table_find(flags->node, name)) != NULL && strcmp(option->key, "role") != 0)
         *ret_flag = from_option("drafter", option);
+    else if ((option = table_find(line->plugin, name)) != NULL)
+        *ret_flag = from_option(flags->plugin_kind, option);
     else if (strcmp(name, set_flag.name) == 0)
         *ret_flag = set_flag;
     else
@@ -58,28 +80,34 @@ static bool find(struct line *line, const char *name, struct config_flag *ret_fl
     return true;
 }
 
-static int unknown(const struct config_flags *flags, const char *name, struct drafter_error *err)
+static unsigned collect(const struct drafter_option *options, const char **names, unsigned count)
 {
+    for (; options && options->key && count < FLAGS_MAX; options++)
+        if (strcmp(options->key, "role") != 0)
+            names[count++] = options->key;
+    return count;
+}
+
+static int unknown(const struct line *line, const char *name, struct drafter_error *err)
+{
+    const struct config_flags *flags = line->flags;
     const char *names[FLAGS_MAX], *nearest;
     unsigned count = 0;
 
     for (unsigned i = 0; flags->flags && flags->flags[i].name && count < FLAGS_MAX; i++)
         names[count++] = flags->flags[i].name;
-    for (unsigned i = 0; flags->options[i].key && count < FLAGS_MAX; i++)
-        names[count++] = flags->options[i].key;
-    for (unsigned i = 0; flags->node[i].key && count < FLAGS_MAX; i++)
-        if (strcmp(flags->node[i].key, "role") != 0)
-            names[count++] = flags->node[i].key;
+    count = collect(flags->options, names, count);
+    count = collect(flags->node, names, count);
+    count = collect(line->plugin, names, count);
     nearest = suggest_nearest(name, names, count);
-    if (nearest)
+    if (nearest && strcmp(nearest, name) != 0)
         return drafter_error_set(err, EINVAL, "%s has no flag --%.64s; did you mean --%s?",
                                  flags->role, name, nearest);
     return drafter_error_set(err, EINVAL, "%s has no flag --%.64s; see drafter %s --help",
                              flags->role, name, flags->role);
 }
 
-/* The language of values is that of files. */
-static int check_value(const char *name, const char *value, struct drafter_error *err)
+int flags_check_value(const char *name, const char *value, struct drafter_error *err)
 {
     for (const char *at = value; *at; at++)
         if (((unsigned char)*at < 0x20 && *at != '\t') || *at == 0x7f)
@@ -103,9 +131,9 @@ static int find_section(const struct line *line, const struct config_flag *flag,
     const struct drafter_option *choice;
     const char *id;
 
-    *ret_id = "";
+    *ret_id = flag->id ? flag->id : "";
     *ret_instance = false;
-    if (is_own(flags, flag->kind))
+    if (flag->id || is_own(flags, flag->kind))
         return 0;
     choice = table_find(flags->options, flag->kind);
     id = role ? config_value(role, flag->kind) : NULL;
@@ -158,102 +186,67 @@ static int set_any(struct line *line, const char *text, struct drafter_error *er
     return config_set(line->config, name, id ? id : "", key, equals + 1, err);
 }
 
-static int set_member(struct line *line, const struct config_flag *flag, const char *id,
-                      const char *key, const json_t *value, struct drafter_error *err)
+/* A switch that stands for a value of its key: 0 and the value, or -EALREADY when it is off. */
+static int switch_value(const struct config_flag *flag, const char **value,
+                        struct drafter_error *err)
 {
-    char number[32];
-    const char *text;
+    bool on;
 
-    if (json_is_integer(value)) {
-        snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(value));
-        text = number;
-    } else if (json_is_string(value)) {
-        text = json_string_value(value);
-    } else if (json_is_boolean(value)) {
-        text = json_is_true(value) ? "yes" : "no";
-    } else {
-        return drafter_error_set(err, EINVAL, "--%s: \"%.64s\" is neither text nor a number nor a "
-                                 "truth value", flag->name, key);
-    }
-    if (check_value(flag->name, text, err) < 0)
-        return -EINVAL;
-    return *text ? config_set(line->config, flag->kind, id, key, text, err) : 0;
+    if (table_parse_bool(*value, &on) < 0)
+        return drafter_error_set(err, EINVAL, "--%s: '%.64s' is not yes or no", flag->name, *value);
+    *value = flag->value;
+    return on ? 0 : -EALREADY;
 }
 
-/* The first number that is no section's id yet. */
-static void free_id(const struct config *config, const char *kind, char *id, size_t size)
+static int set_text(struct line *line, const struct config_flag *flag, const char *value,
+                    struct drafter_error *err)
 {
-    for (unsigned i = 1; i <= CONFIG_SECTIONS_MAX; i++) {
-        snprintf(id, size, "%u", i);
-        if (!config_section(config, kind, id))
-            return;
+    bool bare = flag->unit && *value && !value[strspn(value, "0123456789")];
+    cleanup_free char *number = NULL;
+    int ret = flags_check_value(flag->name, value, err);
+
+    if (ret == 0 && flag->value)
+        ret = switch_value(flag, &value, err);
+    if (ret < 0)
+        return ret == -EALREADY ? 0 : ret;
+    if (bare && asprintf(&number, "%s%s", value, flag->unit) < 0) {
+        number = NULL;
+        return drafter_error_errno(err, ENOMEM, "--%s", flag->name);
     }
+    return *flag->kind ? set_value(line, flag, bare ? number : value, err)
+                       : set_any(line, value, err);
 }
 
-static int set_object(struct line *line, const struct config_flag *flag, json_t *object,
-                      struct drafter_error *err)
+/* The kinds of lines exclude each other; the first flag of either decides. */
+static int look(struct line *line, const struct config_flag *flag, struct drafter_error *err)
 {
-    char number[16];
-    const char *id = number, *key;
-    json_t *value;
-
-    if (!json_is_object(object))
-        return drafter_error_set(err, EINVAL, "--%s: wanted a list of objects", flag->name);
-    if (flag->key)
-        id = json_string_value(json_object_get(object, flag->key));
-    else
-        free_id(line->config, flag->kind, number, sizeof(number));
-    if (!id || !*id)
-        return drafter_error_set(err, EINVAL, "--%s: an object lacks \"%s\"", flag->name, flag->key);
-    if (check_value(flag->name, id, err) < 0)
-        return -EINVAL;
-    json_object_foreach(object, key, value)
-    {
-        int ret = flag->key && !strcmp(key, flag->key)
-                      ? 0
-                      : set_member(line, flag, id, key, value, err);
-
-        if (ret < 0)
-            return ret;
-    }
-    if (!config_section(line->config, flag->kind, id)) /* nothing but a name, or nothing at all */
-        return drafter_error_set(err, EINVAL, "--%s: an object says nothing", flag->name);
-    return 0;
-}
-
-static int set_objects(struct line *line, const struct config_flag *flag, const char *text,
-                       struct drafter_error *err)
-{
-    json_error_t fault;
-    cleanup_json json_t *list = json_loads(text, JSON_REJECT_DUPLICATES, &fault);
-    size_t index;
-    json_t *object;
-
-    if (!list)
-        return drafter_error_set(err, EINVAL, "--%s: column %d: %.200s", flag->name, fault.column,
-                                 fault.text);
-    if (!json_is_array(list))
-        return drafter_error_set(err, EINVAL, "--%s: wanted a list of objects", flag->name);
-    json_array_foreach(list, index, object)
-    {
-        int ret = set_object(line, flag, object, err);
-
-        if (ret < 0)
-            return ret;
-    }
+    if (!flag->model)
+        return 0;
+    if (line->modelled_by && line->model != flag->model)
+        return drafter_error_set(err, EINVAL,
+                                 "--%s and --%s exclude each other: devices have one address "
+                                 "together, or one each",
+                                 line->modelled_by, flag->name);
+    line->model = flag->model;
+    line->modelled_by = flag->name;
     return 0;
 }
 
 static int set_flag_value(struct line *line, const struct config_flag *flag, const char *value,
                           struct drafter_error *err)
 {
-    if (is_own(line->flags, flag->kind) == line->instances)
+    if (line->pass == PASS_LOOK)
+        return look(line, flag, err);
+    if (flag->ignored) {
+        if (line->pass == PASS_OWN)
+            log_warning("drafter", "--%s has no effect: %s", flag->name, flag->ignored);
+        return 0;
+    }
+    if (is_own(line->flags, flag->kind) != (line->pass == PASS_OWN))
         return 0;
     if (flag->form == CONFIG_FLAG_OBJECTS) /* JSON has its own rules for control characters */
-        return set_objects(line, flag, value, err);
-    if (check_value(flag->name, value, err) < 0)
-        return -EINVAL;
-    return *flag->kind ? set_value(line, flag, value, err) : set_any(line, value, err);
+        return flags_set_objects(line->config, flag, value, err);
+    return set_text(line, flag, value, err);
 }
 
 /* Takes the flag at *at and its value, which may be the next argument. */
@@ -271,7 +264,7 @@ static int take(struct line *line, char *const **at, struct drafter_error *err)
     if (!name)
         return drafter_error_errno(err, ENOMEM, "command line");
     if (!find(line, name, &flag))
-        return unknown(line->flags, name, err);
+        return unknown(line, name, err);
     if (equals)
         value = equals + 1;
     else if (flag.form == CONFIG_FLAG_SWITCH)
@@ -284,17 +277,29 @@ static int take(struct line *line, char *const **at, struct drafter_error *err)
     return set_flag_value(line, &flag, value, err);
 }
 
-/* Values before the flags that replace them; objects, which nothing replaces, behind them. */
-static int set_defaults(struct line *line, bool objects, struct drafter_error *err)
+/* A plugin to which a key means nothing is not given it unasked. */
+static bool wants_default(const struct line *line, const struct config_flag *flag)
+{
+    const char *kind = line->flags->plugin_kind;
+    const struct drafter_option *option;
+
+    if (!kind || strcmp(flag->kind, kind) != 0)
+        return true;
+    option = table_find(line->plugin, flag->key);
+    return option && !(option->flags & DRAFTER_OPTION_IGNORED);
+}
+
+/* Those of flags that the line does not have, ahead of the ones that it has. */
+static int set_defaults(struct line *line, struct drafter_error *err)
 {
     const struct config_flag *flag = line->flags->flags;
     int ret = 0;
 
     for (unsigned i = 0; !line->config->from_file && flag && flag->name && ret == 0; i++, flag++) {
-        if ((flag->form == CONFIG_FLAG_OBJECTS) != objects || (line->seen >> i & 1))
+        if (!flag->default_value || line->seen >> i & 1 || !wants_default(line, flag) ||
+            (flag->model && flag->model != line->model))
             continue;
-        if (flag->default_value)
-            ret = set_flag_value(line, flag, flag->default_value, err);
+        ret = set_flag_value(line, flag, flag->default_value, err);
     }
     return ret;
 }
@@ -302,19 +307,19 @@ static int set_defaults(struct line *line, bool objects, struct drafter_error *e
 int config_set_flags(struct config *config, const struct config_flags *flags,
                      char *const *arguments, struct drafter_error *err)
 {
-    struct line line = {.config = config, .flags = flags};
+    struct line line = {.config = config, .flags = flags, .model = flags->bare};
+    const char *plugin = flags_chosen_plugin(config, flags, arguments);
     int ret = 0;
 
-    for (int pass = 0; pass < 2 && ret == 0; pass++) {
+    if (plugin)
+        line.plugin = flags->plugin_options(flags->opaque, flags->plugin_kind, plugin);
+    for (; line.pass < PASS_COUNT && ret == 0; line.pass++) {
         char *const *at = arguments;
 
-        line.instances = pass == 1;
-        line.seen = 0;
-        ret = set_defaults(&line, false, err);
+        if (line.pass != PASS_LOOK)
+            ret = set_defaults(&line, err);
         while (*at && ret == 0)
             ret = take(&line, &at, err);
-        if (ret == 0)
-            ret = set_defaults(&line, true, err);
     }
     return ret;
 }
@@ -328,26 +333,47 @@ static void print_flag(const char *name, const char *type, const char *default_v
             default_value ? default_value : "", default_value ? ")" : "", help ? help : "");
 }
 
-static void print_options(const struct drafter_option *option, const char *name, FILE *stream)
+/* Whether the role's table says what a name means. */
+static bool is_in_table(const struct config_flags *flags, const char *name)
 {
-    for (; option->key; option++) {
+    for (const struct config_flag *flag = flags->flags; flag && flag->name; flag++)
+        if (suggest_same(flag->name, name))
+            return true;
+    return false;
+}
+
+static void print_options(const struct config_flags *flags, const struct drafter_option *option,
+                          const char *name, FILE *stream)
+{
+    for (; option && option->key; option++) {
         bool is_name = name && strcmp(option->key, "name") == 0;
 
-        if (!(option->flags & DRAFTER_OPTION_SECRET) && strcmp(option->key, "role") != 0)
+        if (!(option->flags & DRAFTER_OPTION_SECRET) && strcmp(option->key, "role") != 0 &&
+            !is_in_table(flags, option->key))
             print_flag(option->key, table_type_name(option->type),
                        is_name ? name : option->default_value, option->help, stream);
     }
 }
 
-void config_print_flags(const struct config_flags *flags, FILE *stream)
+void config_print_flags(const struct config_flags *flags, const char *plugin, FILE *stream)
 {
     static const char *const types[] = {"string", "boolean", "JSON"};
+    static char *const no_arguments[] = {NULL};
+    struct config *none = config_new("");
 
-    print_options(flags->options, NULL, stream);
+    print_options(flags, flags->options, NULL, stream);
     for (const struct config_flag *flag = flags->flags; flag && flag->name; flag++)
         print_flag(flag->name, types[flag->form],
-                   flag->default_value ? flag->default_value : flag->plugin_default, flag->help,
-                   stream);
-    print_options(flags->node, flags->name, stream);
+                   flag->default_value ? flag->default_value : flag->plugin_default,
+                   flag->ignored ? flag->ignored : flag->help, stream);
+    print_options(flags, flags->node, flags->name, stream);
+    if (!plugin && none)
+        plugin = flags_chosen_plugin(none, flags, no_arguments);
+    if (plugin && flags->plugin_kind) {
+        fprintf(stream, "\nFlags of the %s plugin %s:\n", flags->plugin_kind, plugin);
+        print_options(flags, flags->plugin_options(flags->opaque, flags->plugin_kind, plugin), NULL,
+                      stream);
+    }
     print_flag("set", "SECTION.KEY=VALUE", NULL, "any other key of the configuration", stream);
+    config_free(none);
 }

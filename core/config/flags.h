@@ -16,6 +16,16 @@ enum config_flag_form {
     CONFIG_FLAG_OBJECTS,  /* --name '[{"key": value, ...}, ...]': a section for each object */
 };
 
+/*
+ * Command lines that say the same in ways that exclude each other: one address for all devices, or an address
+ * and a path for each.  A default of either counts only on a line of its kind.
+ */
+enum config_flag_model {
+    CONFIG_FLAG_ANY = 0,
+    CONFIG_FLAG_WHOLE, /* --raddr, --laddr, --devices */
+    CONFIG_FLAG_PARTS, /* --state-raddr, --state-path, ... */
+};
+
 struct config_flag {
     const char *name; /* without dashes; NULL ends a table */
     /*
@@ -28,7 +38,16 @@ struct config_flag {
     const char *default_value; /* where there is neither a file nor the flag; NULL: none */
     const char *plugin_default; /* what the plugin does without the key; for people who ask for help */
     const char *help;          /* one sentence, no full stop */
+    const char *id;            /* of the section, where the flag means one of many: [kind:id] */
+    enum config_flag_model model;
+    const char *value;   /* of a switch: what the key gets when it is on; off, the key stays as it is */
+    const char *unit;    /* of a number that is given without one */
+    const char *ignored; /* the flag has no key: it is accepted with a warning, and this is why */
 };
+
+/* Finds the option table of a plugin by its kind and name; NULL: there is no such plugin. */
+typedef const struct drafter_option *config_plugin_fn(void *opaque, const char *kind,
+                                                      const char *plugin);
 
 struct config_flags {
     const char *role;                     /* its section */
@@ -36,6 +55,14 @@ struct config_flags {
     const struct drafter_option *node;    /* keys of [drafter] */
     const struct config_flag *flags;      /* all others; may be NULL */
     const char *name;                     /* default of [drafter] name; NULL: that of its table */
+    /*
+     * Kind of the plugin whose options are flags, too, as that of the instance which the role's key of this
+     * name chooses; NULL: there is none.
+     */
+    const char *plugin_kind;
+    config_plugin_fn *plugin_options;
+    void *opaque;
+    enum config_flag_model bare; /* of a line that has no flag of either */
 };
 
 /*
@@ -46,7 +73,7 @@ struct config_flags {
 int config_set_flags(struct config *config, const struct config_flags *flags,
                      char *const *arguments, struct drafter_error *err);
 
-/* Prints all flags with their defaults. */
-void config_print_flags(const struct config_flags *flags, FILE *stream);
+/* Prints all flags with their defaults; the plugin's are those of `plugin` (NULL: the default one). */
+void config_print_flags(const struct config_flags *flags, const char *plugin, FILE *stream);
 
 #endif

@@ -36,17 +36,29 @@ static const struct unit duration_units[] = {
 
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 
-/* Decimal digits and one of the units, with any blanks between them. */
-static int parse_number(const char *text, const struct unit *units, uint64_t *ret_value)
+/* Reads decimal digits and moves behind them. */
+static int parse_digits(const char **text, uint64_t *ret_value)
 {
     uint64_t value = 0;
 
-    if (*text < '0' || *text > '9')
+    if (**text < '0' || **text > '9')
         return -EINVAL;
-    for (; *text >= '0' && *text <= '9'; text++)
+    for (; **text >= '0' && **text <= '9'; ++*text)
         if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+            __builtin_add_overflow(value, (uint64_t)(**text - '0'), &value))
             return -ERANGE;
+    *ret_value = value;
+    return 0;
+}
+
+/* Decimal digits and one of the units, with any blanks between them. */
+static int parse_number(const char *text, const struct unit *units, uint64_t *ret_value)
+{
+    uint64_t value;
+    int ret = parse_digits(&text, &value);
+
+    if (ret < 0)
+        return ret;
     text += strspn(text, " \t");
     for (; units->name; units++) {
         if (strcasecmp(text, units->name) != 0)
@@ -61,7 +73,8 @@ static int parse_number(const char *text, const struct unit *units, uint64_t *re
 
 int table_parse_bool(const char *text, bool *ret_value)
 {
-    static const char *const words[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
+    static const char *const words[] = {"no", "yes", "false", "true", "off", "on",
+                                        "0",  "1",   "f",     "t"};
 
     for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
         if (strcasecmp(text, words[i]) == 0) {
@@ -82,9 +95,43 @@ int table_parse_size(const char *text, uint64_t *ret_value)
     return parse_number(text, size_units, ret_value);
 }
 
+/* The longest unit that the text begins with, or NULL. */
+static const struct unit *leading_unit(const char *text)
+{
+    const struct unit *best = NULL;
+
+    for (const struct unit *unit = duration_units + 1; unit->name; unit++)
+        if (!strncasecmp(text, unit->name, strlen(unit->name)) &&
+            (!best || strlen(unit->name) > strlen(best->name)))
+            best = unit;
+    return best;
+}
+
+/* As the original wrote durations, "1m0s": each number with its unit, nothing between them. */
+static int parse_compound(const char *text, uint64_t *ret_value)
+{
+    uint64_t total = 0, value;
+
+    do {
+        int ret = parse_digits(&text, &value);
+        const struct unit *unit = ret < 0 ? NULL : leading_unit(text);
+
+        if (!unit)
+            return ret < 0 ? ret : -EINVAL;
+        if (__builtin_mul_overflow(value, unit->factor, &value) ||
+            __builtin_add_overflow(total, value, &total))
+            return -ERANGE;
+        text += strlen(unit->name);
+    } while (*text);
+    *ret_value = total;
+    return 0;
+}
+
 int table_parse_duration(const char *text, uint64_t *ret_value)
 {
-    return parse_number(text, duration_units, ret_value);
+    int ret = parse_number(text, duration_units, ret_value);
+
+    return ret == -EINVAL ? parse_compound(text, ret_value) : ret;
 }
 
 static const char *wanted(const struct drafter_option *option)
@@ -310,6 +357,8 @@ static int check_option(const struct drafter_option *option, size_t size, struct
     if (need == 0)
         return drafter_error_set(err, EINVAL, "option '%s': unknown type %d", option->key,
                                  (int)option->type);
+    if (option->flags & DRAFTER_OPTION_IGNORED)
+        return 0;
     if (need > size || option->offset > size - need || option->offset % need != 0)
         return drafter_error_set(err, EINVAL,
                                  "option '%s': %zu bytes at %zu do not fit a configuration of %zu",

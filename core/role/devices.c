@@ -13,6 +13,10 @@
     {.key = key_, .type = DRAFTER_OPTION_##type_, .offset = offsetof(struct device_options, field_), \
      .default_value = default_, .help = help_}
 
+/* Keys of the original that mean nothing here. */
+#define IGNORED(key_, why_)                                                                        \
+    {.key = key_, .type = DRAFTER_OPTION_STRING, .flags = DRAFTER_OPTION_IGNORED, .help = why_}
+
 const struct drafter_option device_option_table[] = {
     OPTION("base", PATH, base, NULL, "file that holds the device, or that it is received into"),
     OPTION("overlay", STRING, overlay, NULL,
@@ -36,6 +40,27 @@ const struct drafter_option device_option_table[] = {
     OPTION("shared", BOOL, shared, "no", "used by several VMs: opened read-only and not migrated"),
     OPTION("shared-base", BOOL, shared_base, "no",
            "the base is likely the same at the peer: compare hashes, send what differs"),
+    OPTION("s3-sync", BOOL, s3_sync, "no", "refused when on: name a storage plugin for that"),
+    IGNORED("s3-access-key", "name a storage plugin for that"),
+    {.key = "s3-secret-key", .type = DRAFTER_OPTION_STRING,
+     .flags = DRAFTER_OPTION_IGNORED | DRAFTER_OPTION_SECRET, .help = "name a storage plugin for that"},
+    IGNORED("s3-endpoint", "name a storage plugin for that"),
+    IGNORED("s3-secure", "name a storage plugin for that"),
+    IGNORED("s3-bucket", "name a storage plugin for that"),
+    IGNORED("s3-concurrency", "name a storage plugin for that"),
+    IGNORED("s3-prefix", "name a storage plugin for that"),
+    IGNORED("s3-only-dirty", "name a storage plugin for that"),
+    IGNORED("s3-block-shift", "name a storage plugin for that"),
+    IGNORED("s3-max-age", "name a storage plugin for that"),
+    IGNORED("s3-min-changed", "name a storage plugin for that"),
+    IGNORED("s3-limit", "name a storage plugin for that"),
+    IGNORED("s3-check-period", "name a storage plugin for that"),
+    IGNORED("use-sparse-file", "overlays are sparse files anyway"),
+    IGNORED("use-write-cache", "the page cache of the exposed device is one"),
+    IGNORED("write-cache-min", "the page cache of the exposed device is one"),
+    IGNORED("write-cache-max", "the page cache of the exposed device is one"),
+    IGNORED("write-cache-block-size", "the page cache of the exposed device is one"),
+    IGNORED("skip-silo", "what the VM uses is served from here, so that it can move"),
     DRAFTER_OPTION_END,
 };
 
@@ -75,8 +100,15 @@ int devices_read(struct node *node, struct devices *devices, struct drafter_erro
         device->section = section;
         rc = config_apply(section, device_option_table, NULL, &device->options,
                           sizeof(device->options), err);
+        if (!rc && device->options.s3_sync)
+            rc = drafter_error_set(err, ENOTSUP,
+                                   "%s: devices are not uploaded while they run; leave s3-sync out, or give "
+                                   "the device storage = ID of a storage plugin",
+                                   config_where(section, "s3-sync"));
         if (rc)
             return rc;
+        if (!device->options.base) /* what a registry hands out was called its input */
+            device->options.base = device->options.input;
         devices->blocks[devices->count++] = &device->block;
     }
     return 0;

@@ -12,9 +12,11 @@
 /* [device:NAME]; the names are the original's, whatever their case and dashes. */
 struct device_options {
     const char *base, *overlay, *state, *storage;
-    const char *input, *output; /* snapshotter */
+    const char *input, *output; /* snapshotter; input: registry */
+    const char *connect, *listen; /* of this device alone */
     uint64_t block_size, expiry, max_dirty_blocks, min_cycles, max_cycles, cycle_throttle;
-    bool make_migratable, shared, shared_base;
+    uint64_t resume_threshold;
+    bool make_migratable, shared, shared_base, any_order, s3_sync;
 };
 
 extern const struct drafter_option device_option_table[];

@@ -6,6 +6,7 @@
 #include "role/forwarder.h"
 #include "role/nat.h"
 #include "role/node.h"
+#include "role/original.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
@@ -16,21 +17,21 @@
 /* A new role is a line here and one in role.c. */
 const struct role_table role_tables[] = {
     {"drafter", "the node, whatever its role", node_option_table, sizeof(struct node_options),
-     false, false, NULL},
+     false, false, NULL, CONFIG_FLAG_ANY},
     {"peer", "runs a VM from files or takes it over from a peer, and hands it on",
-     peer_option_table, sizeof(struct peer_options), true, true, NULL},
+     peer_option_table, sizeof(struct peer_options), true, true, peer_flags, CONFIG_FLAG_PARTS},
     {"registry", "hands copies of a package to any number of peers", registry_option_table,
-     sizeof(struct registry_options), true, true, NULL},
+     sizeof(struct registry_options), true, true, registry_flags, CONFIG_FLAG_WHOLE},
     {"snapshotter", "boots a guest and makes a package of it", snapshotter_option_table,
-     sizeof(struct snapshotter_options), true, true, NULL},
+     sizeof(struct snapshotter_options), true, true, snapshotter_flags, CONFIG_FLAG_WHOLE},
     {"nat", "makes the network slots that VMs run in, and keeps them", nat_option_table,
-     sizeof(struct nat_options), true, false, nat_flags},
+     sizeof(struct nat_options), true, false, nat_flags, CONFIG_FLAG_ANY},
     {"forwarder", "forwards ports of the host to VMs in slots", forwarder_option_table,
-     sizeof(struct forwarder_options), true, false, forwarder_flags},
+     sizeof(struct forwarder_options), true, false, forwarder_flags, CONFIG_FLAG_ANY},
     {"device", "a device of the VM, in [device:NAME]", device_option_table,
-     sizeof(struct device_options), false, false, NULL},
+     sizeof(struct device_options), false, false, NULL, CONFIG_FLAG_ANY},
     {"forward", "a port that is forwarded, in [forward:NAME]", forward_option_table,
-     sizeof(struct forward_options), false, false, NULL},
+     sizeof(struct forward_options), false, false, NULL, CONFIG_FLAG_ANY},
     {0},
 };
 

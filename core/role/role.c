@@ -2,8 +2,11 @@
 #include "role/role.h"
 
 #include "config/flags.h"
+#include "config/table.h"
 #include "options.h"
+#include "plugin/plugin.h"
 #include "role/forwarder.h"
+#include "role/name.h"
 #include "role/nat.h"
 #include "role/peer.h"
 #include "role/registry.h"
@@ -66,26 +69,48 @@ static void adopt_log_options(const struct options *options, const struct node_o
                                                      : options->log_level);
 }
 
-static struct config_flags flags_of(const struct role *role)
+/* The option table of a plugin, which stays loaded until release_flags. */
+static const struct drafter_option *plugin_options(void *opaque, const char *kind, const char *name)
+{
+    struct plugin **plugin = opaque;
+    enum drafter_kind number;
+
+    plugin_unload(*plugin);
+    *plugin = NULL;
+    if (plugin_kind_parse(kind, &number) < 0 || plugin_load(number, name, plugin, NULL))
+        return NULL; /* whoever uses it says why */
+    return (*plugin)->descriptor.options;
+}
+
+/* A role that runs a VM has the options of its VMM as flags. */
+static struct config_flags flags_of(const struct role *role, struct plugin **plugin)
 {
     const struct role_table *table = role_table_find(role->name);
+    const char *vmm = plugin_kind_name(DRAFTER_KIND_VMM);
 
+    *plugin = NULL;
     return (struct config_flags){.role = role->name,
                                  .name = role->bare ? role->name : NULL,
                                  .options = table->options,
                                  .node = node_option_table,
-                                 .flags = table->flags};
+                                 .flags = table->flags,
+                                 .plugin_kind = table_find(table->options, vmm) ? vmm : NULL,
+                                 .plugin_options = plugin_options,
+                                 .opaque = plugin,
+                                 .bare = table->bare};
 }
 
 void role_print_help(const char *role)
 {
-    const struct config_flags flags = flags_of(find_role(role, NULL));
+    struct plugin *plugin;
+    const struct config_flags flags = flags_of(find_role(role, NULL), &plugin);
 
     printf("Usage: drafter %s [--config FILE] [FLAGS]\n\n%s: %s.\n\n"
            "Flags, with one or two dashes:\n",
            role, role, role_table_find(role)->summary);
-    config_print_flags(&flags, stdout);
+    config_print_flags(&flags, NULL, stdout);
     printf("\nKeys of plugins are listed by drafter plugins NAME; see also drafter --help.\n");
+    plugin_unload(plugin);
 }
 
 static int load(const struct options *options, struct config **ret_config,
@@ -117,13 +142,17 @@ static const struct role *choose(const char *name, const struct config *config,
 static int configure(const struct role *role, struct config *config, char *const *flags,
                      struct drafter_error *err)
 {
-    const struct config_flags known = flags_of(role);
+    struct plugin *plugin;
+    const struct config_flags known = flags_of(role, &plugin);
     const struct config_section *section;
     int rc = config_set_flags(config, &known, flags, err);
 
+    plugin_unload(plugin);
     section = config_section(config, "drafter", "");
     if (!rc && role->bare && (!section || !config_value(section, "name")))
         rc = config_set(config, "drafter", "", "name", role->name, err);
+    if (!rc && role_table_find(role->name)->has_vm)
+        rc = role_default_name(config, err);
     return rc;
 }
 

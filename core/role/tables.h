@@ -15,6 +15,7 @@ struct role_table {
     bool is_role;
     bool has_vm;                     /* it has [device:NAME] sections */
     const struct config_flag *flags; /* of its command line beside the keys; NULL: none */
+    enum config_flag_model bare;     /* what a command line means that has no flag of either model */
 };
 
 extern const struct role_table role_tables[];

@@ -28,12 +28,55 @@ static const struct config_flag table[] = {
     {.name = "cpu", .kind = "vmm", .key = "cpu"},
     {.name = "forwards", .kind = "forward", .form = CONFIG_FLAG_OBJECTS},
     {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .default_value = "[{\"name\": \"disk\", \"base\": \"d\"}]"},
+     .model = CONFIG_FLAG_WHOLE, .default_value = "[{\"name\": \"disk\", \"base\": \"d\"}]"},
+    {.name = "disk-path", .kind = "device", .id = "disk", .key = "base", .model = CONFIG_FLAG_PARTS,
+     .default_value = "p"},
+    {.name = "disk-raddr", .kind = "device", .id = "disk", .key = "connect",
+     .model = CONFIG_FLAG_PARTS, .default_value = "host:1504"},
+    {.name = "size", .kind = "r", .key = "early", .unit = "M"},
+    {.name = "workers", .ignored = "there are none"},
     {0},
 };
 
-static const struct config_flags flags = {
-    .role = "r", .options = role_options, .node = node_options, .flags = table};
+static const struct config_flag plugin_table[] = {
+    {.name = "output", .kind = "vmm", .key = "output", .form = CONFIG_FLAG_SWITCH,
+     .default_value = "yes"},
+    {.name = "mock", .kind = "r", .key = "vmm", .form = CONFIG_FLAG_SWITCH, .value = "fake"},
+    {0},
+};
+
+/* What the plugins q and fake know. */
+static const struct drafter_option q_options[] = {
+    {.key = "output", .type = DRAFTER_OPTION_BOOL},
+    {.key = "cpu", .type = DRAFTER_OPTION_STRING},
+    {.key = "jail", .type = DRAFTER_OPTION_STRING},
+    {.key = "fast", .type = DRAFTER_OPTION_BOOL},
+    DRAFTER_OPTION_END,
+};
+static const struct drafter_option fake_options[] = {
+    {.key = "output", .type = DRAFTER_OPTION_BOOL, .flags = DRAFTER_OPTION_IGNORED},
+    DRAFTER_OPTION_END,
+};
+
+static const struct drafter_option *options_of(void *opaque, const char *kind, const char *plugin)
+{
+    (void)opaque;
+    ck_assert_str_eq(kind, "vmm");
+    return !strcmp(plugin, "q") ? q_options : !strcmp(plugin, "fake") ? fake_options : NULL;
+}
+
+static struct config_flags flags = {.role = "r",
+                                    .options = role_options,
+                                    .node = node_options,
+                                    .flags = table,
+                                    .bare = CONFIG_FLAG_WHOLE};
+
+static void with_plugins(void)
+{
+    flags.plugin_kind = "vmm";
+    flags.flags = plugin_table;
+    flags.plugin_options = options_of;
+}
 
 static struct config *config;
 static struct drafter_error err;
@@ -54,6 +97,8 @@ static const char *value(const char *kind, const char *id, const char *key)
 
 static void from_line(void)
 {
+    flags.plugin_kind = NULL;
+    flags.flags = table;
     err = (struct drafter_error){0};
     config = config_new("command line");
 }
@@ -149,6 +194,78 @@ START_TEST(objects_become_sections)
     ck_assert_int_eq(SET("--devices", "[{\"name\": \"disk\", \"blockSize\": 65536}]"), 0);
     ck_assert_str_eq(value("device", "disk", "block-size"), "65536");
     ck_assert_ptr_null(value("device", "disk", "name"));
+}
+END_TEST
+
+START_TEST(one_address_and_many_exclude_each_other)
+{
+    ck_assert_int_eq(SET("--disk-path", "x"), 0);
+    ck_assert_str_eq(value("device", "disk", "base"), "x");
+    ck_assert_str_eq(value("device", "disk", "connect"), "host:1504");
+    end();
+    from_line();
+    ck_assert_int_eq(SET("--disk-path=x", "--disk-raddr", ""), 0); /* and no default in its place */
+    ck_assert_ptr_null(value("device", "disk", "connect"));
+    ck_assert_int_eq(SET("--disk-path", "x", "--devices", "[]"), -EINVAL);
+    ck_assert_str_eq(err.message, "--disk-path and --devices exclude each other: devices have one address "
+                                  "together, or one each");
+}
+END_TEST
+
+START_TEST(a_line_that_says_nothing_is_of_the_role_s_kind)
+{
+    flags.bare = CONFIG_FLAG_PARTS;
+    ck_assert_int_eq(SET("--early"), 0);
+    flags.bare = CONFIG_FLAG_WHOLE;
+    ck_assert_str_eq(value("device", "disk", "base"), "p");
+    ck_assert_str_eq(value("device", "disk", "connect"), "host:1504");
+}
+END_TEST
+
+START_TEST(options_of_the_chosen_plugin_are_flags)
+{
+    with_plugins();
+    ck_assert_int_eq(SET("--jail", "x", "-vmm", "q", "-fast", "--output=no"), 0);
+    ck_assert_str_eq(value("vmm", "q", "jail"), "x");
+    ck_assert_str_eq(value("vmm", "q", "fast"), "yes");
+    ck_assert_str_eq(value("vmm", "q", "output"), "no");
+    ck_assert_int_eq(SET("--vmm=fake", "--jail", "x"), -EINVAL);
+    ck_assert_str_eq(err.message, "r has no flag --jail; see drafter r --help");
+    from_file("[r]\nvmm = id\n[vmm:id]\nplugin = q\n");
+    ck_assert_int_eq(SET("--jail", "y"), 0);
+    ck_assert_str_eq(value("vmm", "id", "jail"), "y");
+}
+END_TEST
+
+START_TEST(a_plugin_gets_only_defaults_that_it_uses)
+{
+    with_plugins();
+    ck_assert_int_eq(SET("--vmm", "q"), 0);
+    ck_assert_str_eq(value("vmm", "q", "output"), "yes");
+    end();
+    from_line();
+    with_plugins();
+    ck_assert_int_eq(SET("--mock"), 0);
+    ck_assert_str_eq(value("r", "", "vmm"), "fake");
+    ck_assert_ptr_null(value("vmm", "fake", "output"));
+    ck_assert_int_eq(SET("--vmm", "q", "--mock=false", "--jail=z"), 0);
+    ck_assert_str_eq(value("vmm", "q", "jail"), "z");
+}
+END_TEST
+
+START_TEST(numbers_have_the_flag_s_unit_unless_they_say_one)
+{
+    ck_assert_int_eq(SET("--size", "512"), 0);
+    ck_assert_str_eq(value("r", "", "early"), "512M");
+    ck_assert_int_eq(SET("--size=1G"), 0);
+    ck_assert_str_eq(value("r", "", "early"), "1G");
+}
+END_TEST
+
+START_TEST(a_flag_without_effect_is_accepted)
+{
+    ck_assert_int_eq(SET("--workers", "4096", "--early"), 0);
+    ck_assert_str_eq(value("r", "", "early"), "yes");
 }
 END_TEST
 
@@ -248,6 +365,12 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, an_empty_value_takes_a_key_away);
     tcase_add_test(tests, flags_of_an_instance_go_where_the_role_looks);
     tcase_add_test(tests, objects_become_sections);
+    tcase_add_test(tests, one_address_and_many_exclude_each_other);
+    tcase_add_test(tests, a_line_that_says_nothing_is_of_the_role_s_kind);
+    tcase_add_test(tests, options_of_the_chosen_plugin_are_flags);
+    tcase_add_test(tests, a_plugin_gets_only_defaults_that_it_uses);
+    tcase_add_test(tests, numbers_have_the_flag_s_unit_unless_they_say_one);
+    tcase_add_test(tests, a_flag_without_effect_is_accepted);
     tcase_add_test(tests, every_other_key_can_be_set);
     tcase_add_loop_test(tests, faults_say_what_is_wrong, 0, sizeof(faulty) / sizeof(*faulty));
     tcase_add_test(tests, a_command_line_can_be_kept_as_a_file);

@@ -73,6 +73,8 @@ static const struct {
     {"30s", UINT64_C(30000000000)},
     {"5m", UINT64_C(300000000000)},
     {"2H", UINT64_C(7200000000000)},
+    {"1m0s", UINT64_C(60000000000)},
+    {"1h2m3s4ms5us6ns", UINT64_C(3723004005006)},
 };
 
 START_TEST(durations_are_nanoseconds)
@@ -155,6 +157,8 @@ static const struct {
     {"size", "k", "'k' is not a size such as 4096, 64k or 2G"},
     {"size", "5s", "'5s' is not a size such as 4096, 64k or 2G"},
     {"duration", "5124096h", "'5124096h' is not a number below 2^64"},
+    {"duration", "1m0", "'1m0' is not a duration such as 250ms, 30s or 5m"},
+    {"duration", "1m s", "'1m s' is not a duration such as 250ms, 30s or 5m"},
     {"duration", "5 days", "'5 days' is not a duration such as 250ms, 30s or 5m"},
     {"percent", "0", "'0' is not in the range 1 to 100"},
     {"percent", "101", "'101' is not in the range 1 to 100"},

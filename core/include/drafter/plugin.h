@@ -40,7 +40,7 @@ extern "C" {
 
 #define DRAFTER_PLUGIN_MAGIC UINT32_C(0x31465244) /* "DRF1" in memory */
 #define DRAFTER_ABI_MAJOR 1
-#define DRAFTER_ABI_MINOR 1
+#define DRAFTER_ABI_MINOR 2
 
 enum drafter_kind {
     DRAFTER_KIND_TRANSPORT = 1,
@@ -62,6 +62,11 @@ enum drafter_option_type {
 
 #define DRAFTER_OPTION_REQUIRED 0x1u
 #define DRAFTER_OPTION_SECRET 0x2u /* the value is never printed or logged */
+/*
+ * Since 1.2.  The key means something to another plugin of this kind, or did to an earlier program: it is
+ * accepted, with a warning that says `help`, and stored nowhere; `offset` is unused.
+ */
+#define DRAFTER_OPTION_IGNORED 0x4u
 
 /*
  * One configuration key.  The core parses, range-checks, defaults and documents it, and refuses

@@ -11,6 +11,7 @@
  * While the guest runs, the memory file is locked (flock), so that two copies of a VM that share a
  * file cannot run at once.
  */
+#include "../original.h"
 #include "guest.h"
 #include "util/cleanup.h"
 #include "util/io.h"
@@ -516,6 +517,9 @@ static const struct drafter_option null_options[] = {
     NULL_OPTION("fail-save", DRAFTER_OPTION_UINT, fail_save, "0", "call", "Which save fails"),
     NULL_OPTION("fail-load", DRAFTER_OPTION_UINT, fail_load, "0", "call", "Which load fails"),
     NULL_OPTION("fail-resume", DRAFTER_OPTION_UINT, fail_resume, "0", "call", "Which resume fails"),
+    VMM_IGNORED("enable-output", "it shows the guest's console, and this guest has none"),
+    VMM_IGNORED("enable-input", "it opens the guest's console, and this guest has none"),
+    VMM_ORIGINAL_OPTIONS,
     DRAFTER_OPTION_END,
 };
 

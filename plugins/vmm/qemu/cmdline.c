@@ -198,7 +198,7 @@ static void add_drives(struct cmdline *cmdline, const struct cmdline_input *inpu
 
 static void add_serial(struct cmdline *cmdline, const struct cmdline_input *input)
 {
-    const char *serial = input->config->serial;
+    const char *serial = qemu_has_terminal(input->config) ? "stdio" : input->config->serial;
     cleanup_free char *directory = escaped(input->spec->directory);
     cleanup_free char *name = escaped(serial);
 

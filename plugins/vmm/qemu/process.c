@@ -128,7 +128,7 @@ static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
     const struct process_spec *spec = process->spec;
     const struct drafter_spawn program = {.struct_size = sizeof(program),
                                           .argv = spec->argv,
-                                          .stdin_fd = -1,
+                                          .stdin_fd = spec->inherit_stdin ? 0 : -1,
                                           .stdout_fd = spec->inherit_stdout ? 1 : write_fd,
                                           .stderr_fd = write_fd,
                                           .keep_fds = spec->keep_fds,
@@ -157,12 +157,12 @@ static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *
     if (result != -ENOTSUP)
         return result;
     result = proc_spawn(&(struct proc_spec){.argv = spec->argv,
-                                            .stdin_fd = -1,
+                                            .stdin_fd = spec->inherit_stdin ? 0 : -1,
                                             .stdout_fd = spec->inherit_stdout ? 1 : write_fd,
                                             .stderr_fd = write_fd,
                                             .keep_fds = spec->keep_fds,
                                             .netns = spec->netns,
-                                            .new_process_group = true,
+                                            .new_process_group = !spec->inherit_stdin,
                                             .die_with_parent = true},
                         &pid, err);
     if (result < 0)

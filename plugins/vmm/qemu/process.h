@@ -20,7 +20,8 @@ struct process_spec {
     const int *keep_fds;  /* ends with -1 */
     const char *netns;    /* or NULL */
     const char *log_path; /* truncated at the start */
-    bool inherit_stdout;  /* the guest's serial port is ours */
+    bool inherit_stdin;   /* the guest's serial port reads from ours */
+    bool inherit_stdout;  /* and writes to it */
     const struct drafter_keeper *keeper; /* or NULL; valid until process_stop */
 };
 

@@ -12,6 +12,7 @@
  * This file holds the operations on a running VM, and the descriptor.
  */
 #include "qemu.h"
+#include "../original.h"
 #include "cmdline.h"
 #include "state.h"
 #include "util/cleanup.h"
@@ -352,6 +353,11 @@ static const struct drafter_option qemu_options[] = {
     QEMU_OPTION(
         "extra-args", STRING, extra_args, NULL,
         "More arguments for QEMU, split at white space; unsupported, and not part of a snapshot"),
+    QEMU_OPTION("enable-output", BOOL, enable_output, "no",
+                "The serial port is drafter's standard output, in place of what serial says"),
+    QEMU_OPTION("enable-input", BOOL, enable_input, "no",
+                "Drafter's standard input is the serial port's, in place of what serial says"),
+    VMM_ORIGINAL_OPTIONS,
     DRAFTER_OPTION_END,
 };
 

@@ -14,9 +14,15 @@ enum qemu_reset { ON_RESET_REBOOT, ON_RESET_EXIT };
 struct qemu_config {
     const char *binary, *machine, *cpu, *forward, *serial, *extra_args;
     int accelerator, net, on_reset;
-    bool restrict_net, sandbox, memory_prealloc;
+    bool restrict_net, sandbox, memory_prealloc, enable_output, enable_input;
     uint64_t tb_size, timeout;
 };
+
+/* Whether the serial port is on standard input and output. */
+static inline bool qemu_has_terminal(const struct qemu_config *config)
+{
+    return config->enable_output || config->enable_input;
+}
 
 /* Services of the guest, each a virtio serial port of this number and a socket. */
 struct qemu_channel {

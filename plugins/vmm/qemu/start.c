@@ -117,6 +117,11 @@ const char *qemu_log_path(const char *directory, char *buffer, size_t size)
     return buffer;
 }
 
+static bool has_output(const struct qemu_config *config)
+{
+    return qemu_has_terminal(config) ? config->enable_output : strcmp(config->serial, "stdio") == 0;
+}
+
 static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
                  enum drafter_vmm_start how, const struct sockets *sockets, int gate_fd,
                  struct drafter_error *err)
@@ -146,7 +151,8 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
                                    .log_path = qemu_log_path(spec->directory, log_path,
                                                              sizeof(log_path)),
                                    .keeper = vmm->keeper,
-                                   .inherit_stdout = strcmp(vmm->config->serial, "stdio") == 0},
+                                   .inherit_stdin = vmm->config->enable_input,
+                                   .inherit_stdout = has_output(vmm->config)},
             err);
     cmdline_release(&cmdline);
     return result;

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "role/original.h"
+
+#include <stddef.h>
+
+#define MOCK_VMM "null"
+
+/* ---- peer */
+
+#define PEER_DEVICE(name_, file_)                                                                  \
+    "{\"name\":\"" name_ "\",\"base\":\"out/package/" file_ "\",\"overlay\":\"out/overlay/" file_  \
+    "\",\"state\":\"out/state/" file_ "\",\"blockSize\":65536,\"expiry\":1000000000,"              \
+    "\"maxDirtyBlocks\":200,\"minCycles\":5,\"maxCycles\":20,\"cycleThrottle\":500000000,"         \
+    "\"makeMigratable\":true}"
+
+static const char peer_devices[] = "[" PEER_DEVICE("state", "state.bin") "," PEER_DEVICE(
+    "memory", "memory.bin") "," PEER_DEVICE("kernel", "vmlinux") "," PEER_DEVICE("disk",
+                                                                                 "rootfs.ext4") ","
+    PEER_DEVICE("config", "config.json") "," PEER_DEVICE("oci", "oci.ext4") "]";
+
+#define PEER_PART(device_, number_)                                                                \
+    ORIGINAL_PART(device_, "raddr", "connect", "localhost:150" number_,                            \
+                  "address to take it from; empty: it is in its file"),                            \
+        ORIGINAL_PART(device_, "path", "base", NULL,                                               \
+                      "file that holds it, or that it is received into"),                          \
+        ORIGINAL_PART(device_, "laddr", "listen", ":150" number_,                                  \
+                      "address at which it can be taken; empty: nowhere"),                         \
+        ORIGINAL_PART(device_, "resume-threshold", "resume-threshold", NULL,                       \
+                      "bytes of it that may be missing when the guest resumes")
+
+#define WHOLE(name_, kind_, key_, default_, help_)                                                 \
+    {                                                                                              \
+        .name = name_, .kind = kind_, .key = key_, .model = CONFIG_FLAG_WHOLE,                     \
+        .default_value = default_, .help = help_                                                   \
+    }
+
+const struct config_flag peer_flags[] = {
+    WHOLE("raddr", "peer", "connect", "localhost:1337",
+          "address to take the VM over from; empty: local files are started"),
+    WHOLE("connect", "peer", "connect", NULL, "the same as --raddr"),
+    WHOLE("laddr", "peer", "listen", "localhost:1337",
+          "address at which the VM can be taken over; empty: nowhere"),
+    WHOLE("listen", "peer", "listen", NULL, "the same as --laddr"),
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE, .default_value = peer_devices, .help = "devices, an object for each"},
+    PEER_PART("state", "0"),
+    PEER_PART("memory", "1"),
+    PEER_PART("initramfs", "2"),
+    PEER_PART("kernel", "3"),
+    PEER_PART("disk", "4"),
+    PEER_PART("config", "5"),
+    ORIGINAL_NETNS("peer"),
+    ORIGINAL_CONSOLE,
+    ORIGINAL_CONCURRENCY,
+    {.name = "pull-workers", .ignored = "what the guest waits for is fetched first, whatever else is "
+                                        "on its way"},
+    {.name = "overwrite", .kind = "peer", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
+     .default_value = "yes", .help = "receive into files that hold something"},
+    {.name = "mock", .kind = "peer", .key = "vmm", .form = CONFIG_FLAG_SWITCH, .value = MOCK_VMM,
+     .help = "a VM that is a byte pattern"},
+    {.name = "experimental-map-private", .form = CONFIG_FLAG_SWITCH,
+     .ignored = "give memory and state an overlay, which takes what the guest changes"},
+    {.name = "experimental-map-private-state-output",
+     .ignored = "the overlay of the device state takes what is changed"},
+    {.name = "experimental-map-private-memory-output",
+     .ignored = "the overlay of the device memory takes what is changed"},
+    ORIGINAL_VERBOSE,
+    {0},
+};
+
+/* ---- registry */
+
+#define INPUT(name_, file_) "{\"name\":\"" name_ "\",\"input\":\"out/package/" file_ "\",\"blockSize\":65536}"
+
+const struct config_flag registry_flags[] = {
+    WHOLE("laddr", "registry", "listen", ":1600", "address at which peers get the package"),
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE,
+     .default_value = "[" INPUT("kernel", "vmlinux") "," INPUT("disk", "rootfs.ext4") "," INPUT(
+         "state", "state.bin") "," INPUT("memory", "memory.bin") "," INPUT("config", "config.json") "]",
+     .help = "devices, an object for each"},
+    ORIGINAL_PART_PATHS("base", "file that holds it"),
+    ORIGINAL_PART("state", "laddr", "listen", ":1600", "address at which it can be taken"),
+    ORIGINAL_PART("memory", "laddr", "listen", ":1601", "address at which it can be taken"),
+    ORIGINAL_PART("initramfs", "laddr", "listen", ":1602", "address at which it can be taken"),
+    ORIGINAL_PART("kernel", "laddr", "listen", ":1603", "address at which it can be taken"),
+    ORIGINAL_PART("disk", "laddr", "listen", ":1604", "address at which it can be taken"),
+    ORIGINAL_PART("config", "laddr", "listen", ":1605", "address at which it can be taken"),
+    ORIGINAL_CONCURRENCY,
+    ORIGINAL_VERBOSE,
+    {0},
+};
+
+/* ---- snapshotter */
+
+#define SNAPSHOTTER_DEVICES                                                                        \
+    "[{\"name\":\"kernel\",\"input\":\"out/blueprint/vmlinux\",\"output\":\"out/package/vmlinux\"}," \
+    "{\"name\":\"disk\",\"input\":\"out/blueprint/rootfs.ext4\","                                  \
+    "\"output\":\"out/package/rootfs.ext4\"},"                                                     \
+    "{\"name\":\"state\",\"output\":\"out/package/state.bin\"},"                                   \
+    "{\"name\":\"memory\",\"output\":\"out/package/memory.bin\"},"                                 \
+    "{\"name\":\"config\",\"output\":\"out/package/config.json\"}]"
+
+#define BOOT_ARGS                                                                                  \
+    "console=ttyS0 panic=1 pci=off modules=ext4 rootfstype=ext4 root=/dev/vda i8042.noaux "        \
+    "i8042.nomux i8042.nopnp i8042.dumbkbd rootflags=rw printk.devkmsg=on printk_ratelimit=0 "     \
+    "printk_ratelimit_burst=0 clocksource=tsc nokaslr lapic=notscdeadline tsc=unstable"
+
+#define MADE(device_)                                                                              \
+    ORIGINAL_PART(device_, "output-path", "output", ORIGINAL_PACKAGE device_, "file to write")
+#define COPIED(device_)                                                                            \
+    ORIGINAL_PART(device_, "input-path", "input", ORIGINAL_BLUEPRINT device_,                      \
+                  "file to start from"),                                                           \
+        MADE(device_)
+
+const struct config_flag snapshotter_flags[] = {
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE, .default_value = SNAPSHOTTER_DEVICES,
+     .help = "devices, an object for each"},
+    MADE("state"),
+    MADE("memory"),
+    COPIED("initramfs"),
+    COPIED("kernel"),
+    COPIED("disk"),
+    MADE("config"),
+    {.name = "memory-size", .kind = "snapshotter", .key = "memory-size", .unit = "M",
+     .default_value = "1024", .help = "guest memory; a bare number is in MiB"},
+    {.name = "boot-args", .kind = "snapshotter", .key = "boot-args", .default_value = BOOT_ARGS,
+     .help = "kernel command line"},
+    ORIGINAL_NETNS("snapshotter"),
+    ORIGINAL_CONSOLE,
+    {.name = "interface", .ignored = "the slot of the network says what its interface is called"},
+    {.name = "mac", .ignored = "the slot of the network says which MAC its guest has"},
+    {0},
+};
