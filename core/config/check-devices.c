@@ -206,6 +206,8 @@ static void check_stack(const struct device *device)
     bool layered = has_overlay(options);
     enum check_use use = device->all->use;
 
+    if (!options->base && use == CHECK_USE_ARRIVE && options->connect)
+        return; /* it gets a file in the cache */
     if (!options->base) {
         fault(device, "add base = FILE", NULL, "device %s needs a base", device->section->id);
         return;

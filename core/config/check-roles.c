@@ -14,6 +14,7 @@
 #include "role/role.h"
 #include "role/tables.h"
 #include "util/cleanup.h"
+#include "util/words.h"
 
 #include <string.h>
 
@@ -105,7 +106,7 @@ static void unknown_role(struct check *check, const struct config *config, const
 static void check_address(struct check *check, const struct config_section *section,
                           const char *key, const char *address)
 {
-    if (address && (!*address || strpbrk(address, " \t")))
+    if (address && !words_count(address))
         check_add(check, CHECK_ERROR, key, NULL, "%s: \"%s\" is no address",
                   section ? config_where(section, key) : "default", address);
 }
@@ -150,14 +151,27 @@ static void check_forwards(struct check *check, const struct config *config)
                   "there is nothing to forward");
 }
 
+static bool some_device_says(const struct config *config, const char *key)
+{
+    const struct config_section *section = NULL;
+
+    while ((section = config_next(config, "device", section)))
+        if (config_find_entry(section, key))
+            return true;
+    return false;
+}
+
 static void check_vm(struct check *check, struct node *node, const struct role_table *role,
                      const void *options)
 {
     struct check_devices devices = {.check = check, .node = node};
 
-    devices.use = use_of(role, text_option(role, options, "connect") != NULL);
+    devices.use = use_of(role, text_option(role, options, "connect") ||
+                                   some_device_says(node->config, "connect"));
     devices.vmm = text_option(role, options, "vmm");
-    devices.listening = !strcmp(role->section, "peer") && text_option(role, options, "listen");
+    devices.listening = !strcmp(role->section, "peer") &&
+                        (text_option(role, options, "listen") ||
+                         some_device_says(node->config, "listen"));
     devices.overwrite = flag_option(role, options, "overwrite");
     if (devices.use == CHECK_USE_START || devices.use == CHECK_USE_ARRIVE)
         switch (check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE)) {

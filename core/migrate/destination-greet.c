@@ -4,6 +4,7 @@
 #include "util/cleanup.h"
 #include "util/failpoint.h"
 #include "util/log.h"
+#include "util/words.h"
 
 #include <sodium.h>
 #include <string.h>
@@ -11,15 +12,27 @@
 
 #define GREETING_TIMEOUT_MS 10000
 #define CONTROL_TIMEOUT_MS 3000
+#define ADDRESS_MAX 256
 #define HAVE_SIZE 16 /* BLAKE2b-128 */
 
-static int open_stream(struct destination *destination, struct stream **ret_stream,
-                       struct drafter_error *err)
+int destination_dial(struct destination *destination, size_t index,
+                     struct transport_connection **ret_connection, struct drafter_error *err)
 {
     const struct destination_options *options = &destination->options;
+    size_t count = words_count(options->address);
+    char address[ADDRESS_MAX];
+
+    if (!count || !words_get(options->address, index % count, address, sizeof(address)))
+        return drafter_error_set(err, EINVAL, "\"%.64s\" is no address", options->address);
+    return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection,
+                             err);
+}
+
+static int open_stream(struct destination *destination, size_t index, struct stream **ret_stream,
+                       struct drafter_error *err)
+{
     struct transport_connection *connection;
-    int rc = transport_connect(options->transport, options->address, options->connect_timeout_ms,
-                               &connection, err);
+    int rc = destination_dial(destination, index, &connection, err);
 
     if (rc)
         return rc;
@@ -64,7 +77,7 @@ int destination_greet(struct destination *destination, struct drafter_error *err
     int rc = failpoint(FAILPOINT_CONNECT) ? drafter_error_set(err, EIO, "a failpoint") : 0;
 
     if (!rc)
-        rc = open_stream(destination, &destination->session.control, err);
+        rc = open_stream(destination, 0, &destination->session.control, err);
     if (rc)
         return rc;
     memcpy(destination->session.identity, destination->session.control->identity,
@@ -145,7 +158,7 @@ static int join_stream(struct destination *destination, unsigned index, struct d
     const struct wire_header header = {
         .type = WIRE_JOIN, .argument = index, .length = WIRE_TOKEN_SIZE};
     struct stream *stream = NULL;
-    int rc = open_stream(destination, &stream, err);
+    int rc = open_stream(destination, index, &stream, err);
 
     if (!rc && stream_check_peer(stream, session->identity, err)) {
         rc = -EACCES;

@@ -57,6 +57,10 @@ void *destination_stream_main(void *opaque);
 
 /* destination-greet.c: connection, offer and streams. */
 int destination_greet(struct destination *destination, struct drafter_error *err);
+
+/* Connects to one of the source's addresses, counted round: stream `index` of the session goes there. */
+int destination_dial(struct destination *destination, size_t index,
+                     struct transport_connection **ret_connection, struct drafter_error *err);
 int destination_accept(struct destination *destination, struct drafter_error *err);
 
 int destination_open_streams(struct destination *destination, struct drafter_error *err);

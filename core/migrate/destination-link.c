@@ -23,8 +23,7 @@ static int open_control(struct destination *destination, struct drafter_error *e
     struct hello hello = {.version = WIRE_VERSION, .software = "drafter", .reconnect = true};
     struct transport_connection *connection;
     struct stream *control;
-    int rc = transport_connect(options->transport, options->address, options->connect_timeout_ms,
-                               &connection, err);
+    int rc = destination_dial(destination, 0, &connection, err);
 
     if (rc)
         return rc;

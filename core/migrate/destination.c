@@ -4,6 +4,7 @@
 #include "util/cleanup.h"
 #include "util/failpoint.h"
 #include "util/log.h"
+#include "util/words.h"
 
 #include <string.h>
 
@@ -25,6 +26,8 @@ int destination_new(const struct destination_options *options, struct destinatio
     pthread_rwlock_init(&destination->link_lock, NULL);
     if (destination->options.bulk_streams < 1)
         destination->options.bulk_streams = 1;
+    if (destination->options.bulk_streams + 2 < words_count(options->address)) /* each gets one */
+        destination->options.bulk_streams = (unsigned)words_count(options->address) - 2;
     if (destination->options.bulk_streams > WIRE_STREAMS_MAX - 2)
         destination->options.bulk_streams = WIRE_STREAMS_MAX - 2;
     destination_machine_init(&destination->machine, options->wait_for_all);

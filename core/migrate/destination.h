@@ -84,7 +84,8 @@ struct destination_progress {
 
 struct destination_options {
     struct instance *transport;
-    const char *address;
+    const char *address; /* of the source; several, separated by blanks, share the
+                            streams: all of them lead to it */
     const char *vm_name; /* "" for whichever the source has */
     const char *role;
     unsigned bulk_streams, connect_timeout_ms;

@@ -19,7 +19,8 @@ static int add_device(struct source *source, const struct source_device_options 
     struct source_device *device = &source->devices[source->device_count];
     struct hello_device *offered = &source->options.offer.devices[source->device_count];
     int rc = schedule_add_device(&source->schedule, block->map.pages,
-                                 block->block_size >> DRAFTER_PAGE_SHIFT, block->map.heat);
+                                 block->block_size >> DRAFTER_PAGE_SHIFT,
+                                 options->any_order ? NULL : block->map.heat);
 
     if (rc)
         return rc;

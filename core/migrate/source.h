@@ -37,6 +37,7 @@ struct source_vm {
 struct source_device_options {
     struct block_device *block;
     struct converge_limits limits;
+    bool any_order; /* from front to back, whatever is cold */
     bool early; /* send what is left of it ahead of COMMIT: the VMM loads from it */
 };
 

@@ -37,7 +37,7 @@ static const char *file_of_vm(const struct config *config)
 }
 
 /* A VM without files of its own is told apart by where it runs. */
-static int name_by_slot(struct config *config, struct drafter_error *err)
+static int name_by_slot(struct config *config, const char *kind, struct drafter_error *err)
 {
     const struct config_section *section = NULL;
     const struct config_entry *entry = NULL;
@@ -48,11 +48,12 @@ static int name_by_slot(struct config *config, struct drafter_error *err)
             entry = config_find_entry(config->sections[i], "netns");
     if (!entry || !(section = config_next(config, "device", NULL)) || strchr(entry->value, '/'))
         return 0;
-    snprintf(name, sizeof(name), "vm-%s", entry->value);
+    snprintf(name, sizeof(name), "%s-%s", kind, entry->value);
     return config_set(config, "drafter", "", "name", name, err);
 }
 
-static int name_by_file(struct config *config, const char *file, struct drafter_error *err)
+static int name_by_file(struct config *config, const char *kind, const char *file,
+                        struct drafter_error *err)
 {
     cleanup_free char *directory = *file == '/' ? strdup("") : getcwd(NULL, 0), *path = NULL;
     char name[DRAFTER_NAME_MAX + 1], text[2 * HASH_SIZE + 1];
@@ -62,16 +63,16 @@ static int name_by_file(struct config *config, const char *file, struct drafter_
         return drafter_error_errno(err, errno, "cannot name the VM");
     crypto_generichash(digest, sizeof(digest), (unsigned char *)path, strlen(path), NULL, 0);
     sodium_bin2hex(text, sizeof(text), digest, sizeof(digest));
-    snprintf(name, sizeof(name), "vm-%.8s", text);
+    snprintf(name, sizeof(name), "%s-%.8s", kind, text);
     return config_set(config, "drafter", "", "name", name, err);
 }
 
-int role_default_name(struct config *config, struct drafter_error *err)
+int role_default_name(struct config *config, const char *kind, struct drafter_error *err)
 {
     const struct config_section *section = config_section(config, "drafter", "");
     const char *file = file_of_vm(config);
 
     if (config->from_file || (section && config_find_entry(section, "name")))
         return 0;
-    return file ? name_by_file(config, file, err) : name_by_slot(config, err);
+    return file ? name_by_file(config, kind, file, err) : name_by_slot(config, kind, err);
 }

@@ -7,8 +7,9 @@
 
 /*
  * Without a file and a name: sets [drafter] name to one that belongs to the VM's files, so that VMs of
- * different files are different ones, whose ledgers are apart, and those of the same files are the same one.
+ * different files are different ones, whose ledgers are apart, and those of the same files are the same
+ * one.  `kind` is what the name begins with.
  */
-int role_default_name(struct config *config, struct drafter_error *err);
+int role_default_name(struct config *config, const char *kind, struct drafter_error *err);
 
 #endif

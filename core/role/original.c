@@ -50,6 +50,8 @@ const struct config_flag peer_flags[] = {
     PEER_PART("disk", "4"),
     PEER_PART("config", "5"),
     ORIGINAL_NETNS("peer"),
+    {.name = "cache-base-dir", .kind = "peer", .key = "cache-base-dir", .default_value = "out/cache",
+     .help = "where devices are received that have no file; they are removed at the end"},
     ORIGINAL_CONSOLE,
     ORIGINAL_CONCURRENCY,
     {.name = "pull-workers", .ignored = "what the guest waits for is fetched first, whatever else is "

@@ -8,9 +8,11 @@
 #include "util/log.h"
 
 #include <string.h>
+#include <time.h>
 
 /* The size of one step of bringing memory into the page cache. */
 #define POPULATE_STEP (UINT64_C(1) << 20)
+#define THRESHOLD_PATIENCE_NS UINT64_C(5000000000)
 
 static int check_offer(struct peer *peer, const struct offer *offer, struct drafter_error *err)
 {
@@ -44,8 +46,11 @@ static int check_ledger(struct peer *peer, const struct offer *offer, struct dra
                     record->vm, (unsigned long long)record->epoch, (unsigned long long)offer->epoch);
         return 0;
     }
-    if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE ||
-                        record->state == LEDGER_SAVED))
+    if (offer->live && record->state == LEDGER_SAVED && peer->options.overwrite)
+        log_warning("peer", "VM %s, saved here in epoch %llu, is replaced by the one that arrives",
+                    record->vm, (unsigned long long)record->epoch);
+    else if (offer->live && (record->state == LEDGER_OWNED || record->state == LEDGER_INCOMPLETE ||
+                             record->state == LEDGER_SAVED))
         return drafter_error_set(err, EEXIST, "VM %s is owned here in epoch %llu (%s)", record->vm,
                                  (unsigned long long)record->epoch, peer->ledger.path);
     /* What was refused here never ran: its epoch may be given out again. */
@@ -221,10 +226,45 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
     return ledger_write(&peer->ledger, state, epoch, from, session, err);
 }
 
+static bool has_threshold(const struct node_device *device)
+{
+    return config_value(device->section, "resume-threshold") != NULL;
+}
+
+/* Nothing of such a device may be missing: then nothing is. */
+static bool waits_for_all(const struct peer *peer)
+{
+    for (unsigned i = 0; i < peer->devices.count; i++)
+        if (has_threshold(&peer->devices.list[i]) &&
+            !peer->devices.list[i].options.resume_threshold)
+            return true;
+    return peer->options.disable_postcopy;
+}
+
+/* The guest stands still meanwhile: an end is better than the promise. */
+static void await_threshold(const struct peer *peer, struct node_device *device)
+{
+    static const struct timespec moment = {0, 1000000};
+    uint64_t deadline = drafter_now_ns() + THRESHOLD_PATIENCE_NS;
+
+    while (block_map_missing(&device->block.map) * DRAFTER_PAGE_SIZE >
+           device->options.resume_threshold) {
+        if (drafter_now_ns() > deadline) {
+            log_warning("peer", "VM %s resumes with more of device %s missing than its resume-threshold",
+                        peer->node->options.name, device->name);
+            return;
+        }
+        nanosleep(&moment, NULL);
+    }
+}
+
 static int load(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
 
+    for (unsigned i = 0; i < peer->devices.count; i++)
+        if (has_threshold(&peer->devices.list[i]) && peer->devices.list[i].opened)
+            await_threshold(peer, &peer->devices.list[i]);
     for (unsigned i = 0; i < peer->arranged_count; i++)
         if (peer->arranged[i]->exposure) /* what was read before the hand-over is old */
             exposure_invalidate(peer->arranged[i]->exposure, 0, 0);
@@ -381,7 +421,7 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
         .bulk_streams = (unsigned)peer->options.streams,
         .connect_timeout_ms = 10000,
         .relink_timeout_ms = (unsigned)(peer->options.relink_timeout / 1000000),
-        .wait_for_all = peer->options.disable_postcopy,
+        .wait_for_all = waits_for_all(peer),
         .vm = {.opaque = peer,
                .prepare = prepare,
                .start = start,

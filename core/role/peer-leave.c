@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define ADDRESS_PATIENCE_NS UINT64_C(5000000000)
 /* Later than any pass, if it is not known which was the last: everything is sent once more. */
 #define PASS_UNKNOWN (UINT32_MAX / 2)
 
@@ -96,6 +97,7 @@ static void fill_options(struct peer *peer, struct source_options *options)
         options->devices[options->device_count++] = (struct source_device_options){
             .block = &device->block,
             .limits = devices_limits(device),
+            .any_order = device->options.any_order,
             .early = !strcmp(device->name, VM_DEVICE_STATE),
         };
     }
@@ -227,6 +229,22 @@ static int go_on(struct peer *peer, struct drafter_error *err)
     return rc ? rc : server_resume(peer->server, source, err);
 }
 
+/* A VM that came from this host: the address is its source's until that has ended. */
+static int listen_patiently(struct peer *peer, const struct server_ops *ops,
+                            struct drafter_error *err)
+{
+    static const struct timespec moment = {0, 50000000};
+    uint64_t deadline = drafter_now_ns() + ADDRESS_PATIENCE_NS;
+    int rc;
+
+    do {
+        *err = (struct drafter_error){0};
+        rc = server_start(peer->transport, peer->options.listen, ops, &peer->server, err);
+    } while (rc == -EADDRINUSE && peer->options.connect && drafter_now_ns() < deadline &&
+             !nanosleep(&moment, NULL));
+    return rc;
+}
+
 int peer_serve(struct peer *peer, struct drafter_error *err)
 {
     const struct node_options *node = &peer->node->options;
@@ -249,6 +267,11 @@ int peer_serve(struct peer *peer, struct drafter_error *err)
                           (enum trust_plain)node->plain_transport, err))
         return -err->code;
     peer->leaving = peer->resume_leaving;
-    rc = server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+    rc = listen_patiently(peer, &ops, err);
+    if (rc && peer->options.connect) { /* the VM is here and runs: that is worth more */
+        log_error("peer", "VM %s runs and cannot be taken over: %s", peer->vm.name, err->message);
+        *err = (struct drafter_error){0};
+        return 0;
+    }
     return rc || !peer->resume_leaving ? rc : go_on(peer, err);
 }

@@ -18,6 +18,8 @@ const struct drafter_option peer_option_table[] = {
     OPTION("connect", STRING, connect, NULL, "address to take the VM over from; without it, local "
                                              "files are started"),
     OPTION("listen", STRING, listen, NULL, "address at which the VM can be taken over"),
+    OPTION("cache-base-dir", PATH, cache_base_dir, NULL,
+           "where devices are received that have no file; without it the state directory"),
     OPTION("transport", STRING, transport, DEFAULT_TRANSPORT,
            "id of a [transport:ID] section, or a transport plugin"),
     OPTION("vmm", STRING, vmm, DEFAULT_VMM, "id of a [vmm:ID] section, or a VMM plugin"),
@@ -188,12 +190,26 @@ static int supervise(struct peer *peer, struct drafter_error *err)
     }
 }
 
+/* A VM without files to stay in is forgotten, its memory, its disks and who had it. */
+static int forget(struct peer *peer, struct drafter_error *err)
+{
+    log_event("discarded", "\"vm\":\"%s\"", peer->node->options.name);
+    vmm_stop(peer->vmm);
+    peer->vm.started = peer->vm.running = false;
+    if (unlink(peer->ledger.path))
+        return drafter_error_errno(err, errno, "%s", peer->ledger.path);
+    return 0;
+}
+
 /* Suspends the VM; only then its files may be started again. */
 static int save(struct peer *peer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
-    int rc = vm_suspend(&peer->vm, err);
+    int rc;
 
+    if (parts_are_passing(&peer->parts))
+        return forget(peer, err);
+    rc = vm_suspend(&peer->vm, err);
     if (rc || record->state != LEDGER_OWNED)
         return rc;
     return ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
@@ -246,8 +262,9 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
             log_error("peer", "the VM could not be saved: %s", error.message);
         return rc ? rc : -error.code;
     }
-    log_event("suspended", "\"vm\":\"%s\",\"ms\":%.1f", peer->node->options.name,
-              (double)(drafter_now_ns() - started) / 1e6);
+    if (!parts_are_passing(&peer->parts))
+        log_event("suspended", "\"vm\":\"%s\",\"ms\":%.1f", peer->node->options.name,
+                  (double)(drafter_now_ns() - started) / 1e6);
     return rc;
 }
 
@@ -277,6 +294,8 @@ static void release(struct peer *peer)
     devices_release(&peer->devices);
     if (peer->ledger_open)
         ledger_close(&peer->ledger);
+    parts_discard(&peer->parts);
+    parts_release(&peer->parts);
     holder_end(peer->node->holder);
     if (peer->kept)
         munmap(peer->kept, sizeof(*peer->kept));
@@ -293,14 +312,40 @@ static int start(struct peer *peer, struct drafter_error *err)
     return peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
 }
 
+/* Devices may have addresses of their own, which become the VM's. */
+static int read_devices(struct peer *peer, struct drafter_error *err)
+{
+    const struct node_options *node = &peer->node->options;
+    struct peer_options *options = &peer->options;
+    cleanup_free char *cache = NULL;
+    int rc = devices_read(peer->node, &peer->devices, err);
+
+    if (!rc && !peer->devices.count)
+        rc = drafter_error_set(err, EINVAL,
+                               "no device has an address to take it from or a file: there is nothing to run");
+    if (rc)
+        return rc;
+    if (asprintf(&cache, "%s/%s%s", options->cache_base_dir ? options->cache_base_dir : node->state_directory,
+                 node->name, options->cache_base_dir ? "" : ".cache") < 0) {
+        cache = NULL;
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    rc = parts_read(&peer->parts, &peer->devices, options->connect, options->listen, cache, err);
+    if (!rc && peer->parts.apart) {
+        options->connect = peer->parts.connect;
+        options->listen = peer->parts.listen;
+    }
+    return rc;
+}
+
 /* Goes on with what a process that died left, or begins. */
 static int begin(struct peer *peer, struct drafter_error *err)
 {
     bool adopted = false;
-    int rc = open_plugins(peer, err);
+    int rc = read_devices(peer, err);
 
     if (!rc)
-        rc = devices_read(peer->node, &peer->devices, err);
+        rc = open_plugins(peer, err);
     if (!rc && peer->node->left)
         rc = peer_adopt(peer, &adopted, err);
     if (rc || adopted)

@@ -5,6 +5,7 @@
 
 #include "migrate/destination.h"
 #include "role/devices.h"
+#include "role/parts.h"
 #include "role/serve.h"
 #include "role/slot.h"
 #include "role/supervise.h"
@@ -12,7 +13,7 @@
 
 /* [peer] */
 struct peer_options {
-    const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns;
+    const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
     uint64_t downtime_limit, max_size, relink_timeout;
@@ -22,6 +23,7 @@ struct peer {
     struct node *node;
     struct peer_options options;
     struct devices devices;
+    struct parts parts;
     struct block_device *arranged[DEVICES_MAX]; /* as the VM has them */
     unsigned arranged_count;
     struct instance *transport, *vmm, *exposer;

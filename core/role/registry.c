@@ -2,6 +2,7 @@
 #include "role/registry.h"
 
 #include "role/devices.h"
+#include "role/parts.h"
 #include "role/serve.h"
 #include "role/supervise.h"
 #include "trust/plain.h"
@@ -16,6 +17,7 @@ struct registry {
     struct node *node;
     struct registry_options options;
     struct devices devices;
+    struct parts parts;
     struct package package;
     struct supervisor supervisor;
 };
@@ -87,6 +89,22 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
         log_warning("registry", "a peer did not get all of it: %s", error->message);
 }
 
+/* Devices may have addresses of their own: all of them lead to the whole package. */
+static int read_devices(struct registry *registry, struct drafter_error *err)
+{
+    const struct config_section *section = config_section(registry->node->config, "registry", "");
+    const char *listen = section ? config_value(section, "listen") : NULL;
+    int rc = devices_read(registry->node, &registry->devices, err);
+
+    if (!rc)
+        rc = parts_read(&registry->parts, &registry->devices, NULL, listen, NULL, err);
+    if (!rc && registry->parts.connect)
+        rc = drafter_error_set(err, EINVAL, "a registry takes no devices from others: leave connect out");
+    if (!rc && registry->parts.apart)
+        registry->options.listen = registry->parts.listen;
+    return rc;
+}
+
 static int run(struct registry *registry, struct drafter_error *err)
 {
     const struct server_ops ops = {.begin = begin, .end = end, .opaque = registry};
@@ -96,7 +114,7 @@ static int run(struct registry *registry, struct drafter_error *err)
                            &transport, err);
 
     if (!rc)
-        rc = devices_read(registry->node, &registry->devices, err);
+        rc = read_devices(registry, err);
     if (!rc)
         rc = devices_open_local(registry->node, &registry->devices, true, err);
     if (!rc)
@@ -130,6 +148,7 @@ int registry_run(struct node *node, struct drafter_error *err)
     if (!rc)
         rc = run(registry, err);
     devices_release(&registry->devices);
+    parts_release(&registry->parts);
     supervisor_release(&registry->supervisor);
     return rc;
 }

@@ -139,6 +139,14 @@ static const struct role *choose(const char *name, const struct config *config,
     return find_role(name, err);
 }
 
+/* Such roles exclude each other where their files are the same; others read them beside one another. */
+static bool changes_files(const struct role *role)
+{
+    const struct drafter_option *options = role_table_find(role->name)->options;
+
+    return table_find(options, "vmm") || table_find(options, "connect");
+}
+
 static int configure(const struct role *role, struct config *config, char *const *flags,
                      struct drafter_error *err)
 {
@@ -152,7 +160,7 @@ static int configure(const struct role *role, struct config *config, char *const
     if (!rc && role->bare && (!section || !config_value(section, "name")))
         rc = config_set(config, "drafter", "", "name", role->name, err);
     if (!rc && role_table_find(role->name)->has_vm)
-        rc = role_default_name(config, err);
+        rc = role_default_name(config, changes_files(role) ? "vm" : role->name, err);
     return rc;
 }
 

@@ -4,6 +4,7 @@
 #include "util/cleanup.h"
 #include "util/failpoint.h"
 #include "util/log.h"
+#include "util/words.h"
 
 #include <string.h>
 #include <time.h>
@@ -19,10 +20,17 @@ struct connection {
     struct connection *next, *previous; /* server.lock: among those that greet */
 };
 
-struct server {
+/* One of the addresses at which peers come in. */
+struct door {
+    struct server *server;
     struct transport_listener *listener;
-    struct server_ops ops;
     pthread_t acceptor;
+};
+
+struct server {
+    struct door doors[SERVER_ADDRESSES_MAX];
+    unsigned door_count;
+    struct server_ops ops;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -298,15 +306,15 @@ int server_resume(struct server *server, struct source *source, struct drafter_e
 static void *accept_main(void *opaque)
 {
     static const struct timespec pause = {0, 10000000};
-    struct server *server = opaque;
+    struct door *door = opaque;
 
     for (;;) {
         struct transport_connection *incoming;
         struct drafter_error error = {0};
-        int rc = transport_accept(server->listener, &incoming, &error);
+        int rc = transport_accept(door->listener, &incoming, &error);
 
         if (!rc) {
-            start_connection(server, incoming);
+            start_connection(door->server, incoming);
         } else if (rc == -EAGAIN) {
             nanosleep(&pause, NULL);
         } else {
@@ -317,11 +325,51 @@ static void *accept_main(void *opaque)
     }
 }
 
-int server_start(struct instance *transport, const char *address, const struct server_ops *ops,
+static int open_door(struct server *server, struct instance *transport, const char *address,
+                     struct drafter_error *err)
+{
+    struct door *door = &server->doors[server->door_count];
+    char shown[256] = "";
+    int rc = transport_listen(transport, address, &door->listener, err);
+
+    if (rc)
+        return rc;
+    door->server = server;
+    if (pthread_create(&door->acceptor, NULL, accept_main, door)) {
+        transport_listener_close(door->listener);
+        return drafter_error_set(err, EAGAIN, "cannot start a thread");
+    }
+    server->door_count++;
+    transport_listener_address(door->listener, shown, sizeof(shown));
+    log_event("listening", "\"address\":\"%s\"", shown);
+    return 0;
+}
+
+static int open_doors(struct server *server, struct instance *transport, const char *addresses,
+                      struct drafter_error *err)
+{
+    char address[256];
+    size_t count = words_count(addresses);
+
+    if (!count || count > SERVER_ADDRESSES_MAX)
+        return drafter_error_set(err, EINVAL, "\"%.64s\": wanted 1 to %d addresses", addresses,
+                                 SERVER_ADDRESSES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        int rc;
+
+        if (!words_get(addresses, i, address, sizeof(address)))
+            return drafter_error_set(err, ENAMETOOLONG, "an address is too long");
+        rc = open_door(server, transport, address, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int server_start(struct instance *transport, const char *addresses, const struct server_ops *ops,
                  struct server **ret_server, struct drafter_error *err)
 {
     struct server *server = calloc(1, sizeof(*server));
-    char shown[256] = "";
     int rc;
 
     if (!server)
@@ -329,27 +377,28 @@ int server_start(struct instance *transport, const char *address, const struct s
     server->ops = *ops;
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
-    rc = transport_listen(transport, address, &server->listener, err);
-    if (!rc && pthread_create(&server->acceptor, NULL, accept_main, server)) {
-        transport_listener_close(server->listener);
-        rc = drafter_error_set(err, EAGAIN, "cannot start a thread");
-    }
+    rc = open_doors(server, transport, addresses, err);
     if (rc) {
-        free(server);
+        server_stop(server, "not all addresses can be listened at");
         return rc;
     }
-    transport_listener_address(server->listener, shown, sizeof(shown));
-    log_event("listening", "\"address\":\"%s\"", shown);
     *ret_server = server;
     return 0;
+}
+
+static void close_doors(struct server *server)
+{
+    for (unsigned i = 0; i < server->door_count; i++)
+        transport_listener_shutdown(server->doors[i].listener);
+    for (unsigned i = 0; i < server->door_count; i++)
+        pthread_join(server->doors[i].acceptor, NULL);
 }
 
 void server_stop(struct server *server, const char *why)
 {
     if (!server)
         return;
-    transport_listener_shutdown(server->listener);
-    pthread_join(server->acceptor, NULL);
+    close_doors(server);
     pthread_mutex_lock(&server->lock);
     server->stopping = true;
     for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
@@ -360,7 +409,8 @@ void server_stop(struct server *server, const char *why)
     while (server->connections)
         pthread_cond_wait(&server->changed, &server->lock);
     pthread_mutex_unlock(&server->lock);
-    transport_listener_close(server->listener);
+    for (unsigned i = 0; i < server->door_count; i++)
+        transport_listener_close(server->doors[i].listener);
     pthread_mutex_destroy(&server->lock);
     pthread_cond_destroy(&server->changed);
     free(server);

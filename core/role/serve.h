@@ -9,6 +9,7 @@
 #include "migrate/source.h"
 
 #define SERVER_SESSIONS_MAX 256
+#define SERVER_ADDRESSES_MAX 16
 
 struct server_ops {
     /*
@@ -33,8 +34,11 @@ struct server_ops {
 
 struct server;
 
-/* `address` NUL-terminated; the address with the real port is logged as event "listening". */
-int server_start(struct instance *transport, const char *address, const struct server_ops *ops,
+/*
+ * Listens at one or several addresses, separated by blanks; each is logged as event "listening", with its real
+ * port.
+ */
+int server_start(struct instance *transport, const char *addresses, const struct server_ops *ops,
                  struct server **ret_server, struct drafter_error *err);
 
 /* Runs a session that a dead process had; takes the source.  As for others, `end` is called. */

@@ -2,9 +2,10 @@
 #include "trust/plain.h"
 
 #include "util/log.h"
+#include "util/words.h"
 
-int trust_check_plain(struct instance *transport, const char *address, bool listening,
-                      enum trust_plain policy, struct drafter_error *err)
+static int check(struct instance *transport, const char *address, bool listening,
+                 enum trust_plain policy, struct drafter_error *err)
 {
     const char *name = transport->plugin->descriptor.name;
     const char *what = listening ? "whoever reaches it can take the VM's memory"
@@ -23,4 +24,15 @@ int trust_check_plain(struct instance *transport, const char *address, bool list
                                  kind, name, what, remedy);
     log_warning("trust", "%s over %s%s: %s; %s", address, kind, name, what, remedy);
     return 0;
+}
+
+int trust_check_plain(struct instance *transport, const char *addresses, bool listening,
+                      enum trust_plain policy, struct drafter_error *err)
+{
+    char address[256];
+    int rc = 0;
+
+    for (size_t i = 0; !rc && words_get(addresses, i, address, sizeof(address)); i++)
+        rc = check(transport, address, listening, policy, err);
+    return rc;
 }

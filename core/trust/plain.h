@@ -14,9 +14,9 @@ enum trust_plain {
 
 /*
  * Warns of, or refuses (-EPERM), streams that may leave this host and whose peers are not known, be it only
- * because the transport does not insist.
+ * because the transport does not insist.  `addresses`: one or several, separated by blanks.
  */
-int trust_check_plain(struct instance *transport, const char *address, bool listening,
+int trust_check_plain(struct instance *transport, const char *addresses, bool listening,
                       enum trust_plain policy, struct drafter_error *err);
 
 #endif
