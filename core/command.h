@@ -10,6 +10,9 @@ struct options;
 /* Reads and checks a configuration without starting anything; all its faults go to standard output. */
 int command_check(const char *config_path, bool json, struct drafter_error *err);
 
+/* Shows what is in a package (inspect), or reads all of it and compares its hashes (verify). */
+int command_package(const struct options *options, struct drafter_error *err);
+
 /* Lists the plugins, or describes the one of this name or absolute path. */
 int command_plugins(const char *name, bool json, struct drafter_error *err);
 
@@ -31,6 +34,14 @@ int command_reexec(const char *config_path, struct drafter_error *err);
 
 /* Makes a key at PATH.key, with its certificate, and prints how others call it. */
 int command_keygen(const char *path, bool json, struct drafter_error *err);
+
+/*
+ * The trust file: [drafter] trust of a configuration (NULL: the default), which is otherwise not looked at.
+ * The path lives as long as *ret_config, which the caller frees.
+ */
+struct config;
+int command_find_trust(const char *config_path, struct config **ret_config, const char **ret_path,
+                       struct drafter_error *err);
 
 /* Lists the trust file of a configuration (NULL: the default), or changes it: add, remove. */
 int command_trust(const char *config_path, int count, char **words, bool json,

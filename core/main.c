@@ -86,6 +86,7 @@ static const struct command commands[] = {
     {COMMAND_CONFIG, "print what the flags of a role, or a file, mean, as a file", command_config},
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
+    {"package", "inspect a package, or verify it", command_package},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
     {"reexec", "upgrade the drafter of a running VM", run_reexec},
     {"roles", "list what the program can be, or the keys of a role's section", run_roles},

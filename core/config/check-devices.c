@@ -200,6 +200,19 @@ static void check_made(const struct device *device)
     check_output(device, "output", device->options.output);
 }
 
+/* A file of a package. */
+static void check_packed(const struct device *device)
+{
+    const char *path = device->options.path ? device->options.path : device->options.base;
+
+    if (!path)
+        fault(device, "add path = FILE", NULL, "device %s needs a path", device->section->id);
+    else if (device->all->use == CHECK_USE_PACK)
+        check_input(device, "path", path, R_OK);
+    else
+        check_output(device, "path", path);
+}
+
 static void check_stack(const struct device *device)
 {
     const struct device_options *options = &device->options;
@@ -237,7 +250,9 @@ static void check_device(struct check_devices *all, const struct config_section 
     if (all->listening && !device.options.make_migratable)
         fault(&device, "remove one of the two", "make-migratable", "%s",
               "a device that is not migratable and listen exclude each other");
-    if (all->use == CHECK_USE_SNAPSHOT)
+    if (all->use == CHECK_USE_PACK || all->use == CHECK_USE_EXTRACT)
+        check_packed(&device);
+    else if (all->use == CHECK_USE_SNAPSHOT)
         check_made(&device);
     else if (device.options.storage)
         check_storage(&device);

@@ -111,21 +111,23 @@ static void check_address(struct check *check, const struct config_section *sect
                   section ? config_where(section, key) : "default", address);
 }
 
-static enum check_use use_of(const struct role_table *role, bool arriving)
-{
-    if (!strcmp(role->section, "registry"))
-        return CHECK_USE_SERVE;
-    if (!strcmp(role->section, "snapshotter"))
-        return CHECK_USE_SNAPSHOT;
-    return arriving ? CHECK_USE_ARRIVE : CHECK_USE_START;
-}
-
 static bool flag_option(const struct role_table *role, const void *options, const char *key)
 {
     const struct drafter_option *option = table_find(role->options, key);
 
     return option && option->type == DRAFTER_OPTION_BOOL &&
            *((const bool *)options + option->offset);
+}
+
+static enum check_use use_of(const struct role_table *role, const void *options, bool arriving)
+{
+    if (!strcmp(role->section, "packager"))
+        return flag_option(role, options, "extract") ? CHECK_USE_EXTRACT : CHECK_USE_PACK;
+    if (!strcmp(role->section, "registry"))
+        return CHECK_USE_SERVE;
+    if (!strcmp(role->section, "snapshotter"))
+        return CHECK_USE_SNAPSHOT;
+    return arriving ? CHECK_USE_ARRIVE : CHECK_USE_START;
 }
 
 /* Whether slots exist and ports are free is known when it runs. */
@@ -166,8 +168,8 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
 {
     struct check_devices devices = {.check = check, .node = node};
 
-    devices.use = use_of(role, text_option(role, options, "connect") ||
-                                   some_device_says(node->config, "connect"));
+    devices.use = use_of(role, options, text_option(role, options, "connect") ||
+                                            some_device_says(node->config, "connect"));
     devices.vmm = text_option(role, options, "vmm");
     devices.listening = !strcmp(role->section, "peer") &&
                         (text_option(role, options, "listen") ||

@@ -57,6 +57,8 @@ enum check_use {
     CHECK_USE_ARRIVE,   /* receives into them */
     CHECK_USE_SERVE,    /* hands out copies: only reads */
     CHECK_USE_SNAPSHOT, /* reads input, makes output */
+    CHECK_USE_PACK,     /* reads path */
+    CHECK_USE_EXTRACT,  /* makes path */
 };
 
 struct node;

@@ -27,6 +27,7 @@ const struct drafter_option device_option_table[] = {
            "id of a [storage:ID] section to be used instead of base, overlay and state"),
     OPTION("input", PATH, input, NULL, "snapshotter: file to start from"),
     OPTION("output", PATH, output, NULL, "snapshotter: file to write"),
+    OPTION("path", PATH, path, NULL, "packager: the file"),
     {.key = "block-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct device_options, block_size), .default_value = "64k",
      .minimum = 4096, .maximum = 64 << 20, .help = "bytes that travel together"},

@@ -14,6 +14,7 @@ struct device_options {
     const char *base, *overlay, *state, *storage;
     const char *input, *output; /* snapshotter; input: registry */
     const char *connect, *listen; /* of this device alone */
+    const char *path;           /* packager */
     uint64_t block_size, expiry, max_dirty_blocks, min_cycles, max_cycles, cycle_throttle;
     uint64_t resume_threshold;
     bool make_migratable, shared, shared_base, any_order, s3_sync;

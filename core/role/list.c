@@ -7,6 +7,7 @@
 #include "role/nat.h"
 #include "role/node.h"
 #include "role/original.h"
+#include "role/packager.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
@@ -28,6 +29,9 @@ const struct role_table role_tables[] = {
      sizeof(struct nat_options), true, false, nat_flags, CONFIG_FLAG_ANY},
     {"forwarder", "forwards ports of the host to VMs in slots", forwarder_option_table,
      sizeof(struct forwarder_options), true, false, forwarder_flags, CONFIG_FLAG_ANY},
+    {"packager", "puts the devices of a VM into one file, or takes them out", packager_option_table,
+     sizeof(struct packager_options), true, true, packager_flags,
+     CONFIG_FLAG_WHOLE},
     {"device", "a device of the VM, in [device:NAME]", device_option_table,
      sizeof(struct device_options), false, false, NULL, CONFIG_FLAG_ANY},
     {"forward", "a port that is forwarded, in [forward:NAME]", forward_option_table,

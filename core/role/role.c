@@ -8,6 +8,7 @@
 #include "role/forwarder.h"
 #include "role/name.h"
 #include "role/nat.h"
+#include "role/packager.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
@@ -22,18 +23,21 @@ struct role {
     bool bare;             /* it can run on its defaults alone, and is named like itself */
     /* `drafter ROLE status`, beside one that runs; NULL: there is no such thing */
     int (*status)(struct node *node, bool json, struct drafter_error *err);
+    bool no_place; /* it keeps nothing in the run-directory: any number may run at a time */
 };
 
 static const struct role roles[] = {
-    {"peer", peer_run, false, NULL},
-    {"registry", registry_run, false, NULL},
-    {"snapshotter", snapshotter_run, false, NULL},
-    {"nat", nat_run, true, nat_status},
-    {"forwarder", forwarder_run, true, NULL},
+    {"peer", peer_run, false, NULL, false},
+    {"registry", registry_run, false, NULL, false},
+    {"snapshotter", snapshotter_run, false, NULL, false},
+    {"nat", nat_run, true, nat_status, false},
+    {"forwarder", forwarder_run, true, NULL, false},
+    {"packager", packager_run, true, NULL, true},
 };
 enum { ROLE_COUNT = sizeof(roles) / sizeof(roles[0]) };
 
-const char *const role_names[] = {"peer", "registry", "snapshotter", "nat", "forwarder", NULL};
+const char *const role_names[] = {"peer", "registry", "snapshotter", "nat", "forwarder",
+                                  "packager", NULL};
 
 const char *role_list(char *buffer, size_t size)
 {
@@ -203,14 +207,13 @@ int role_run(const char *name, const struct options *options, struct drafter_err
     rc = role_config(name, options, flags + status, &config, err);
     if (rc)
         return rc;
-    rc = status ? node_look(config, &node, err) : node_open(config, &node, err);
+    role = find_role(config_value(config_section(config, "drafter", ""), "role"), err);
+    rc = status || role->no_place ? node_look(config, &node, err)
+                                            : node_open(config, &node, err);
     if (rc)
         return rc;
     adopt_log_options(options, &node.options);
-    role = find_role(node.options.role, err);
-    if (!role)
-        rc = -EINVAL;
-    else if (node.left && role->run != peer_run)
+    if (node.left && role->run != peer_run)
         rc = drafter_error_set(err, EBUSY, "%s: a VM whose drafter died is there; start that again",
                                node.directory);
     else

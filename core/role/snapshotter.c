@@ -18,6 +18,7 @@
 #include <sodium.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #define PART ".part"
 #define COPY_STEP ((size_t)1 << 20)
@@ -291,11 +292,14 @@ static int hash_file(const char *path, struct package_device *device, struct dra
 static int describe(struct snapshotter *snapshotter, struct drafter_error *err)
 {
     struct package *package = &snapshotter->package;
+    struct utsname host;
     int rc;
 
     package->agent_port = snapshotter->options.agent ? (uint32_t)snapshotter->options.agent_port : 0;
     package->memory_size = snapshotter->options.memory_size;
     package->cpu_count = (unsigned)snapshotter->options.cpu_count;
+    if (!uname(&host))
+        snprintf(package->kernel, sizeof(package->kernel), "%.64s", host.release);
     snprintf(package->boot_args, sizeof(package->boot_args), "%s", snapshotter->options.boot_args);
     rc = vmm_facts(snapshotter->vmm, &package->facts, err);
     if (rc)

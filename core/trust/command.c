@@ -65,8 +65,7 @@ static int add(const char *path, int count, char **words, struct drafter_error *
     return trust_add(path, &key, err);
 }
 
-/* [drafter] trust of the configuration, which is otherwise not looked at. */
-static int find_path(const char *config_path, struct config **ret_config, const char **ret_path,
+int command_find_trust(const char *config_path, struct config **ret_config, const char **ret_path,
                      struct drafter_error *err)
 {
     struct node_options options = {0};
@@ -93,7 +92,7 @@ int command_trust(const char *config_path, int count, char **words, bool json,
 {
     const char *verb = count > 0 ? words[0] : "list", *path;
     struct config *config;
-    int rc = find_path(config_path, &config, &path, err);
+    int rc = command_find_trust(config_path, &config, &path, err);
 
     if (rc)
         ;

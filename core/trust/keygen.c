@@ -16,27 +16,6 @@
 /* Everything of the structures of RFC 8410 that is in front of the key. */
 static const uint8_t private_prefix[] = {0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06,
                                          0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20};
-static const uint8_t public_prefix[] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03,
-                                        0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
-#define SPKI_SIZE (sizeof(public_prefix) + KEYGEN_KEY_SIZE)
-
-static void encode_public(const uint8_t public_key[KEYGEN_KEY_SIZE], uint8_t ret_spki[SPKI_SIZE])
-{
-    memcpy(ret_spki, public_prefix, sizeof(public_prefix));
-    memcpy(ret_spki + sizeof(public_prefix), public_key, KEYGEN_KEY_SIZE);
-}
-
-void keygen_identity(const uint8_t public_key[KEYGEN_KEY_SIZE],
-                     char ret_identity[DRAFTER_IDENTITY_SIZE])
-{
-    uint8_t spki[SPKI_SIZE], hash[crypto_hash_sha256_BYTES];
-    char base64[sodium_base64_ENCODED_LEN(sizeof(hash), sodium_base64_VARIANT_ORIGINAL)];
-
-    encode_public(public_key, spki);
-    crypto_hash_sha256(hash, spki, sizeof(spki));
-    sodium_bin2base64(base64, sizeof(base64), hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL);
-    snprintf(ret_identity, DRAFTER_IDENTITY_SIZE, "sha256:%s", base64);
-}
 
 /* RFC 7468: lines of 64 characters. */
 static size_t encode_pem(const char *label, const uint8_t *der, size_t length, char ret_pem[PEM_MAX])
@@ -97,11 +76,11 @@ static int write_public(const char *path, const uint8_t *seed, const uint8_t *pu
                         struct drafter_error *err)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    uint8_t spki[SPKI_SIZE], certificate[KEYGEN_CERTIFICATE_MAX];
+    uint8_t spki[KEYGEN_SPKI_SIZE], certificate[KEYGEN_CERTIFICATE_MAX];
     size_t length;
     int rc;
 
-    encode_public(public_key, spki);
+    keygen_public(public_key, spki);
     length = encode_pem("PUBLIC KEY", spki, sizeof(spki), pem);
     rc = write_new(path, ".pub", 0644, pem, length, err);
     if (rc)
@@ -138,4 +117,41 @@ int keygen_write(const char *path, char ret_identity[DRAFTER_IDENTITY_SIZE],
         rc = write_public(path, seed, key->public_key, key->pem, err);
     sodium_free(key);
     return rc;
+}
+
+/* The first PEM block of a text: its bytes, or -EINVAL. */
+static int decode_pem(const char *text, const char *label, uint8_t *bytes, size_t size,
+                      size_t *ret_length)
+{
+    char begin[64];
+    const char *at, *end;
+
+    snprintf(begin, sizeof(begin), "-----BEGIN %s-----", label);
+    at = strstr(text, begin);
+    end = at ? strstr(at + 1, "-----END ") : NULL;
+    if (!end || sodium_base642bin(bytes, size, at + strlen(begin), (size_t)(end - at) - strlen(begin),
+                                  "\r\n \t", ret_length, NULL, sodium_base64_VARIANT_ORIGINAL))
+        return -EINVAL;
+    return 0;
+}
+
+int keygen_read(const char *path, uint8_t ret_seed[KEYGEN_SEED_SIZE], struct drafter_error *err)
+{
+    uint8_t der[sizeof(private_prefix) + KEYGEN_SEED_SIZE];
+    size_t length, got;
+    char *text;
+    int rc = io_read_file(path, PEM_MAX, &text, &length, err);
+
+    if (rc)
+        return rc;
+    rc = decode_pem(text, "PRIVATE KEY", der, sizeof(der), &got);
+    sodium_memzero(text, length);
+    free(text);
+    if (!rc && (got != sizeof(der) || memcmp(der, private_prefix, sizeof(private_prefix)) != 0))
+        rc = -EINVAL;
+    if (!rc)
+        memcpy(ret_seed, der + sizeof(private_prefix), KEYGEN_SEED_SIZE);
+    sodium_memzero(der, sizeof(der));
+    return rc ? drafter_error_set(err, EINVAL, "%s: no Ed25519 key as drafter keygen makes it", path)
+              : 0;
 }

@@ -7,7 +7,11 @@
 
 #define KEYGEN_SEED_SIZE 32
 #define KEYGEN_KEY_SIZE 32
+#define KEYGEN_SPKI_SIZE (12 + KEYGEN_KEY_SIZE)
 #define KEYGEN_CERTIFICATE_MAX 512
+
+/* The key as a SubjectPublicKeyInfo. */
+void keygen_public(const uint8_t public_key[KEYGEN_KEY_SIZE], uint8_t ret_spki[KEYGEN_SPKI_SIZE]);
 
 /* "sha256:" and the base64 of the SHA-256 of the key's SubjectPublicKeyInfo. */
 void keygen_identity(const uint8_t public_key[KEYGEN_KEY_SIZE],
@@ -26,5 +30,8 @@ size_t keygen_certificate(const uint8_t seed[KEYGEN_SEED_SIZE], const char *name
  */
 int keygen_write(const char *path, char ret_identity[DRAFTER_IDENTITY_SIZE],
                  struct drafter_error *err);
+
+/* Reads a key that keygen_write wrote; the caller wipes it. */
+int keygen_read(const char *path, uint8_t ret_seed[KEYGEN_SEED_SIZE], struct drafter_error *err);
 
 #endif

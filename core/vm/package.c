@@ -38,12 +38,12 @@ char *package_encode(const struct package *package)
 
     snprintf(features, sizeof(features), "%016" PRIx64, facts->cpu_features);
     object = json_pack(
-        "{s:I, s:{s:i, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:I, s:i, s:s, s:s, s:o}}",
+        "{s:I, s:{s:i, s:{s:s, s:s, s:s, s:s, s:s, s:s}, s:I, s:i, s:s, s:s, s:s, s:o}}",
         "agentVSockPort", (json_int_t)package->agent_port, "drafter", "format", FORMAT_VERSION,
         "vmm", "name", facts->name, "version", facts->version, "machine", facts->machine,
         "accelerator", facts->accelerator, "cpuModel", facts->cpu_model, "cpuFeatures", features,
         "memorySize", (json_int_t)package->memory_size, "cpuCount", (int)package->cpu_count,
-        "bootArgs", package->boot_args, "machineConfig", package->machine_config, "devices",
+        "kernel", package->kernel, "bootArgs", package->boot_args, "machineConfig", package->machine_config, "devices",
         devices_json(package));
     text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
@@ -125,6 +125,9 @@ static int take_drafter(const json_t *object, struct package *package, struct dr
         take(object, "machineConfig", package->machine_config, sizeof(package->machine_config),
              err) ||
         take_devices(json_object_get(object, "devices"), package, err))
+        return -EINVAL;
+    if (json_object_get(object, "kernel") &&
+        take(object, "kernel", package->kernel, sizeof(package->kernel), err))
         return -EINVAL;
     package->cpu_count = (unsigned)cpus;
     package->complete = true;

@@ -23,6 +23,7 @@ struct package {
     struct drafter_vmm_facts facts;
     uint64_t memory_size; /* bytes */
     unsigned cpu_count;
+    char kernel[65];      /* release of the host's kernel that saved it, "" when unknown */
     char boot_args[2048];
     char machine_config[1024]; /* the VMM plugin's description */
     struct package_device devices[WIRE_DEVICES_MAX];

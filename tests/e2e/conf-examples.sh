@@ -37,6 +37,12 @@ node_start snapshotter "$lab/snapshotter.ini"
 node_await snapshotter 240
 echo "ok: snapshotter.ini"
 
+install packager one
+node_start packager "$lab/packager.ini"
+node_await packager
+"$DRAFTER" package verify "$lab/one/lib/redis.tar.zst" || lab_fail "the package is not what was packed"
+echo "ok: packager.ini"
+
 install registry one
 node_start registry "$lab/registry.ini"
 node_event registry listening
