@@ -111,8 +111,7 @@ static void child_run(const struct launch *launch)
 
 /* ---- the parent */
 
-/* The file that `name` means by PATH; the caller frees it. */
-static int find_program(const char *name, char **ret_path, struct drafter_error *err)
+int proc_find(const char *name, char **ret_path, struct drafter_error *err)
 {
     const char *path = getenv("PATH");
 
@@ -213,7 +212,7 @@ int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, struct drafter_erro
     int ends[2], result;
     pid_t pid;
 
-    result = find_program(spec->argv[0], &program, err);
+    result = proc_find(spec->argv[0], &program, err);
     if (result == 0)
         result = open_needs(spec, &null_fd, &netns_fd, err);
     if (result == 0)

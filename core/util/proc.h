@@ -14,6 +14,9 @@ struct proc_spec {
     bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
 };
 
+/* The file that a program's name means: looked up in PATH unless it has a slash.  The caller frees it. */
+int proc_find(const char *name, char **ret_path, struct drafter_error *err);
+
 /* Starts a program; a failing exec is reported here, not as an exit status. */
 int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, struct drafter_error *err);
 

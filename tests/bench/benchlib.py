@@ -159,13 +159,13 @@ class Qmp:
 
 
 class Heartbeats:
-    """drafter-heartbeats over the serial sockets of two VMs; `events` are its lines as they come."""
+    """drafter-heartbeats over the serial ports of VMs: paths of sockets, or addresses as it takes them, `file:PATH`."""
 
     def __init__(self, bench, sources, options=()):
         read, write = os.pipe()
         argv = [bench.program("drafter-heartbeats"), "--events", str(write), "--timeout", "600", *options]
         for name, path in sources.items():
-            argv += ["--source", f"{name}=connect:{path}"]
+            argv += ["--source", f"{name}={path if path.startswith('file:') else 'connect:' + path}"]
         self.child = bench.spawn(argv, stdout=subprocess.PIPE, text=True, pass_fds=[write])
         os.close(write)
         os.set_blocking(read, False)

@@ -28,8 +28,8 @@ struct vm *vm_new(const struct vmm_subject *subject, const struct vm *memory_of)
     /* Longer than the memory, as a padded device is. */
     ck_assert_int_eq(ftruncate(fd, (off_t)subject->memory_size + (1 << 20)), 0);
     close(fd);
-    snprintf(vm->kernel, sizeof(vm->kernel), "%s/guest/testguest/testguest-pvh.elf",
-             build ? build : ".");
+    snprintf(vm->kernel, sizeof(vm->kernel), "%s/guest/testguest/%s", build ? build : ".",
+             subject->kernel ? subject->kernel : "");
     vm->spec = (struct drafter_vmm_spec){
         .struct_size = sizeof(vm->spec),
         .name = "conformance",

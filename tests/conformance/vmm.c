@@ -11,14 +11,29 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-static const struct vmm_subject subjects[] = {
+#define GUEST_WORDS "fill=8 dirty=2 rate=20000 key=7 check=1 write=sparse"
+
+static struct vmm_subject subjects[] = {
     {.plugin = "null", .memory_size = 4 << 20, .overrides = {"heartbeat", "3ms"}},
     {.plugin = "qemu",
      .memory_size = 16 << 20,
-     .boot_args = "fill=8 dirty=2 rate=20000 key=7 check=1 write=sparse",
+     .boot_args = GUEST_WORDS,
      .overrides = {"accelerator", "tcg", "net", "none"},
      .process = true,
-     .kernel = true},
+     .kernel = "testguest-pvh.elf"},
+    {.plugin = "firecracker",
+     .memory_size = 16 << 20,
+     .boot_args = GUEST_WORDS,
+     .overrides = {"firecracker-bin", "firecracker"},
+     .process = true,
+     .kernel = "testguest-fc.elf"},
+    {.plugin = "firecracker",
+     .memory_size = 16 << 20,
+     .boot_args = GUEST_WORDS,
+     .overrides = {"firecracker-bin", "firecracker", "jailer-bin", "jailer",
+                   "chroot-base-dir", "/srv/jailer"},
+     .process = true,
+     .kernel = "testguest-fc.elf"},
 };
 #define SUBJECTS (sizeof(subjects) / sizeof(subjects[0]))
 
@@ -547,11 +562,30 @@ static bool guest_is_there(const struct vmm_subject *subject)
     const char *build = getenv("abs_top_builddir");
     char path[512];
 
-    snprintf(path, sizeof(path), "%s/guest/testguest/testguest-pvh.elf", build ? build : ".");
-    if (!subject->kernel || access(path, R_OK) == 0)
+    if (!subject->kernel)
+        return true;
+    snprintf(path, sizeof(path), "%s/guest/testguest/%s", build ? build : ".", subject->kernel);
+    if (access(path, R_OK) == 0)
         return true;
     printf("vmm %s is not tested: %s is missing\n", subject->plugin, path);
     return false;
+}
+
+/* Where this machine has programs that PATH does not show; jails that the test may make. */
+static void place_programs(struct vmm_subject *subject)
+{
+    static char jails[300];
+
+    for (const char **word = subject->overrides; word[0] && word[1]; word += 2) {
+        if (strcmp(word[0], "chroot-base-dir") == 0) {
+            snprintf(jails, sizeof(jails), "%s/jails", conformance_directory());
+            word[1] = jails;
+        } else if (strcmp(word[1], "firecracker") == 0 && getenv("DRAFTER_TEST_FIRECRACKER")) {
+            word[1] = getenv("DRAFTER_TEST_FIRECRACKER");
+        } else if (strcmp(word[1], "jailer") == 0 && getenv("DRAFTER_TEST_JAILER")) {
+            word[1] = getenv("DRAFTER_TEST_JAILER");
+        }
+    }
 }
 
 /* Whether the VMM's program is there. */
@@ -610,6 +644,7 @@ int main(void)
     setbuf(stdout, NULL);
     conformance_directory();
     for (size_t i = 0; i < SUBJECTS; i++) {
+        place_programs(&subjects[i]);
         if (conformance_available(DRAFTER_KIND_VMM, subjects[i].plugin) &&
             guest_is_there(&subjects[i]) && host_is_fit(&subjects[i]))
             usable[usable_count++] = &subjects[i];
@@ -620,6 +655,8 @@ int main(void)
             vmm_null_cases(suite, usable[i]);
         if (strcmp(usable[i]->plugin, "qemu") == 0)
             vmm_qemu_cases(suite, usable[i]);
+        if (strcmp(usable[i]->plugin, "firecracker") == 0)
+            vmm_firecracker_cases(suite, usable[i]);
     }
     return conformance_run(suite, (unsigned)usable_count);
 }

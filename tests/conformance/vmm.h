@@ -12,7 +12,7 @@ struct vmm_subject {
     const char *boot_args;
     const char *overrides[12];
     bool process; /* the VM has one */
-    bool kernel;  /* it needs the test guest */
+    const char *kernel; /* file of the test guest that it boots, or NULL */
 };
 
 struct vm {
@@ -53,5 +53,6 @@ bool vm_complains(const struct vm *vm, unsigned timeout_ms);
 
 void vmm_null_cases(Suite *suite, const struct vmm_subject *subject);
 void vmm_qemu_cases(Suite *suite, const struct vmm_subject *subject);
+void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject);
 
 #endif

@@ -72,10 +72,10 @@ def need_host():
         skip(f"{DRAFTER} is not built")
 
 
-def main(test):
+def main(test, make_lab=None):
     """Runs a test function with a Lab; its failure is one line and the logs of all nodes."""
     need_host()
-    lab = Lab()
+    lab = (make_lab or Lab)()
     try:
         with lab:
             test(lab)
@@ -287,7 +287,7 @@ class Lab(benchlib.Bench):
         devices = [section(f"device:{d}", input=self.guest_kernel() if d == "kernel" else None,
                            output=f"{directory}/{FILES[d]}") for d in DEVICES]
         node = self.node(name, "".join([
-            self.drafter_section(name, "snapshotter"), section("vmm:vm", plugin="qemu", accelerator="tcg", **(vmm or {})),
+            self.drafter_section(name, "snapshotter"), section("vmm:vm", **{"plugin": "qemu", "accelerator": "tcg", **(vmm or {})}),
             section("snapshotter", vmm="vm", memory_size=memory, boot_args=self.guest_append(words), liveness=False,
                     agent=False, settle=settle), *devices]))
         status = node.exited()
@@ -348,8 +348,12 @@ class Lab(benchlib.Bench):
     def heartbeats(self, *nodes, log=None):
         """`nodes`: nodes or names of those to come."""
         names = [getattr(node, "name", node) for node in nodes]
-        return Beats(self, {name: self.path(f"{name}.serial") for name in names},
+        return Beats(self, {name: self.serial(name) for name in names},
                      log or self.path(f"beats-{time.monotonic_ns()}"))
+
+    def serial(self, name):
+        """Where the guest's serial port at node `name` is read."""
+        return self.path(f"{name}.serial")
 
     def link(self, node, rtt_ms=0, rate=None, *options):
         """A relay in front of a node or an address; returns its address and a function for its control socket."""

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which accelerator a VM gets, and the facts about the host's CPU that depend on it.
+ * Which accelerator a VM gets.
  *
  * A /dev/kvm that opens proves nothing: where KVM has no hardware below it, QEMU may fail to set up
  * a CPU, or interpret instruction by instruction code that the guest's kernel is made of.  So the
@@ -20,9 +20,6 @@ struct accel_choice {
 /* Runs the probe with this binary and CPU model.  Cannot fail: without proof it is not KVM. */
 void accel_probe(const char *binary, const char *cpu, struct accel_choice *ret_choice);
 
-/* What the host's CPU is called and a hash of the features that a guest of `kvm` sees. */
-void accel_host_cpu(char *name, size_t size, uint64_t *ret_features);
-
 /* A reading of the time stamp counter; two of them give its frequency. */
 struct accel_tsc {
     uint64_t ticks, ns;
@@ -31,8 +28,5 @@ struct accel_tsc accel_tsc_read(void);
 
 /* kHz from `since` to now; waits when that is too short to be exact. */
 uint64_t accel_tsc_khz(const struct accel_tsc *since);
-
-/* FNV-1a, to be chained; begin with 0. */
-uint64_t accel_hash(uint64_t hash, const void *data, size_t length);
 
 #endif

@@ -121,7 +121,8 @@ static int connect_again(struct qemu_vmm *vmm, const struct drafter_vmm_spec *sp
 
     result = process_adopt(
         &vmm->process,
-        &(struct process_spec){.log_path = qemu_log_path(spec->directory, log_path, sizeof(log_path)),
+        &(struct process_spec){.name = "QEMU",
+                               .log_path = qemu_log_path(spec->directory, log_path, sizeof(log_path)),
                                .keeper = vmm->keeper},
         vmm->kept->pid, err);
     if (result == 0)

@@ -3,6 +3,7 @@
 #include "qemu.h"
 #include "util/cleanup.h"
 #include "util/proc.h"
+#include "vmm/common/cpu.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -71,12 +72,12 @@ int qemu_facts(void *instance, struct drafter_vmm_facts *ret_facts, struct draft
         char name[64];
         size_t used = strlen(facts.cpu_model);
 
-        accel_host_cpu(name, sizeof(name), &facts.cpu_features);
+        cpu_host(name, sizeof(name), &facts.cpu_features);
         snprintf(facts.cpu_model + used, sizeof(facts.cpu_model) - used, ":%s", name);
     } else {
         /* The emulated CPU is a matter of QEMU's version alone. */
-        facts.cpu_features = accel_hash(0, facts.cpu_model, strlen(facts.cpu_model));
-        facts.cpu_features = accel_hash(facts.cpu_features, facts.version, strlen(facts.version));
+        facts.cpu_features = cpu_hash(0, facts.cpu_model, strlen(facts.cpu_model));
+        facts.cpu_features = cpu_hash(facts.cpu_features, facts.version, strlen(facts.version));
     }
     *ret_facts = facts;
     return 0;

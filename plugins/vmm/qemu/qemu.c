@@ -4,24 +4,27 @@
  * only what QEMU's migration stream says of CPUs and devices (x-ignore-shared): some 40 KiB.
  *
  *     start.c    from a spec to a process that answers     cmdline.c  its command line
- *     process.c  the process, watched and reaped           qmp.c      the control protocol
- *     machine.c  what a restore must repeat                state.c    the saved stream
- *     accel.c    KVM or not, the host's CPU                facts.c    what peers compare
+ *     machine.c  what a restore must repeat                qmp.c      the control protocol
+ *     accel.c    KVM or not                                facts.c    what peers compare
  *     adopt.c    a QEMU that outlived its drafter
  *
- * This file holds the operations on a running VM, and the descriptor.
+ * This file holds the operations on a running VM, and the descriptor.  ../common has what other VMMs
+ * need too: the process, sockets, the saved stream, the host's CPU.
  */
 #include "qemu.h"
 #include "../original.h"
 #include "cmdline.h"
-#include "state.h"
 #include "util/cleanup.h"
+#include "vmm/common/socket.h"
+#include "vmm/common/state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define STATE_FD_NAME "state"
+
+static const char state_magic[STATE_MAGIC + 1] = "drfqemu1";
 
 const struct qemu_channel qemu_channels[QEMU_CHANNELS] = {
     {"agent", "agent.sock", "org.drafter.agent"},
@@ -172,7 +175,7 @@ static int qemu_save(void *instance, int fd, struct drafter_error *err)
 
     /* QEMU saves a VM once in a pause; the guest has not changed since. */
     if (vmm->phase == QEMU_SAVED)
-        return state_write(vmm->saved_fd, fd, err);
+        return state_write(state_magic, vmm->saved_fd, fd, err);
     if (vmm->phase != QEMU_PAUSED)
         return refuse(vmm, "save", err);
     result = state_create(&memory_fd, err);
@@ -185,7 +188,7 @@ static int qemu_save(void *instance, int fd, struct drafter_error *err)
         return explain(vmm, result, "save", err);
     vmm->saved_fd = steal_fd(&memory_fd);
     vmm->phase = QEMU_SAVED;
-    return state_write(vmm->saved_fd, fd, err);
+    return state_write(state_magic, vmm->saved_fd, fd, err);
 }
 
 static int qemu_load(void *instance, int fd, struct drafter_error *err)
@@ -196,7 +199,7 @@ static int qemu_load(void *instance, int fd, struct drafter_error *err)
 
     if (vmm->phase != QEMU_INCOMING)
         return refuse(vmm, "load", err);
-    result = state_read(fd, &memory_fd, err);
+    result = state_read(state_magic, false, fd, &memory_fd, err);
     if (result < 0)
         return drafter_error_wrap(err, "load");
     vmm->phase = QEMU_BROKEN;

@@ -4,8 +4,8 @@
 
 #include "accel.h"
 #include "machine.h"
-#include "process.h"
 #include "qmp.h"
+#include "vmm/common/process.h"
 
 enum qemu_accelerator { ACCELERATOR_AUTO, ACCELERATOR_KVM, ACCELERATOR_TCG };
 enum qemu_net { NET_USER, NET_TAP, NET_NONE };
@@ -90,9 +90,5 @@ int qemu_keep(struct qemu_vmm *vmm, struct drafter_error *err);
 void qemu_forget(struct qemu_vmm *vmm);
 int qemu_adopt(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_phase *ret_phase,
                struct drafter_error *err);
-
-/* socket.c: sockets in a directory, however long its path is. */
-int socket_listen(const char *directory, const char *name, int *ret_fd, struct drafter_error *err);
-int socket_connect(const char *directory, const char *name, int *ret_fd, struct drafter_error *err);
 
 #endif

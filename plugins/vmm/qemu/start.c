@@ -2,6 +2,7 @@
 #include "cmdline.h"
 #include "qemu.h"
 #include "util/cleanup.h"
+#include "vmm/common/socket.h"
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -104,10 +105,10 @@ static void close_sockets(struct sockets *sockets)
 
 static int open_sockets(const char *directory, struct sockets *sockets, struct drafter_error *err)
 {
-    int result = socket_listen(directory, CONTROL_SOCKET, &sockets->qmp, err);
+    int result = socket_listen(directory, CONTROL_SOCKET, 1, &sockets->qmp, err);
 
     for (size_t i = 0; i < QEMU_CHANNELS && result == 0; i++)
-        result = socket_listen(directory, qemu_channels[i].socket, &sockets->channels[i], err);
+        result = socket_listen(directory, qemu_channels[i].socket, 1, &sockets->channels[i], err);
     return result;
 }
 
@@ -145,7 +146,8 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
     if (result == 0)
         result = process_start(
             &vmm->process,
-            &(struct process_spec){.argv = (const char *const *)cmdline.words,
+            &(struct process_spec){.name = "QEMU",
+                                   .argv = (const char *const *)cmdline.words,
                                    .keep_fds = keep_fds,
                                    .netns = spec->netns,
                                    .log_path = qemu_log_path(spec->directory, log_path,

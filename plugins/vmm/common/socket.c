@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * QEMU is handed sockets that listen already: a connection to them succeeds before QEMU accepts it,
- * so that nobody has to look again and again whether it is there yet.
- */
-#include "qemu.h"
+#include "socket.h"
 #include "util/cleanup.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* Names the socket through the directory's descriptor: socket addresses hold 107 characters. */
-static int address(const char *directory, const char *name, int *ret_directory_fd,
+int socket_address(const char *directory, const char *name, int *ret_directory_fd,
                    struct sockaddr_un *ret_address, struct drafter_error *err)
 {
     int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -24,7 +19,8 @@ static int address(const char *directory, const char *name, int *ret_directory_f
     return 0;
 }
 
-int socket_listen(const char *directory, const char *name, int *ret_fd, struct drafter_error *err)
+int socket_listen(const char *directory, const char *name, int backlog, int *ret_fd,
+                  struct drafter_error *err)
 {
     cleanup_close int directory_fd = -1, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un where;
@@ -32,11 +28,11 @@ int socket_listen(const char *directory, const char *name, int *ret_fd, struct d
 
     if (fd < 0)
         return drafter_error_errno(err, errno, "socket");
-    result = address(directory, name, &directory_fd, &where, err);
+    result = socket_address(directory, name, &directory_fd, &where, err);
     if (result < 0)
         return result;
     unlinkat(directory_fd, name, 0);
-    if (bind(fd, (const struct sockaddr *)&where, sizeof(where)) < 0 || listen(fd, 1) < 0)
+    if (bind(fd, (const struct sockaddr *)&where, sizeof(where)) < 0 || listen(fd, backlog) < 0)
         return drafter_error_errno(err, errno, "%s/%s", directory, name);
     *ret_fd = steal_fd(&fd);
     return 0;
@@ -52,7 +48,7 @@ int socket_connect(const char *directory, const char *name, int *ret_fd, struct 
 
     if (fd < 0)
         return drafter_error_errno(err, errno, "socket");
-    result = address(directory, name, &directory_fd, &where, err);
+    result = socket_address(directory, name, &directory_fd, &where, err);
     if (result < 0)
         return result;
     if (connect(fd, (const struct sockaddr *)&where, sizeof(where)) < 0)

@@ -1,32 +1,35 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The QEMU process: started, watched and reaped by one thread of its own.
+ * The process of a VMM: started, watched and reaped by one thread of its own.
  *
  * The thread has two reasons.  PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the
- * process, and the caller's thread may come and go.  And someone must read what QEMU prints, so
+ * process, and the caller's thread may come and go.  And someone must read what it prints, so
  * that a chatty one can neither fill the disk nor block: the first part goes to a log file, the end
  * is kept for error messages.
  *
- * Where there is a holder QEMU is its child, not ours: a later process adopts it.
+ * Where there is a holder the VMM is its child, not ours: a later process adopts it.
  */
-#ifndef QEMU_PROCESS_H
-#define QEMU_PROCESS_H
+#ifndef VMM_PROCESS_H
+#define VMM_PROCESS_H
 
 #include <drafter/plugin.h>
 #include <pthread.h>
 
 struct process_spec {
+    const char *name; /* of the program, in messages: "QEMU" */
     const char *const *argv;
     const int *keep_fds;  /* ends with -1 */
     const char *netns;    /* or NULL */
     const char *log_path; /* truncated at the start */
     bool inherit_stdin;   /* the guest's serial port reads from ours */
     bool inherit_stdout;  /* and writes to it */
+    int stdout_fd;        /* above 0: where the output goes; else it is read as the errors are */
     const struct drafter_keeper *keeper; /* or NULL; valid until process_stop */
 };
 
 struct process {
     const struct process_spec *spec; /* only until process_start or process_adopt returns */
+    const char *name;                /* a string of the plugin's */
     pid_t adopted;                   /* to be taken over instead of started; 0 */
     pthread_t watcher;
     bool started; /* watcher and fields below exist; only the control thread looks */
@@ -47,7 +50,7 @@ struct process {
 int process_start(struct process *process, const struct process_spec *spec,
                   struct drafter_error *err);
 
-/* Takes over the process `pid` of a dead drafter's process_start; of `spec`, keeper and log_path. */
+/* Takes over the process `pid` of a dead drafter's process_start; of `spec`, name, keeper and log_path. */
 int process_adopt(struct process *process, const struct process_spec *spec, pid_t pid,
                   struct drafter_error *err);
 

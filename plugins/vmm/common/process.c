@@ -108,7 +108,7 @@ static int open_output(struct process *process, int *ret_write_fd, struct drafte
     return 0;
 }
 
-/* While no drafter reads it, a chatty QEMU must not block: its words are lost then. */
+/* While no drafter reads it, a chatty VMM must not block: its words are lost then. */
 static int keep(struct process *process, int write_fd, struct drafter_error *err)
 {
     const struct drafter_keeper *keeper = process->keeper;
@@ -121,6 +121,13 @@ static int keep(struct process *process, int write_fd, struct drafter_error *err
     return result < 0 ? drafter_error_errno(err, -result, "cannot keep the process") : 0;
 }
 
+static int output_of(const struct process_spec *spec, int write_fd)
+{
+    if (spec->inherit_stdout)
+        return 1;
+    return spec->stdout_fd > 0 ? spec->stdout_fd : write_fd;
+}
+
 /* -ENOTSUP without a holder. */
 static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
                       struct drafter_error *err)
@@ -129,7 +136,7 @@ static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
     const struct drafter_spawn program = {.struct_size = sizeof(program),
                                           .argv = spec->argv,
                                           .stdin_fd = spec->inherit_stdin ? 0 : -1,
-                                          .stdout_fd = spec->inherit_stdout ? 1 : write_fd,
+                                          .stdout_fd = output_of(spec, write_fd),
                                           .stderr_fd = write_fd,
                                           .keep_fds = spec->keep_fds,
                                           .netns = spec->netns};
@@ -144,7 +151,7 @@ static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
     return keep(process, write_fd, err);
 }
 
-/* The one place that makes a QEMU process. */
+/* The one place that makes a VMM process. */
 static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *err)
 {
     const struct process_spec *spec = process->spec;
@@ -158,7 +165,7 @@ static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *
         return result;
     result = proc_spawn(&(struct proc_spec){.argv = spec->argv,
                                             .stdin_fd = spec->inherit_stdin ? 0 : -1,
-                                            .stdout_fd = spec->inherit_stdout ? 1 : write_fd,
+                                            .stdout_fd = output_of(spec, write_fd),
                                             .stderr_fd = write_fd,
                                             .keep_fds = spec->keep_fds,
                                             .netns = spec->netns,
@@ -187,7 +194,7 @@ static int find(struct process *process, pid_t *ret_pid, struct drafter_error *e
     if (result == 0)
         result = keeper->take(keeper->opaque, "output", &process->output_fd);
     if (result < 0)
-        return drafter_error_errno(err, -result, "no QEMU was left");
+        return drafter_error_errno(err, -result, "no %s was left", process->spec->name);
     process->keeper = keeper;
     process->log_fd =
         open(process->spec->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -251,6 +258,7 @@ static int begin(struct process *process, const struct process_spec *spec, pid_t
     int code;
 
     *process = (struct process){.spec = spec,
+                                .name = spec->name,
                                 .adopted = adopted,
                                 .pidfd = -1,
                                 .output_fd = -1,
@@ -346,10 +354,10 @@ int process_explain(struct process *process, unsigned timeout_ms, struct drafter
         return -err->code;
     last_words(process, words, sizeof(words));
     if (WIFSIGNALED(process->status))
-        return drafter_error_set(err, ECHILD, "QEMU was ended by signal %d%s%s",
-                                 WTERMSIG(process->status), *words ? ": " : "", words);
-    return drafter_error_set(err, ECHILD, "QEMU ended with status %d%s%s",
-                             WEXITSTATUS(process->status), *words ? ": " : "", words);
+        return drafter_error_set(err, ECHILD, "%s was ended by signal %d%s%s",
+                                 process->name, WTERMSIG(process->status), *words ? ": " : "", words);
+    return drafter_error_set(err, ECHILD, "%s ended with status %d%s%s",
+                             process->name, WEXITSTATUS(process->status), *words ? ": " : "", words);
 }
 
 void process_stop(struct process *process)
