@@ -114,13 +114,14 @@ static void examine(const struct device *device, struct instance *storage)
 
 static void examine_overlay(const struct device *device, const char *overlay, const char *state)
 {
-    const char *const base[] = {"path", device->options.base, "readonly", "yes", NULL};
+    const struct node_device described = {
+        .name = device->section->id, .section = device->section, .options = device->options};
     const char *const layer[] = {"overlay", overlay, "state", state, NULL};
     struct node *node = device->all->node;
     struct instance *below, *storage;
 
-    if (!node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_STORAGE, base, "base", NULL, &below, NULL) &&
-        !node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_OVERLAY, layer, overlay, below, &storage,
+    if (!devices_make_base(node, &described, true, &below, NULL) &&
+        !node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_OVERLAY, NULL, layer, overlay, below, &storage,
                    NULL))
         examine(device, storage);
 }
@@ -229,10 +230,16 @@ static void check_stack(const struct device *device)
         bool readonly = layered || options->shared || use == CHECK_USE_SERVE;
 
         check_input(device, "base", options->base, readonly ? R_OK : R_OK | W_OK);
+    } else if (!layered && options->storage) {
+        fault(device, "give it an overlay and a state", "storage", "%s",
+              "a base with a storage of its own stays as it is: nothing can be received into it");
     } else if (!layered) {
         check_output(device, "base", options->base);
         check_free(device, "base", options->base);
     }
+    if (options->storage)
+        check_reference(device->all->check, device->all->node->config, DRAFTER_KIND_STORAGE,
+                        options->storage, true);
     check_overlays(device);
 }
 
@@ -254,7 +261,7 @@ static void check_device(struct check_devices *all, const struct config_section 
         check_packed(&device);
     else if (all->use == CHECK_USE_SNAPSHOT)
         check_made(&device);
-    else if (device.options.storage)
+    else if (device.options.storage && !device.options.base)
         check_storage(&device);
     else
         check_stack(&device);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/devices.h"
 
+#include "config/table.h"
+#include "plugin/plugin.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -142,16 +144,60 @@ static unsigned split(char *list, char **words)
     return count;
 }
 
-static int make_file(struct node *node, const struct node_device *device, const char *path,
-                     bool readonly, struct instance **ret_storage, struct drafter_error *err)
-{
-    const char *const overrides[] = {"path", path, "readonly", readonly ? "yes" : "no", NULL};
-    cleanup_free char *id = NULL;
+#define SETTINGS_MAX 3 /* that a base gets from its device */
 
-    if (asprintf(&id, "%s-base", device->name) < 0)
+/* Adds a setting if the plugin knows it. */
+static void add_setting(const struct drafter_option *table, const char *key, const char *value,
+                        const char ***at)
+{
+    if (!table_find(table, key))
+        return;
+    *(*at)++ = key;
+    *(*at)++ = value;
+}
+
+/* What the plugin of a base is told of its device; one that holds several asks which it is. */
+static int base_settings(struct node *node, const struct node_device *device, bool readonly,
+                         const char *settings[2 * SETTINGS_MAX + 1], struct drafter_error *err)
+{
+    const char *id = device->options.storage, *name = id ? id : DEFAULT_STORAGE;
+    const struct config_section *section = id ? config_section(node->config, "storage", id) : NULL;
+    const struct drafter_option *table;
+    struct plugin *plugin;
+    int rc;
+
+    if (section && config_value(section, "plugin"))
+        name = config_value(section, "plugin");
+    rc = plugin_load(DRAFTER_KIND_STORAGE, name, &plugin, err);
+    if (rc)
+        return rc;
+    table = plugin->descriptor.options;
+    add_setting(table, "path", device->options.base, &settings);
+    add_setting(table, "device", device->name, &settings);
+    add_setting(table, "readonly", readonly ? "yes" : "no", &settings);
+    if (!table_find(table, "path"))
+        rc = drafter_error_set(err, EINVAL, "%s: storage %s is not in a file: leave base out",
+                               config_where(device->section, "base"), name);
+    plugin_unload(plugin);
+    return rc;
+}
+
+int devices_make_base(struct node *node, const struct node_device *device, bool readonly,
+                      struct instance **ret_storage, struct drafter_error *err)
+{
+    const char *settings[2 * SETTINGS_MAX + 1] = {NULL}, *storage = device->options.storage;
+    cleanup_free char *id = NULL;
+    int rc = base_settings(node, device, readonly, settings, err);
+
+    if (rc)
+        return rc;
+    if (asprintf(&id, "%s-base", device->name) < 0) {
+        id = NULL;
         return drafter_error_set(err, ENOMEM, "out of memory");
-    return node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_STORAGE, overrides, id, NULL, ret_storage,
-                     err);
+    }
+    return node_make(node, DRAFTER_KIND_STORAGE, storage ? storage : DEFAULT_STORAGE,
+                     storage ? config_section(node->config, "storage", storage) : NULL, settings, id,
+                     NULL, ret_storage, err);
 }
 
 static int stack_overlay(struct node *node, const struct node_device *device, const char *overlay,
@@ -165,7 +211,8 @@ static int stack_overlay(struct node *node, const struct node_device *device, co
 
     if (asprintf(&id, "%s-%s", device->name, overlay) < 0)
         return drafter_error_set(err, ENOMEM, "out of memory");
-    rc = node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_OVERLAY, overrides, id, below, storage, err);
+    rc = node_make(node, DRAFTER_KIND_STORAGE, DEFAULT_OVERLAY, NULL, overrides, id, below, storage,
+                   err);
     return rc ? rc : storage_open(*storage, storage_size(below), flags, err);
 }
 
@@ -207,6 +254,12 @@ static int check_base(const struct node_device *device, struct drafter_error *er
                              config_where(device->section, NULL), device->name);
 }
 
+/* [storage:ID] is all of the device, with what is below it; with a base it is only how that is read. */
+static bool is_stack(const struct node_device *device)
+{
+    return device->options.storage && !device->options.base;
+}
+
 static int init_block(struct node_device *device, struct instance *storage, struct drafter_error *err)
 {
     int rc = block_device_init(&device->block, device->name, storage,
@@ -223,7 +276,7 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
     int rc;
 
     readonly |= device->options.shared;
-    if (device->options.storage) {
+    if (is_stack(device)) {
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
             rc = storage_open(storage, 0, readonly ? DRAFTER_STORAGE_READONLY : 0, err);
@@ -231,8 +284,7 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
     }
     rc = check_base(device, err);
     if (!rc)
-        rc = make_file(node, device, device->options.base, readonly || has_overlay(device), &storage,
-                       err);
+        rc = devices_make_base(node, device, readonly || has_overlay(device), &storage, err);
     if (!rc)
         rc = storage_open(storage, 0, readonly || has_overlay(device) ? DRAFTER_STORAGE_READONLY : 0,
                           err);
@@ -277,6 +329,11 @@ static int open_plain(struct node *node, struct node_device *device, uint64_t si
     struct stat status;
     int rc;
 
+    if (device->options.storage)
+        return drafter_error_set(err, EINVAL,
+                                 "%s: a base with a storage of its own stays as it is: give the device "
+                                 "an overlay and a state to receive into",
+                                 config_where(device->section, "storage"));
     device->created = stat(path, &status) != 0;
     device->filled = has_content(path);
     if (device->filled && !overwrite)
@@ -288,7 +345,7 @@ static int open_plain(struct node *node, struct node_device *device, uint64_t si
         if (truncate(path, 0))
             return drafter_error_errno(err, errno, "%s: cannot empty it", path);
     }
-    rc = make_file(node, device, path, false, ret_storage, err);
+    rc = devices_make_base(node, device, false, ret_storage, err);
     return rc ? rc : storage_open(*ret_storage, size, DRAFTER_STORAGE_CREATE, err);
 }
 
@@ -314,7 +371,7 @@ static int open_overlaid(struct node *node, struct node_device *device, uint64_t
     device->filled = !device->created;
     device->arriving = rc == 0;
     if (!rc)
-        rc = make_file(node, device, device->options.base, device->filled, ret_storage, err);
+        rc = devices_make_base(node, device, device->filled, ret_storage, err);
     if (!rc)
         rc = storage_open(*ret_storage, size,
                           device->filled ? DRAFTER_STORAGE_READONLY : DRAFTER_STORAGE_CREATE, err);
@@ -327,7 +384,7 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
     struct instance *storage;
     int rc;
 
-    if (device->options.storage) {
+    if (is_stack(device)) {
         device->filled = true; /* nothing is known of what it holds */
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)

@@ -46,6 +46,10 @@ int devices_read(struct node *node, struct devices *devices, struct drafter_erro
 int devices_open_local(struct node *node, struct devices *devices, bool readonly,
                        struct drafter_error *err);
 
+/* What a device with a base begins with; not opened. */
+int devices_make_base(struct node *node, const struct node_device *device, bool readonly,
+                      struct instance **ret_storage, struct drafter_error *err);
+
 /* One device, as devices_open_local. */
 int devices_open_one(struct node *node, struct node_device *device, bool readonly,
                      struct drafter_error *err);

@@ -171,11 +171,12 @@ static int keep(struct node *node, struct instance *instance, struct drafter_err
 }
 
 int node_make(struct node *node, enum drafter_kind kind, const char *plugin,
+              const struct config_section *section,
               const char *const *overrides, const char *id, struct instance *next,
               struct instance **ret_instance, struct drafter_error *err)
 {
     struct instance *instance;
-    int rc = instance_new_held(kind, NULL, plugin, overrides, id, node->directory, next,
+    int rc = instance_new_held(kind, section, plugin, overrides, id, node->directory, next,
                                node->holder, &instance, err);
 
     if (!rc)
@@ -212,7 +213,7 @@ static int make_layered(struct node *node, enum drafter_kind kind, const char *i
         return 0;
     }
     if (!section)
-        return node_make(node, kind, id, NULL, id, NULL, ret_instance, err);
+        return node_make(node, kind, id, NULL, NULL, id, NULL, ret_instance, err);
     if (depth == LAYERS_MAX)
         return drafter_error_set(err, EINVAL, "%s: next leads in a circle",
                                  config_where(section, "next"));

@@ -52,8 +52,9 @@ void node_close(struct node *node);
 int node_instance(struct node *node, enum drafter_kind kind, const char *id,
                   struct instance **ret_instance, struct drafter_error *err);
 
-/* A further instance of a plugin, on its defaults but for `overrides`. */
+/* A further instance of a plugin, on its defaults, or what a section says, but for `overrides`. */
 int node_make(struct node *node, enum drafter_kind kind, const char *plugin,
+              const struct config_section *section,
               const char *const *overrides, const char *id, struct instance *next,
               struct instance **ret_instance, struct drafter_error *err);
 

@@ -156,7 +156,7 @@ static int examine(const char *path, bool verify, json_t *object, struct drafter
         return rc;
     rc = describe(&reader, object, err);
     if (!rc && verify)
-        rc = signature_admit(SIGNATURE_CHECK, path, reader.signer, "package", err);
+        rc = signature_admit(SIGNATURE_CHECK, path, reader.signer, NULL, err);
     if (!rc && verify)
         rc = pack_verify(&reader, &options, err);
     if (!rc && verify)

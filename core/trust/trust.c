@@ -3,6 +3,8 @@
 
 #include "util/cleanup.h"
 
+#include <drafter/storage.h>
+
 #include <fnmatch.h>
 #include <limits.h>
 #include <stdio.h>
@@ -165,7 +167,7 @@ int drafter_trust_find(const char *identity, char *ret_name, size_t size)
 int trust_check(const char *identity, enum trust_right right, const char *vm,
                 struct drafter_error *err)
 {
-    const char *verb = right_names[right];
+    const char *verb = right_names[right], *whom = vm ? vm : "of any name";
     struct config_section *section;
     struct trust_key key;
     struct config *config;
@@ -176,19 +178,24 @@ int trust_check(const char *identity, enum trust_right right, const char *vm,
         return 0;
     rc = find_key(used_path, identity, &config, &section, &key, &rights, err);
     if (rc) {
-        drafter_error_wrap(err, "not trusted to %s VM %s", verb, vm);
+        drafter_error_wrap(err, "not trusted to %s VM %s", verb, whom);
         if (err)
             err->code = EACCES;
         return -EACCES;
     }
     if (!(rights & 1u << right))
-        rc = drafter_error_set(err, EACCES, "%s may not %s VM %s: %s: may = %s", key.name, verb, vm,
+        rc = drafter_error_set(err, EACCES, "%s may not %s VM %s: %s: may = %s", key.name, verb, whom,
                                config_where(section, "may"), *key.may ? key.may : "(nothing)");
-    else if (!matches(key.vms, vm))
+    else if (vm && !matches(key.vms, vm))
         rc = drafter_error_set(err, EACCES, "%s may %s, but not VM %s: %s: vms = %s", key.name, verb,
                                vm, config_where(section, "vms"), key.vms);
     config_free(config);
     return rc;
+}
+
+int drafter_trust_package(const char *identity, struct drafter_error *err)
+{
+    return trust_check(identity, TRUST_REGISTRY, NULL, err);
 }
 
 int trust_visit(const char *path,

@@ -37,7 +37,8 @@ const char *trust_path(void);
 
 /*
  * Whether the peer of this identity may do that to VM `vm` of ours: 0, or -EACCES with a sentence that
- * says by which rule.  An empty identity, of a transport that does not know its peers, passes: plain
+ * says by which rule; `vm` NULL: to some VM.  An empty identity, of a transport that does not know its
+ * peers, passes: plain
  * transports have a rule of their own, trust_check_plain.
  */
 int trust_check(const char *identity, enum trust_right right, const char *vm,

@@ -587,5 +587,7 @@ int main(void)
         suite_add_tcase(suite, storage_file_case());
     if (file && cow)
         suite_add_tcase(suite, storage_cow_case());
+    if (cow && conformance_available(DRAFTER_KIND_STORAGE, "package"))
+        suite_add_tcase(suite, storage_package_case());
     return conformance_run(suite, subject_count);
 }

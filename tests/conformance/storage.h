@@ -36,5 +36,6 @@ struct instance *storage_cow(struct instance *base, const char *name);
 
 TCase *storage_cow_case(void);
 TCase *storage_file_case(void);
+TCase *storage_package_case(void);
 
 #endif

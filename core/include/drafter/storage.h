@@ -75,6 +75,12 @@ struct drafter_storage_ops {
  */
 DRAFTER_PUBLIC const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance);
 
+/*
+ * Since 1.2.  Whether the owner of a key may give packages to this node, by its trust file: 0, or -EACCES and the
+ * reason.  For storage that knows who made what it holds; `identity` is as transports have them.
+ */
+DRAFTER_PUBLIC int drafter_trust_package(const char *identity, struct drafter_error *err);
+
 #ifdef __cplusplus
 }
 #endif
