@@ -2,9 +2,11 @@
 #include "block/device.h"
 
 #include "util/io.h"
+#include "util/log.h"
 
 #include <string.h>
 
+#define READ_ATTEMPTS 3 /* of what storage has damaged and the source sends again */
 #define BLOCK_SIZE_MAX ((uint32_t)(BLOCK_RUN_MAX * DRAFTER_PAGE_SIZE))
 
 int block_device_init(struct block_device *device, const char *name, struct instance *storage,
@@ -134,18 +136,47 @@ static int wait_for(struct block_device *device, uint64_t first, uint64_t end)
     return block_map_wait(&device->map, first, end - first, ask, device);
 }
 
+/* Which pages are not what was written there?  Whether the source was, or can be, asked for all of them. */
+static bool lose_bad_pages(struct block_device *device, uint64_t first, uint64_t end)
+{
+    char page[1 << DRAFTER_PAGE_SHIFT];
+    bool all = is_remote(device);
+
+    for (uint64_t at = first; all && at < end; at++)
+        if (storage_read(device->storage, page, block_device_run_length(device, at, 1),
+                         at << DRAFTER_PAGE_SHIFT) == -EBADMSG)
+            all = block_map_lose(&device->map, at);
+    return all;
+}
+
+static int refuse_bad(const struct block_device *device, uint64_t offset)
+{
+    log_error("device", "device %s: what its storage holds at byte %llu is not what was written there: "
+                        "the VM gets an I/O error", device->name, (unsigned long long)offset);
+    return -EIO;
+}
+
 int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset)
 {
     int rc = check_range(device, length, offset);
 
     if (rc || !length)
         return rc;
-    if (is_remote(device)) {
-        rc = wait_for(device, first_page(offset), end_page(offset, length));
-        if (rc)
+    for (unsigned i = 0; i < READ_ATTEMPTS; i++) {
+        if (is_remote(device))
+            rc = wait_for(device, first_page(offset), end_page(offset, length));
+        if (!rc)
+            rc = storage_read(device->storage, buffer, length, offset);
+        if (rc != -EBADMSG)
             return rc;
+        if (!lose_bad_pages(device, first_page(offset), end_page(offset, length)))
+            break;
+        log_warning("device", "device %s: what its storage holds at byte %llu is not what was written "
+                              "there: the source is asked again", device->name,
+                    (unsigned long long)offset);
+        rc = 0;
     }
-    return storage_read(device->storage, buffer, length, offset);
+    return refuse_bad(device, offset);
 }
 
 /* The pages at the ends of a write that it covers only partly must be here before it. */

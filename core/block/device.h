@@ -54,7 +54,10 @@ int block_device_expose(struct block_device *device, struct instance *exposer, u
                         struct drafter_error *err);
 void block_device_withdraw(struct block_device *device);
 
-/* What the exposure calls: 0 or a negative errno. */
+/*
+ * What the exposure calls: 0 or a negative errno.  What storage finds to be damaged is asked for again while a
+ * source has it, else -EIO.
+ */
 int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset);
 int block_device_write(struct block_device *device, const void *buffer, size_t length,
                        uint64_t offset);

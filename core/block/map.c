@@ -211,6 +211,19 @@ static void set_missing(struct block_map *map, uint64_t page)
     bitmap_clear(map->requested, page);
 }
 
+bool block_map_lose(struct block_map *map, uint64_t page)
+{
+    lock_scope(&map->lock);
+    if (!__atomic_load_n(&map->remote, __ATOMIC_ACQUIRE) || map->failed ||
+        map->generation[page] == BLOCK_GENERATION_LOCAL)
+        return false;
+    if (bitmap_test(map->present, page) && !bitmap_test(map->claimed, page)) {
+        set_missing(map, page);
+        map->held[page] = 0;
+    }
+    return true;
+}
+
 static void set_present(struct block_map *map, uint64_t page)
 {
     if (!bitmap_test(map->present, page)) {

@@ -101,6 +101,9 @@ void block_map_claim_cancel(struct block_map *map, uint64_t first, unsigned coun
 void block_map_claim_local(struct block_map *map, uint64_t first, unsigned count,
                            uint64_t mask[BLOCK_MASK_WORDS]);
 
+/* What storage holds of a page is no good: it is missing again.  False: there is nobody to ask for it. */
+bool block_map_lose(struct block_map *map, uint64_t page);
+
 /* Are all pages of the range present? */
 bool block_map_present(struct block_map *map, uint64_t first, uint64_t count);
 

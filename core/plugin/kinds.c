@@ -48,6 +48,7 @@ static const struct plugin_op storage_ops[] = {
     MAY(storage, extent),
     MAY(storage, layer),
     MAY(storage, check),
+    MAY(storage, verify),
     OPS_END,
 };
 

@@ -196,6 +196,18 @@ int storage_check(struct instance *storage, void (*report)(void *, const char *)
     return defects < 0 ? adapter_result(storage, "check", defects, err) : defects;
 }
 
+int storage_verify(struct instance *storage, void (*report)(void *, const char *), void *opaque,
+                   struct drafter_error *err)
+{
+    int defects;
+
+    if (!ops_of(storage)->verify)
+        return storage_check(storage, report, opaque, err);
+    adapter_scope(storage);
+    defects = ops_of(storage)->verify(storage->data, report, opaque, err);
+    return defects < 0 ? adapter_result(storage, "verify", defects, err) : defects;
+}
+
 /*
  * What a layer sees of the storage below: the adapter itself, as a table.  So the defaults, the
  * range checks and the lock of a serializing plugin hold for layers as they do for the core.
@@ -256,6 +268,12 @@ static int next_check(void *next, void (*report)(void *, const char *), void *op
     return storage_check(next, report, opaque, err);
 }
 
+static int next_verify(void *next, void (*report)(void *opaque, const char *line), void *opaque,
+                       struct drafter_error *err)
+{
+    return storage_verify(next, report, opaque, err);
+}
+
 const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance)
 {
     static const struct drafter_storage_ops ops = {
@@ -269,6 +287,7 @@ const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_in
         .extent = next_extent,
         .layer = next_layer,
         .check = next_check,
+        .verify = next_verify,
     };
     const struct instance *storage = next;
 

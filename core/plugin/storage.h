@@ -19,5 +19,7 @@ int storage_layer(struct instance *storage, uint64_t offset, uint64_t length, bo
                   uint64_t *ret_length);
 int storage_check(struct instance *storage, void (*report)(void *, const char *), void *opaque,
                   struct drafter_error *err);
+int storage_verify(struct instance *storage, void (*report)(void *, const char *), void *opaque,
+                   struct drafter_error *err);
 
 #endif

@@ -164,18 +164,99 @@ START_TEST(never_takes_a_file_that_is_not_its_own)
 }
 END_TEST
 
-START_TEST(uses_the_older_copy_of_a_torn_sector)
+START_TEST(a_damaged_copy_of_the_map_costs_nothing)
 {
     struct findings findings;
     struct instance *cow;
 
-    make_pair("a"); /* sequence 1 in A, 2 in B, 3 in A: page 2 is in A only */
+    make_pair("a"); /* an orderly end: both copies say the same */
     storage_damage(conformance_path("a.state"), NULL, 8, SLOT_A + 100);
     ck_assert_int_eq(check("a", &findings), 0);
     ck_assert_msg(strstr(findings.first, "copy A of map sector 0 is torn"), "%s", findings.first);
     cow = cow_open("a");
     ck_assert(page_is(cow, 1, 1));
-    ck_assert(page_is(cow, 2, 7));
+    ck_assert(page_is(cow, 2, 2));
+    instance_free(cow);
+}
+END_TEST
+
+static void flip(const char *file, uint64_t offset)
+{
+    const char *path = conformance_path(file);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+
+    ck_assert_int_eq(io_pread_full(fd, &byte, 1, offset), 0);
+    byte ^= 0x10;
+    ck_assert_int_eq(io_pwrite_full(fd, &byte, 1, offset), 0);
+    close(fd);
+}
+
+static int read_page(struct instance *cow, uint64_t page)
+{
+    uint8_t bytes[PAGE];
+
+    return storage_read(cow, bytes, PAGE, page * PAGE);
+}
+
+START_TEST(a_flipped_bit_at_rest_is_never_served)
+{
+    struct findings findings = {0};
+    struct drafter_error err = {0};
+    struct instance *cow;
+    uint8_t half[512] = {1}, all[4 * PAGE];
+
+    make_pair("a");
+    flip("a.overlay", 2 * PAGE + 700);
+    cow = storage_cow(base, "a");
+    ck_assert_int_eq(storage_verify(cow, take_line, &findings, &err), 1);
+    ck_assert_msg(strstr(findings.first, "the page at byte 8192 is not what was written"), "%s",
+                  findings.first);
+    storage_must_open(cow, SIZE, 0);
+    ck_assert(page_is(cow, 1, 1));
+    ck_assert_int_eq(read_page(cow, 2), -EBADMSG);
+    ck_assert_int_eq(storage_read(cow, all, sizeof all, 0), -EBADMSG);
+    ck_assert_int_eq(storage_read(cow, half, 512, 2 * PAGE), -EBADMSG);
+    ck_assert_int_eq(storage_write(cow, half, 512, 2 * PAGE), -EBADMSG);
+    write_page(cow, 2, 3);
+    ck_assert(page_is(cow, 2, 3));
+    instance_free(cow);
+    ck_assert(page_is(cow = cow_open("a"), 2, 3));
+    instance_free(cow);
+}
+END_TEST
+
+START_TEST(a_bit_that_flips_in_use_is_never_served)
+{
+    struct instance *cow = cow_open("a");
+    uint8_t half[512] = {1};
+
+    write_page(cow, 2, 2);
+    ck_assert_int_eq(storage_write(cow, half, 512, 3 * PAGE + 1024), 0); /* merged with the base */
+    ck_assert_int_eq(storage_write(cow, half, 512, 3 * PAGE), 0);        /* and with itself */
+    ck_assert_int_eq(storage_zero(cow, 2 * PAGE, 5 * PAGE), 0);
+    for (uint64_t page = 2; page < 7; page++)
+        ck_assert_int_eq(read_page(cow, page), 0);
+    flip("a.overlay", 2 * PAGE);
+    flip("a.overlay", 3 * PAGE + 4095);
+    flip("a.overlay", 6 * PAGE);
+    for (uint64_t page = 2; page < 7; page++)
+        ck_assert_int_eq(read_page(cow, page), page == 2 || page == 3 || page == 6 ? -EBADMSG : 0);
+    instance_free(cow);
+}
+END_TEST
+
+START_TEST(damaged_checksums_leave_the_data_readable)
+{
+    struct findings findings;
+    struct instance *cow;
+
+    make_pair("a");
+    flip("a.state", SLOT_B + 4096 + 5);
+    ck_assert_int_eq(check("a", &findings), 0);
+    ck_assert_msg(strstr(findings.first, "checksums of map sector 0 are damaged"), "%s", findings.first);
+    cow = cow_open("a");
+    ck_assert(page_is(cow, 2, 2));
     instance_free(cow);
 }
 END_TEST
@@ -370,7 +451,10 @@ TCase *storage_cow_case(void)
     tcase_add_test(tests, refuses_another_base_size);
     tcase_add_test(tests, refuses_data_whose_map_is_lost);
     tcase_add_test(tests, never_takes_a_file_that_is_not_its_own);
-    tcase_add_test(tests, uses_the_older_copy_of_a_torn_sector);
+    tcase_add_test(tests, a_damaged_copy_of_the_map_costs_nothing);
+    tcase_add_test(tests, a_flipped_bit_at_rest_is_never_served);
+    tcase_add_test(tests, a_bit_that_flips_in_use_is_never_served);
+    tcase_add_test(tests, damaged_checksums_leave_the_data_readable);
     tcase_add_test(tests, names_a_sector_without_a_valid_copy);
     tcase_add_test(tests, a_damaged_header_has_a_second_copy);
     tcase_add_test(tests, a_cut_off_state_file_is_refused);

@@ -19,10 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef COW_PLANT
-#define COW_PLANT 0
-#endif
-
 #define PAGE DRAFTER_PAGE_SIZE
 #define DEVICE_SIZE (UINT64_C(9300) * PAGE + 1536) /* three map sectors, the last page short */
 #define BASE_SIZE (UINT64_C(9290) * PAGE + 1024)   /* shorter than the device */
@@ -100,6 +96,14 @@ static void must(int r, const char *what)
     abort();
 }
 
+/* Rewriting a page of a cold sector waits for the flush that runs: nobody does that in the midst of it. */
+static bool would_wait(const struct run *run, uint64_t page)
+{
+    enum cow_heat heat = (enum cow_heat)run->cow->sums.heat[page / COW_SECTOR_PAGES];
+
+    return cow_map_test(&run->cow->map, page) && heat != COW_WARM && heat != COW_COOLING;
+}
+
 static void do_write(struct run *run)
 {
     uint8_t buffer[3 * PAGE];
@@ -110,6 +114,8 @@ static void do_write(struct run *run)
     size_t log = run->disk.count;
     uint64_t offset;
 
+    if (run->busy && would_wait(run, page->number))
+        return;
     if (kind < 3) {
         first = (unsigned)(replay_random(&run->random) % page->sectors);
         count = 1 + (unsigned)(replay_random(&run->random) % (page->sectors - first));

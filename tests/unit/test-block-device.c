@@ -427,6 +427,38 @@ START_TEST(a_store_that_fails_leaves_the_page_missing)
 }
 END_TEST
 
+START_TEST(what_rots_is_asked_for_again)
+{
+    teardown();
+    make("rot-at", "20480");
+    block_device_begin_remote(&device, need, NULL);
+    ck_assert_int_eq(store_filled(5, 1, 5), 0);
+    needs = 0;
+    ck_assert_int_eq(block_device_read(&device, page, PAGE, 5 * PAGE), 0);
+    ck_assert(all(page, PAGE, 5));
+    expect_page(5, 5);
+    ck_assert_uint_eq(needs, 1);
+    ck_assert(block_map_present(&device.map, 5, 1));
+}
+END_TEST
+
+START_TEST(what_rots_and_is_nowhere_else_is_an_error)
+{
+    teardown();
+    make("rot-at", "20480");
+    block_device_begin_remote(&device, need, NULL);
+    block_device_take_authority(&device);
+    ck_assert_int_eq(block_device_write(&device, data, sizeof(data), 4 * PAGE), 0);
+    needs = 0;
+    ck_assert_int_eq(block_device_read(&device, data, PAGE, 5 * PAGE), -EIO);
+    ck_assert_int_eq(block_device_read(&device, data, PAGE, 4 * PAGE), 0);
+    block_device_store_zero(&device, 0, PAGES, 1);
+    block_device_end_remote(&device);
+    ck_assert_int_eq(block_device_read(&device, data, PAGE, 5 * PAGE), -EIO);
+    ck_assert_uint_eq(needs, 0);
+}
+END_TEST
+
 /* The write failed in the middle: what is there now is no hole that need not be zeroed. */
 START_TEST(zeros_replace_what_a_failed_write_left)
 {
@@ -505,6 +537,8 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_difference_that_comes_late_is_dropped);
     tcase_add_test(tests, a_malformed_difference_changes_nothing_and_its_base_no_longer_counts);
     tcase_add_test(tests, a_store_that_fails_leaves_the_page_missing);
+    tcase_add_test(tests, what_rots_is_asked_for_again);
+    tcase_add_test(tests, what_rots_and_is_nowhere_else_is_an_error);
     tcase_add_test(tests, zeros_replace_what_a_failed_write_left);
     tcase_add_test(tests, a_flush_waits_for_what_is_on_no_disk_yet);
     tcase_add_test(tests, after_the_arrival_the_device_is_local);

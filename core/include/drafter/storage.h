@@ -7,6 +7,8 @@
  * plugin checks it all the same and answers -EINVAL.  Any thread, in parallel; two writes of one byte
  * at one time leave either.
  *
+ * Integrity: -EBADMSG from pread() means that what the medium holds is not what was written there.
+ *
  * Durability: what was written before flush() was called is on stable storage when it returns 0.
  * After a failed flush every later flush of this instance fails too (the kernel may have dropped the
  * pages): a failed fsync never becomes an acknowledgement.
@@ -67,6 +69,10 @@ struct drafter_storage_ops {
      */
     int (*check)(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
                  struct drafter_error *err);
+
+    /* Since 1.1: as check(), and reads all data of which it knows what it must be.  Default: check(). */
+    int (*verify)(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
+                  struct drafter_error *err);
 };
 
 /*

@@ -17,6 +17,8 @@ struct check {
     int defects;
     unsigned torn;
     uint64_t orphans; /* bytes of data in the overlay that no bit of the map covers */
+    bool verify;      /* read the data */
+    uint64_t own, known, bad; /* pages that the map has, with a checksum, that do not have it */
 };
 
 static void check_line(struct check *check, const char *format, ...) DRAFTER_PRINTF(2, 3);
@@ -35,8 +37,8 @@ static void check_line(struct check *check, const char *format, ...)
 
 static bool copy_torn(const struct check *check, uint32_t sector, const uint8_t *copy)
 {
-    uint64_t sequence, words[COW_SECTOR_WORDS];
-    int r = cow_sector_decode(&check->cow->geometry, sector, copy, &sequence, words);
+    struct cow_sector content;
+    int r = cow_sector_decode(&check->cow->geometry, sector, copy, &content);
 
     return r < 0 && r != -ENODATA;
 }
@@ -80,20 +82,63 @@ static void check_pages(struct check *check, uint32_t sector, const uint64_t *wo
                      check->cow->config->state, sector);
 }
 
+static void check_page(struct check *check, uint64_t page, uint32_t sum)
+{
+    struct cow *cow = check->cow;
+    uint64_t at = page << DRAFTER_PAGE_SHIFT, left = cow->geometry.device_size - at;
+    size_t length = left < DRAFTER_PAGE_SIZE ? (size_t)left : DRAFTER_PAGE_SIZE;
+    uint8_t content[DRAFTER_PAGE_SIZE];
+    int r = cow->io->pread(cow->overlay, content, length, at);
+
+    if ((r == 0 && cow_sum(content, length) == sum) || check->bad++ >= NOTES_MAX)
+        return;
+    check_line(check, "%s: the page at byte %" PRIu64 " %s", cow->config->overlay, at,
+               r < 0 ? "cannot be read" : "is not what was written");
+}
+
+/* The checksums of a sector's pages, and the pages. */
+static void check_sums(struct check *check, uint32_t number, const struct cow_sector *sector)
+{
+    struct cow *cow = check->cow;
+    uint32_t sums[COW_SECTOR_PAGES] = {0};
+    uint64_t first = (uint64_t)number * COW_SECTOR_PAGES, own = 0;
+    uint8_t block[COW_BLOCK];
+
+    for (unsigned i = 0; i < COW_SECTOR_WORDS; i++)
+        own += (unsigned)__builtin_popcountll(sector->words[i]);
+    check->own += own;
+    if (cow->geometry.plain || sector->warm || own == 0)
+        return;
+    if (cow->io->pread(cow->state, block, sizeof block, cow_geometry_block(&cow->geometry, number)) < 0 ||
+        cow_block_decode(&cow->geometry, number, block, sums) < 0) {
+        check_line(check, "note: %s: the checksums of map sector %" PRIu32 " are damaged: its pages are not "
+                          "verified", cow->config->state, number);
+        return;
+    }
+    for (uint32_t i = 0; i < COW_SECTOR_PAGES && first + i < cow->geometry.pages; i++) {
+        if (!sums[i] || !(sector->words[i / 64] >> (i % 64) & 1))
+            continue;
+        check->known++;
+        if (check->verify)
+            check_page(check, first + i, sums[i]);
+    }
+}
+
 static void check_sector(struct check *check, uint32_t sector, const uint8_t *a, const uint8_t *b)
 {
-    uint64_t words[COW_SECTOR_WORDS], sequence;
+    struct cow_sector content;
     const char *state = check->cow->config->state;
     bool torn_a = copy_torn(check, sector, a), torn_b = copy_torn(check, sector, b);
 
-    if (cow_sector_choose(&check->cow->geometry, sector, a, b, &sequence, words) < 0) {
+    if (cow_sector_choose(&check->cow->geometry, sector, a, b, &content) < 0) {
         check_defect(check, "%s: both copies of map sector %" PRIu32 " are damaged", state, sector);
         return;
     }
     if ((torn_a || torn_b) && check->torn++ < NOTES_MAX)
         check_line(check, "note: %s: copy %c of map sector %" PRIu32 " is torn; the other is used",
                    state, torn_a ? 'A' : 'B', sector);
-    check_pages(check, sector, words);
+    check_pages(check, sector, content.words);
+    check_sums(check, sector, &content);
 }
 
 static void check_sectors(struct check *check)
@@ -111,6 +156,13 @@ static void check_sectors(struct check *check)
         }
         check_sector(check, sector, a, b);
     }
+    if (check->bad)
+        check_defect(check, "%s: %" PRIu64 " of %" PRIu64 " pages are not what was written",
+                     cow->config->overlay, check->bad, check->known);
+    if (check->verify)
+        check_line(check, "note: %s: %" PRIu64 " pages of data, %" PRIu64 " of them have a checksum%s",
+                   cow->config->overlay, check->own, check->known,
+                   cow->geometry.plain ? " (version 1 has none)" : "");
     if (check->orphans)
         check_line(check, "note: %s: %" PRIu64 " bytes of writes that were never flushed",
                    cow->config->overlay, check->orphans);
@@ -156,11 +208,9 @@ static void check_pair(struct check *check)
     check_sectors(check);
 }
 
-int cow_check(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
-              struct drafter_error *err)
+static int check_files(struct check check, struct drafter_error *err)
 {
-    struct cow *cow = instance;
-    struct check check = {.cow = cow, .report = report, .opaque = opaque};
+    struct cow *cow = check.cow;
     int r;
 
     if (cow->opened)
@@ -179,4 +229,17 @@ int cow_check(void *instance, void (*report)(void *opaque, const char *line), vo
     }
     cow_close(cow);
     return r;
+}
+
+int cow_check(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
+              struct drafter_error *err)
+{
+    return check_files((struct check){.cow = instance, .report = report, .opaque = opaque}, err);
+}
+
+int cow_verify(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
+               struct drafter_error *err)
+{
+    return check_files(
+        (struct check){.cow = instance, .report = report, .opaque = opaque, .verify = true}, err);
 }

@@ -13,24 +13,25 @@
  */
 #include "cow.h"
 
-/*
- * For the crash tests, which must find each of these mistakes: 1 writes the map before the data,
- * 2 copies the map after the data was synced, 3 overwrites the newest copy of a sector, 4 leaves out
- * the sync of the state file.
- */
-#ifndef COW_PLANT
-#define COW_PLANT 0
-#endif
+#include <string.h>
 
-static int commit_sector(struct cow *cow, uint32_t sector)
+/*
+ * Mistakes for the crash tests: 1 writes the map before the data, 2 copies the map after the data was
+ * synced, 3 overwrites the newest copy of a sector, 4 leaves out the sync of the state file, 5 that of the
+ * mark for rewritten pages (cow-heat.c), 6 lets checksums count before they are durable (there, too).
+ */
+
+int cow_commit_sector(struct cow *cow, uint32_t sector, bool warm)
 {
     struct cow_copy *copy = &cow->map.copies[sector];
-    struct cow_copy next = {copy->sequence + 1, COW_PLANT == 3 ? copy->slot : !copy->slot};
+    struct cow_copy next = {.sequence = copy->sequence + 1,
+                            .slot = COW_PLANT == 3 ? copy->slot : !copy->slot};
+    struct cow_sector content = {.sequence = next.sequence, .warm = warm};
     uint8_t buffer[COW_SECTOR];
     int r;
 
-    cow_sector_encode(&cow->geometry, sector, next.sequence,
-                      &cow->map.staged[(size_t)sector * COW_SECTOR_WORDS], buffer);
+    memcpy(content.words, &cow->map.staged[(size_t)sector * COW_SECTOR_WORDS], sizeof content.words);
+    cow_sector_encode(&cow->geometry, sector, &content, buffer);
     r = cow->io->pwrite(cow->state, buffer, sizeof buffer,
                         cow_geometry_slot(&cow->geometry, sector, next.slot));
     if (r == 0)
@@ -38,20 +39,39 @@ static int commit_sector(struct cow *cow, uint32_t sector)
     return r;
 }
 
-static int commit_map(struct cow *cow)
+/* Calls `visit` for each sector that is staged, until one fails. */
+static int each_staged(struct cow *cow, int (*visit)(struct cow *cow, uint32_t sector))
 {
-    bool written = false;
     int r = 0;
 
-    for (uint32_t mark = 0; r == 0 && mark * 64 < cow->map.sectors; mark++) {
-        for (uint64_t marks = cow->map.staging[mark]; r == 0 && marks; marks &= marks - 1) {
-            r = commit_sector(cow, mark * 64 + (unsigned)__builtin_ctzll(marks));
-            written = true;
-        }
-    }
-    if (r == 0 && written && COW_PLANT != 4)
-        r = cow->io->sync(cow->state);
+    for (uint32_t mark = 0; r == 0 && mark * 64 < cow->map.sectors; mark++)
+        for (uint64_t marks = cow->map.staging[mark]; r == 0 && marks; marks &= marks - 1)
+            r = visit(cow, mark * 64 + (unsigned)__builtin_ctzll(marks));
     return r;
+}
+
+static int write_staged(struct cow *cow, uint32_t sector)
+{
+    cow->wrote_map = true;
+    return cow_commit_sector(cow, sector, cow_heat_mark(cow, sector));
+}
+
+static int note_committed(struct cow *cow, uint32_t sector)
+{
+    cow_heat_committed(cow, sector);
+    return 0;
+}
+
+static int commit_map(struct cow *cow)
+{
+    int r = each_staged(cow, write_staged);
+
+    if (r == 0)
+        r = cow_heat_flushed(cow);
+    if (r == 0 && cow->wrote_map && COW_PLANT != 4)
+        r = cow->io->sync(cow->state);
+    cow->wrote_map = false;
+    return r == 0 ? each_staged(cow, note_committed) : r;
 }
 
 static int commit_run(struct cow *cow)
@@ -68,6 +88,29 @@ static int commit_run(struct cow *cow)
         cow_map_stage(&cow->map);
     if (r == 0 && COW_PLANT != 1)
         r = commit_map(cow);
+    return r;
+}
+
+int cow_commit_exclusive(struct cow *cow, int (*act)(struct cow *cow, uint32_t sector), uint32_t sector)
+{
+    struct cow_commit *commit = &cow->commit;
+    int r;
+
+    pthread_mutex_lock(&commit->lock);
+    while (commit->running)
+        pthread_cond_wait(&commit->done, &commit->lock);
+    r = commit->failed; /* what is on disk then, nobody knows */
+    commit->running = r == 0;
+    pthread_mutex_unlock(&commit->lock);
+    if (r < 0)
+        return r;
+    r = act(cow, sector);
+    pthread_mutex_lock(&commit->lock);
+    if (r < 0)
+        commit->failed = r; /* part of it may be on disk */
+    commit->running = false;
+    pthread_cond_broadcast(&commit->done);
+    pthread_mutex_unlock(&commit->lock);
     return r;
 }
 

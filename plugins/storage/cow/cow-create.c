@@ -67,10 +67,13 @@ static int write_slots(struct cow *cow)
         memset(batch, 0, length);
         r = cow->io->pwrite(cow->state, batch, length, cow_geometry_slot(&cow->geometry, first, 1));
         for (uint32_t i = 0; i < count; i++) {
-            cow_sector_encode(&cow->geometry, first + i, 1,
-                              &cow->map.staged[(size_t)(first + i) * COW_SECTOR_WORDS],
-                              batch + (size_t)i * COW_SECTOR);
+            struct cow_sector sector = {.sequence = 1, .warm = cow->config->import != NULL};
+
+            memcpy(sector.words, &cow->map.staged[(size_t)(first + i) * COW_SECTOR_WORDS],
+                   sizeof sector.words);
+            cow_sector_encode(&cow->geometry, first + i, &sector, batch + (size_t)i * COW_SECTOR);
             cow->map.copies[first + i] = (struct cow_copy){.sequence = 1, .slot = 0};
+            atomic_store(&cow->sums.heat[first + i], sector.warm ? COW_WARM : COW_COLD);
         }
         if (r == 0)
             r = cow->io->pwrite(cow->state, batch, length,
@@ -170,7 +173,7 @@ int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err)
     r = cow_open_file(cow, cow->config->overlay, COW_IO_WRITE | COW_IO_CREATE, &cow->overlay, err);
     if (r == 0)
         r = check_new_overlay(cow, err);
-    if (r == 0 && cow_map_init(&cow->map, &cow->geometry) < 0)
+    if (r == 0 && cow_init_map(cow) < 0)
         r = drafter_error_set(err, ENOMEM, "cow: no memory for the map");
     if (r == 0)
         r = cow_keep_map(cow, &found, err);

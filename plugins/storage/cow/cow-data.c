@@ -63,6 +63,70 @@ static int base_read(struct cow *cow, void *buffer, size_t length, uint64_t offs
     return inside ? cow->base->pread(cow->base_instance, buffer, inside, offset) : 0;
 }
 
+static size_t page_length(const struct cow *cow, uint64_t page)
+{
+    uint64_t left = cow->geometry.device_size - page * PAGE;
+
+    return left < PAGE ? (size_t)left : PAGE;
+}
+
+/*
+ * Reads a whole page until what was read and what is known of it belong together: it may be written meanwhile.
+ * -EBADMSG when it is not what was written.
+ */
+static int read_verified(struct cow *cow, uint64_t page, uint8_t out[PAGE])
+{
+    size_t length = page_length(cow, page);
+
+    for (unsigned i = 0; i < 16; i++) {
+        uint32_t before = cow_sums_get(&cow->sums, page);
+        int r = cow->io->pread(cow->overlay, out, length, page * PAGE);
+
+        if (r < 0 || !before || cow_sum(out, length) == before)
+            return r;
+    }
+    return -EBADMSG;
+}
+
+/* Part of a page. */
+static int read_part(struct cow *cow, void *buffer, size_t length, uint64_t offset)
+{
+    uint8_t page[PAGE];
+    int r = read_verified(cow, offset / PAGE, page);
+
+    if (r == 0)
+        memcpy(buffer, page + offset % PAGE, length);
+    return r;
+}
+
+static int verify(struct cow *cow, uint64_t page, uint8_t *data, size_t length)
+{
+    uint32_t known = cow_sums_get(&cow->sums, page);
+
+    if (!known || cow_sum(data, length) == known)
+        return 0;
+    return read_part(cow, data, length, page * PAGE);
+}
+
+static int overlay_read(struct cow *cow, uint8_t *buffer, size_t length, uint64_t offset)
+{
+    struct pages range = cut(cow, length, offset);
+    uint64_t tail_at = length - range.tail;
+    int r = 0;
+
+    if (!cow->sums.words)
+        return cow->io->pread(cow->overlay, buffer, length, offset);
+    if (range.head)
+        r = read_part(cow, buffer, range.head, offset);
+    if (r == 0 && range.tail)
+        r = read_part(cow, buffer + tail_at, range.tail, offset + tail_at);
+    if (r == 0 && range.first < range.end)
+        r = cow->io->pread(cow->overlay, buffer + range.head, tail_at - range.head, range.first * PAGE);
+    for (uint64_t page = range.first; r == 0 && page < range.end; page++)
+        r = verify(cow, page, buffer + (page * PAGE - offset), page_length(cow, page));
+    return r;
+}
+
 int cow_pread(void *instance, void *buffer, size_t length, uint64_t offset)
 {
     struct cow *cow = instance;
@@ -73,7 +137,7 @@ int cow_pread(void *instance, void *buffer, size_t length, uint64_t offset)
         bool own = cow_map_run(&cow->map, offset / PAGE, page_end, &end);
         size_t n = end * PAGE - offset < length ? (size_t)(end * PAGE - offset) : length;
 
-        r = own ? cow->io->pread(cow->overlay, buffer, n, offset) : base_read(cow, buffer, n, offset);
+        r = own ? overlay_read(cow, buffer, n, offset) : base_read(cow, buffer, n, offset);
         buffer = (uint8_t *)buffer + n;
         length -= n;
         offset += n;
@@ -84,6 +148,70 @@ int cow_pread(void *instance, void *buffer, size_t length, uint64_t offset)
 static pthread_rwlock_t *region_lock(struct cow *cow, uint64_t page)
 {
     return &cow->merge[page / COW_REGION_PAGES % COW_STRIPES];
+}
+
+/*
+ * Pages of one map sector are about to be written; `own`: the map has some of them.  Their checksums must not
+ * count from here on, in memory first.
+ */
+static int begin_pages(struct cow *cow, uint64_t first, uint64_t end, bool own)
+{
+    uint32_t sector = (uint32_t)(first / COW_SECTOR_PAGES);
+
+    if (!cow->sums.words)
+        return 0;
+    for (uint64_t page = first; page < end; page++)
+        cow_sums_begin(&cow->sums, page);
+    if (own)
+        return cow_heat_rewrite(cow, sector);
+    cow_heat_first(cow, sector);
+    return 0;
+}
+
+/* They were written, from `data` (NULL: zeros), or `r` says why not. */
+static void end_pages(struct cow *cow, uint64_t first, uint64_t end, const uint8_t *data, int r)
+{
+    if (!cow->sums.words)
+        return;
+    for (uint64_t page = first; page < end; page++) {
+        size_t length = page_length(cow, page);
+        uint32_t sum = 0;
+
+        if (r == 0 && data)
+            sum = cow_sum(data + (page - first) * PAGE, length);
+        else if (r == 0)
+            sum = length == PAGE ? cow->zero_sum : cow_sum(zeros, length);
+        cow_sums_end(&cow->sums, page, sum);
+    }
+}
+
+/* Part of a page that the overlay has: what the page is afterwards is known if it was whole before. */
+static int rewrite_part(struct cow *cow, const void *data, size_t length, uint64_t offset)
+{
+    uint64_t page = offset / PAGE;
+    size_t whole = page_length(cow, page);
+    uint8_t merged[PAGE];
+    uint32_t known, sum = 0;
+    int r;
+
+    if (!cow->sums.words)
+        return cow->io->pwrite(cow->overlay, data, length, offset);
+    known = cow_sums_begin(&cow->sums, page);
+    r = cow_heat_rewrite(cow, (uint32_t)(page / COW_SECTOR_PAGES));
+    if (r == 0 && known)
+        r = cow->io->pread(cow->overlay, merged, whole, page * PAGE);
+    if (r == 0 && known && cow_sum(merged, whole) != known && cow_sums_alone(&cow->sums, page)) {
+        cow_sums_end(&cow->sums, page, known);
+        return -EBADMSG;
+    }
+    if (r == 0)
+        r = cow->io->pwrite(cow->overlay, data, length, offset);
+    if (r == 0 && known) {
+        memcpy(merged + offset % PAGE, data, length);
+        sum = cow_sum(merged, whole);
+    }
+    cow_sums_end(&cow->sums, page, sum);
+    return r;
 }
 
 /* Writes part of a page (NULL: zeros).  Its first content is the base's with that part replaced. */
@@ -97,21 +225,24 @@ static int write_part(struct cow *cow, const void *data, size_t length, uint64_t
     if (!data)
         data = zeros;
     if (cow_map_test(&cow->map, page))
-        return cow->io->pwrite(cow->overlay, data, length, offset);
+        return rewrite_part(cow, data, length, offset);
     lock = region_lock(cow, page);
     pthread_rwlock_wrlock(lock);
     if (cow_map_test(&cow->map, page)) {
         pthread_rwlock_unlock(lock);
-        return cow->io->pwrite(cow->overlay, data, length, offset);
+        return rewrite_part(cow, data, length, offset);
     }
     atomic_fetch_add_explicit(&cow->base_copies, 1, memory_order_relaxed);
     r = base_read(cow, merged, PAGE, page * PAGE);
     if (r == 0) {
         memcpy(merged + offset % PAGE, data, length);
-        r = cow->io->pwrite(cow->overlay, merged, PAGE, page * PAGE);
+        r = begin_pages(cow, page, page + 1, false);
+        if (r == 0)
+            r = cow->io->pwrite(cow->overlay, merged, PAGE, page * PAGE);
+        if (r == 0)
+            cow_map_set(&cow->map, page, page + 1);
+        end_pages(cow, page, page + 1, merged, r);
     }
-    if (r == 0)
-        cow_map_set(&cow->map, page, page + 1);
     pthread_rwlock_unlock(lock);
     return r;
 }
@@ -130,20 +261,32 @@ static int write_ends(struct cow *cow, const uint8_t *data, uint64_t length, uin
     return r;
 }
 
+/* Whether the map has any of the pages. */
+static bool any_own(const struct cow *cow, uint64_t first, uint64_t end)
+{
+    uint64_t run;
+
+    return cow_map_run(&cow->map, first, end, &run) || run < end;
+}
+
 /* Whole pages of one region. */
 static int write_whole(struct cow *cow, const void *data, size_t length, uint64_t first, uint64_t end)
 {
     pthread_rwlock_t *lock = region_lock(cow, first);
     uint64_t run;
+    bool own = cow_map_run(&cow->map, first, end, &run) && run == end;
     int r;
 
-    if (cow_map_run(&cow->map, first, end, &run) && run == end)
-        return cow->io->pwrite(cow->overlay, data, length, first * PAGE);
-    pthread_rwlock_rdlock(lock);
-    r = cow->io->pwrite(cow->overlay, data, length, first * PAGE);
+    if (!own)
+        pthread_rwlock_rdlock(lock);
+    r = begin_pages(cow, first, end, own || any_own(cow, first, end));
     if (r == 0)
+        r = cow->io->pwrite(cow->overlay, data, length, first * PAGE);
+    if (r == 0 && !own)
         cow_map_set(&cow->map, first, end);
-    pthread_rwlock_unlock(lock);
+    end_pages(cow, first, end, data, r);
+    if (!own)
+        pthread_rwlock_unlock(lock);
     return r;
 }
 
@@ -195,21 +338,42 @@ static int overlay_zero(struct cow *cow, uint64_t length, uint64_t offset)
     return r;
 }
 
-/* The range may span any number of regions: then all stripes, in the order of their index. */
-static int zero_whole(struct cow *cow, uint64_t first, uint64_t end)
+/* Pages of one map sector: at most COW_STRIPES regions, so that each stripe is locked once, in order. */
+static int zero_pages(struct cow *cow, uint64_t first, uint64_t end)
 {
-    bool one = first / COW_REGION_PAGES == (end - 1) / COW_REGION_PAGES;
-    unsigned low = one ? (unsigned)(first / COW_REGION_PAGES % COW_STRIPES) : 0;
-    unsigned high = one ? low + 1 : COW_STRIPES;
+    uint64_t region = first / COW_REGION_PAGES, last = (end - 1) / COW_REGION_PAGES;
+    bool locked[COW_STRIPES] = {false};
     int r;
 
-    for (unsigned i = low; i < high; i++)
-        pthread_rwlock_rdlock(&cow->merge[i]);
-    r = overlay_zero(cow, (end - first) * PAGE, first * PAGE);
+    for (; region <= last; region++)
+        locked[region % COW_STRIPES] = true;
+    for (unsigned i = 0; i < COW_STRIPES; i++)
+        if (locked[i])
+            pthread_rwlock_rdlock(&cow->merge[i]);
+    r = begin_pages(cow, first, end, any_own(cow, first, end));
+    if (r == 0)
+        r = overlay_zero(cow, (end - first) * PAGE, first * PAGE);
     if (r == 0)
         cow_map_set(&cow->map, first, end);
-    for (unsigned i = high; i > low; i--)
-        pthread_rwlock_unlock(&cow->merge[i - 1]);
+    end_pages(cow, first, end, NULL, r);
+    for (unsigned i = COW_STRIPES; i > 0; i--)
+        if (locked[i - 1])
+            pthread_rwlock_unlock(&cow->merge[i - 1]);
+    return r;
+}
+
+static int zero_whole(struct cow *cow, uint64_t first, uint64_t end)
+{
+    int r = 0;
+
+    while (r == 0 && first < end) {
+        uint64_t stop = (first / COW_SECTOR_PAGES + 1) * COW_SECTOR_PAGES;
+
+        if (stop > end)
+            stop = end;
+        r = zero_pages(cow, first, stop);
+        first = stop;
+    }
     return r;
 }
 

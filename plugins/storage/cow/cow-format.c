@@ -7,9 +7,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
+#define FORMAT_PLAIN 1 /* the version before checksums of pages */
 #define HEADER_MAGIC "DRFTCOWM"
 #define TRAILER_MAGIC "DRFTCOWD"
+#define FLAG_WARM 1u
 #define SECTOR_MAGIC UINT32_C(0x50414d43) /* "CMAP" */
 
 struct disk_header {
@@ -26,7 +28,7 @@ struct disk_sector {
     uint32_t magic, number;
     uint64_t sequence;
     uint64_t words[COW_SECTOR_WORDS];
-    uint64_t reserved;
+    uint64_t flags;
     uint64_t checksum;
 };
 
@@ -58,6 +60,7 @@ int cow_geometry_init(struct cow_geometry *geometry, uint64_t device_size, uint6
         return -EINVAL;
     if (device_size > COW_DEVICE_MAX)
         return -EFBIG;
+    geometry->plain = false;
     geometry->device_size = device_size;
     geometry->base_size = base_size;
     geometry->pages = (device_size + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
@@ -76,7 +79,12 @@ uint64_t cow_geometry_slot(const struct cow_geometry *geometry, uint32_t sector,
 
 uint64_t cow_geometry_state_size(const struct cow_geometry *geometry)
 {
-    return cow_geometry_slot(geometry, 0, 2);
+    return cow_geometry_block(geometry, geometry->plain ? 0 : geometry->sectors);
+}
+
+uint64_t cow_geometry_block(const struct cow_geometry *geometry, uint32_t sector)
+{
+    return cow_geometry_slot(geometry, 0, 2) + (uint64_t)sector * COW_BLOCK;
 }
 
 uint64_t cow_geometry_trailer(const struct cow_geometry *geometry)
@@ -88,7 +96,7 @@ static void header_encode(const struct cow_geometry *geometry, const char *magic
                           uint8_t out[COW_SECTOR])
 {
     struct disk_header header = {
-        .version = htole32(FORMAT_VERSION),
+        .version = htole32(geometry->plain ? FORMAT_PLAIN : FORMAT_VERSION),
         .page_size = htole32((uint32_t)DRAFTER_PAGE_SIZE),
         .device_size = htole64(geometry->device_size),
         .base_size = htole64(geometry->base_size),
@@ -114,12 +122,14 @@ static int header_decode(const uint8_t in[COW_SECTOR], const char *magic,
         return -EPROTO;
     if (le64toh(header.checksum) != checksum(&header, header.id))
         return -EILSEQ;
-    if (le32toh(header.version) != FORMAT_VERSION || le32toh(header.page_size) != DRAFTER_PAGE_SIZE)
+    if ((le32toh(header.version) != FORMAT_VERSION && le32toh(header.version) != FORMAT_PLAIN) ||
+        le32toh(header.page_size) != DRAFTER_PAGE_SIZE)
         return -ENOTSUP;
     if (cow_geometry_init(&geometry, le64toh(header.device_size), le64toh(header.base_size),
                           header.id) < 0 ||
         geometry.sectors != le32toh(header.sectors))
         return -EILSEQ;
+    geometry.plain = le32toh(header.version) == FORMAT_PLAIN;
     *ret_geometry = geometry;
     return 0;
 }
@@ -149,55 +159,92 @@ int cow_trailer_decode(const uint8_t in[COW_SECTOR], const struct cow_geometry *
     return memcmp(found.id, geometry->id, sizeof found.id) == 0 ? 0 : -EPROTO;
 }
 
-void cow_sector_encode(const struct cow_geometry *geometry, uint32_t sector, uint64_t sequence,
-                       const uint64_t words[COW_SECTOR_WORDS], uint8_t out[COW_SECTOR])
+void cow_sector_encode(const struct cow_geometry *geometry, uint32_t number,
+                       const struct cow_sector *sector, uint8_t out[COW_SECTOR])
 {
     struct disk_sector disk = {
         .magic = htole32(SECTOR_MAGIC),
-        .number = htole32(sector),
-        .sequence = htole64(sequence),
+        .number = htole32(number),
+        .sequence = htole64(sector->sequence),
+        .flags = htole64(sector->warm ? FLAG_WARM : 0),
     };
 
     for (unsigned i = 0; i < COW_SECTOR_WORDS; i++)
-        disk.words[i] = htole64(words[i]);
+        disk.words[i] = htole64(sector->words[i]);
     disk.checksum = htole64(checksum(&disk, geometry->id));
     memcpy(out, &disk, sizeof disk);
 }
 
-int cow_sector_decode(const struct cow_geometry *geometry, uint32_t sector,
-                      const uint8_t in[COW_SECTOR], uint64_t *ret_sequence,
-                      uint64_t ret_words[COW_SECTOR_WORDS])
+int cow_sector_decode(const struct cow_geometry *geometry, uint32_t number,
+                      const uint8_t in[COW_SECTOR], struct cow_sector *ret_sector)
 {
     struct disk_sector disk;
 
     memcpy(&disk, in, sizeof disk);
     if (all_zero(in))
         return -ENODATA;
-    if (le32toh(disk.magic) != SECTOR_MAGIC || le32toh(disk.number) != sector)
+    if (le32toh(disk.magic) != SECTOR_MAGIC || le32toh(disk.number) != number)
         return -EPROTO;
     if (le64toh(disk.checksum) != checksum(&disk, geometry->id))
         return -EILSEQ;
-    *ret_sequence = le64toh(disk.sequence);
+    ret_sector->sequence = le64toh(disk.sequence);
+    ret_sector->warm = le64toh(disk.flags) & FLAG_WARM;
     for (unsigned i = 0; i < COW_SECTOR_WORDS; i++)
-        ret_words[i] = le64toh(disk.words[i]);
+        ret_sector->words[i] = le64toh(disk.words[i]);
     return 0;
 }
 
-int cow_sector_choose(const struct cow_geometry *geometry, uint32_t sector,
+int cow_sector_choose(const struct cow_geometry *geometry, uint32_t number,
                       const uint8_t a[COW_SECTOR], const uint8_t b[COW_SECTOR],
-                      uint64_t *ret_sequence, uint64_t ret_words[COW_SECTOR_WORDS])
+                      struct cow_sector *ret_sector)
 {
-    uint64_t words[COW_SECTOR_WORDS], sequence_a = 0, sequence_b = 0;
-    int r_a = cow_sector_decode(geometry, sector, a, &sequence_a, ret_words);
-    int r_b = cow_sector_decode(geometry, sector, b, &sequence_b, words);
+    struct cow_sector other;
+    int r_a = cow_sector_decode(geometry, number, a, ret_sector);
+    int r_b = cow_sector_decode(geometry, number, b, &other);
 
     if (r_a < 0 && r_b < 0)
         return r_a == -ENODATA ? r_b : r_a;
-    if (r_b == 0 && (r_a < 0 || sequence_b > sequence_a)) {
-        memcpy(ret_words, words, sizeof words);
-        *ret_sequence = sequence_b;
+    if (r_b == 0 && (r_a < 0 || other.sequence > ret_sector->sequence)) {
+        *ret_sector = other;
         return 1;
     }
-    *ret_sequence = sequence_a;
+    return 0;
+}
+
+/* The pages' checksums, the sector's number, zeros, and a checksum of all that. */
+static uint64_t block_checksum(const struct cow_geometry *geometry, const uint8_t *block)
+{
+    uint64_t seed;
+
+    memcpy(&seed, geometry->id, sizeof seed);
+    return XXH3_64bits_withSeed(block, COW_BLOCK - sizeof seed, le64toh(seed));
+}
+
+void cow_block_encode(const struct cow_geometry *geometry, uint32_t sector,
+                      const uint32_t sums[COW_SECTOR_PAGES], uint8_t out[COW_BLOCK])
+{
+    uint32_t words[COW_BLOCK / sizeof(uint32_t)] = {0};
+    uint64_t sum;
+
+    for (unsigned i = 0; i < COW_SECTOR_PAGES; i++)
+        words[i] = htole32(sums[i]);
+    words[COW_SECTOR_PAGES] = htole32(sector);
+    memcpy(out, words, sizeof words);
+    sum = htole64(block_checksum(geometry, out));
+    memcpy(out + COW_BLOCK - sizeof sum, &sum, sizeof sum);
+}
+
+int cow_block_decode(const struct cow_geometry *geometry, uint32_t sector, const uint8_t in[COW_BLOCK],
+                     uint32_t ret_sums[COW_SECTOR_PAGES])
+{
+    uint32_t words[COW_SECTOR_PAGES + 1];
+    uint64_t sum;
+
+    memcpy(words, in, sizeof words);
+    memcpy(&sum, in + COW_BLOCK - sizeof sum, sizeof sum);
+    if (le64toh(sum) != block_checksum(geometry, in) || le32toh(words[COW_SECTOR_PAGES]) != sector)
+        return -EILSEQ;
+    for (unsigned i = 0; i < COW_SECTOR_PAGES; i++)
+        ret_sums[i] = le32toh(words[i]);
     return 0;
 }

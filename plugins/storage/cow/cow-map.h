@@ -8,8 +8,9 @@
  *        0  header, and the same again at 4096
  *     8192  slot A: the map in sectors of 512 bytes
  *        B  slot B: the same number of sectors, from the next multiple of 4096
+ *        C  checksums of pages: 16 KiB for each map sector (cow-sums.h)
  *
- * Each map sector stands alone: number, sequence, 480 bytes of bitmap, checksum.  An update goes to
+ * Each map sector stands alone: number, sequence, 480 bytes of bitmap, flags, checksum.  An update goes to
  * the slot that does not hold the newest valid copy, so that a torn update leaves the one before it.
  * The newest valid copy counts.  A sector without any valid copy is an error, never zeros.
  *
@@ -26,6 +27,7 @@
 #define COW_SECTOR 512
 #define COW_SECTOR_WORDS 60
 #define COW_SECTOR_PAGES (COW_SECTOR_WORDS * 64)
+#define COW_BLOCK 16384 /* checksums of a sector's pages, and their own */
 #define COW_HEADER_COPY 4096 /* offset of the header's second copy */
 #define COW_MAP_OFFSET 8192
 #define COW_DEVICE_MAX (UINT64_C(1) << 46) /* 64 TiB: bounds the memory that a header can claim */
@@ -34,6 +36,7 @@ struct cow_geometry {
     uint64_t device_size, base_size;
     uint64_t pages;
     uint32_t sectors;
+    bool plain; /* version 1: no checksums */
     uint8_t id[16];
 };
 
@@ -42,6 +45,7 @@ int cow_geometry_init(struct cow_geometry *geometry, uint64_t device_size, uint6
                       const uint8_t id[16]);
 uint64_t cow_geometry_state_size(const struct cow_geometry *geometry);
 uint64_t cow_geometry_slot(const struct cow_geometry *geometry, uint32_t sector, unsigned slot);
+uint64_t cow_geometry_block(const struct cow_geometry *geometry, uint32_t sector);
 uint64_t cow_geometry_trailer(const struct cow_geometry *geometry); /* its offset in the overlay */
 
 /*
@@ -52,24 +56,37 @@ void cow_header_encode(const struct cow_geometry *geometry, uint8_t out[COW_SECT
 int cow_header_decode(const uint8_t in[COW_SECTOR], struct cow_geometry *ret_geometry);
 void cow_trailer_encode(const struct cow_geometry *geometry, uint8_t out[COW_SECTOR]);
 int cow_trailer_decode(const uint8_t in[COW_SECTOR], const struct cow_geometry *geometry);
-void cow_sector_encode(const struct cow_geometry *geometry, uint32_t sector, uint64_t sequence,
-                       const uint64_t words[COW_SECTOR_WORDS], uint8_t out[COW_SECTOR]);
-int cow_sector_decode(const struct cow_geometry *geometry, uint32_t sector,
-                      const uint8_t in[COW_SECTOR], uint64_t *ret_sequence,
-                      uint64_t ret_words[COW_SECTOR_WORDS]);
+
+struct cow_sector {
+    uint64_t sequence;
+    bool warm; /* its checksums do not count */
+    uint64_t words[COW_SECTOR_WORDS];
+};
+
+void cow_sector_encode(const struct cow_geometry *geometry, uint32_t number,
+                       const struct cow_sector *sector, uint8_t out[COW_SECTOR]);
+int cow_sector_decode(const struct cow_geometry *geometry, uint32_t number,
+                      const uint8_t in[COW_SECTOR], struct cow_sector *ret_sector);
 
 /*
  * Of both copies of a sector the newest valid one: its slot, or the error of the copy that went wrong
  * when neither is valid.
  */
-int cow_sector_choose(const struct cow_geometry *geometry, uint32_t sector,
+int cow_sector_choose(const struct cow_geometry *geometry, uint32_t number,
                       const uint8_t a[COW_SECTOR], const uint8_t b[COW_SECTOR],
-                      uint64_t *ret_sequence, uint64_t ret_words[COW_SECTOR_WORDS]);
+                      struct cow_sector *ret_sector);
+
+/* Checksums of a sector's pages; decoding answers 0 or -EILSEQ. */
+void cow_block_encode(const struct cow_geometry *geometry, uint32_t sector,
+                      const uint32_t sums[COW_SECTOR_PAGES], uint8_t out[COW_BLOCK]);
+int cow_block_decode(const struct cow_geometry *geometry, uint32_t sector, const uint8_t in[COW_BLOCK],
+                     uint32_t ret_sums[COW_SECTOR_PAGES]);
 
 /* Where the newest durable copy of a sector is.  Written by the one flush that runs. */
 struct cow_copy {
     uint64_t sequence;
     unsigned slot;
+    bool both; /* the other slot says the same: damage to either does not matter */
 };
 
 struct cow_map {

@@ -31,6 +31,7 @@ void cow_close(struct cow *cow)
     cow->overlay = cow->state = NULL;
     cow->opened = false;
     cow_map_release(&cow->map);
+    cow_sums_release(&cow->sums);
 }
 
 int cow_read_header(struct cow *cow, struct cow_geometry *ret_geometry)
@@ -71,9 +72,10 @@ int cow_read_sectors(struct cow *cow, uint32_t first, uint32_t count, uint8_t *a
 static int load_sector(struct cow *cow, uint32_t sector, const uint8_t *a, const uint8_t *b,
                        struct drafter_error *err)
 {
-    uint64_t words[COW_SECTOR_WORDS];
+    struct cow_sector content, other;
     struct cow_copy *copy = &cow->map.copies[sector];
-    int slot = cow_sector_choose(&cow->geometry, sector, a, b, &copy->sequence, words);
+    int slot = cow_sector_choose(&cow->geometry, sector, a, b, &content), r;
+    bool ahead = false;
 
     if (slot < 0)
         return drafter_error_set(err, EILSEQ,
@@ -81,14 +83,33 @@ static int load_sector(struct cow *cow, uint32_t sector, const uint8_t *a, const
                                  "pages from %" PRIu64 " on are in the overlay is not known",
                                  cow->config->state, sector, (uint64_t)sector * COW_SECTOR_PAGES);
     copy->slot = (unsigned)slot;
+    copy->sequence = content.sequence;
+    copy->both = cow_sector_decode(&cow->geometry, sector, slot == 0 ? b : a, &other) == 0 &&
+                 other.warm == content.warm &&
+                 memcmp(other.words, content.words, sizeof other.words) == 0;
+    memcpy(&cow->map.staged[(size_t)sector * COW_SECTOR_WORDS], content.words, sizeof content.words);
     for (unsigned i = 0; i < COW_SECTOR_WORDS; i++) {
         _Atomic uint64_t *word = &cow->map.words[(size_t)sector * COW_SECTOR_WORDS + i];
-        uint64_t before = words[i] ? atomic_fetch_or(word, words[i]) : atomic_load(word);
+        uint64_t set = content.words[i], before = set ? atomic_fetch_or(word, set) : atomic_load(word);
 
-        if (before & ~words[i]) /* of a drafter that died before it flushed */
-            atomic_fetch_or(&cow->map.changed[sector / 64], UINT64_C(1) << (sector % 64));
+        ahead |= (before & ~set) != 0; /* of a drafter that died before it flushed */
     }
-    return 0;
+    if (ahead)
+        atomic_fetch_or(&cow->map.changed[sector / 64], UINT64_C(1) << (sector % 64));
+    r = cow_heat_load(cow, sector, content.words, content.warm, ahead);
+    return r < 0 ? drafter_error_errno(err, -r, "%s: cannot read the checksums", cow->config->state) : 0;
+}
+
+/* The map and, unless the overlay is of a version without them, checksums. */
+int cow_init_map(struct cow *cow)
+{
+    static const uint8_t zeros[DRAFTER_PAGE_SIZE];
+    int r = cow_map_init(&cow->map, &cow->geometry);
+
+    if (r == 0 && !cow->geometry.plain)
+        r = cow_sums_init(&cow->sums, &cow->geometry);
+    cow->zero_sum = cow_sum(zeros, sizeof zeros);
+    return r;
 }
 
 int cow_keep_map(struct cow *cow, bool *ret_found, struct drafter_error *err)
@@ -194,7 +215,7 @@ static int open_pair(struct cow *cow, uint64_t size, unsigned flags, struct draf
         r = cow_open_file(cow, cow->config->overlay, mode, &cow->overlay, err);
     if (r == 0)
         r = check_trailer(cow, err);
-    if (r == 0 && cow_map_init(&cow->map, &cow->geometry) < 0)
+    if (r == 0 && cow_init_map(cow) < 0)
         r = drafter_error_set(err, ENOMEM, "cow: no memory for the map of %" PRIu64 " pages",
                               cow->geometry.pages);
     if (r == 0)

@@ -64,9 +64,12 @@ static void cow_destroy(void *instance)
 {
     struct cow *cow = instance;
 
-    if (cow && cow->opened && !cow->readonly && cow_map_changed(&cow->map)) {
-        int r = cow_flush(cow);
+    if (cow && cow->opened && !cow->readonly) {
+        int r = cow_map_changed(&cow->map) ? cow_flush(cow) : 0;
 
+        if (r == 0 && cow_heat_end(cow) < 0)
+            drafter_log(DRAFTER_LOG_WARNING, "cow", "%s: checksums of pages could not be kept",
+                        cow->config->state);
         if (r < 0)
             drafter_log(DRAFTER_LOG_ERROR, "cow", "%s: writes since the last flush are lost (error %d)",
                         cow->config->state, -r);
@@ -100,6 +103,7 @@ const struct drafter_storage_ops cow_ops = {
     .extent = cow_extent,
     .layer = cow_layer,
     .check = cow_check,
+    .verify = cow_verify,
 };
 
 static const struct drafter_plugin cow_plugin = {

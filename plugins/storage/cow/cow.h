@@ -7,6 +7,7 @@
  *   cow-open.c    opening the pair of overlay and state file;  cow-create.c  making it
  *   cow-data.c    read, write, zero, trim, extent, layer
  *   cow-commit.c  flush: data, then map, one commit for all who wait
+ *   cow-heat.c    checksums of pages on disk;  cow-sums.c  in memory
  *   cow-check.c   fsck
  *   cow-map.c     the map in memory;  cow-format.c  on disk;  cow-io.c  on real files
  *
@@ -21,6 +22,7 @@
 
 #include "cow-io.h"
 #include "cow-map.h"
+#include "cow-sums.h"
 
 #include <drafter/storage.h>
 #include <pthread.h>
@@ -28,6 +30,14 @@
 #define COW_REGION_PAGES 256
 #define COW_STRIPES 64
 #define COW_BATCH 128 /* map sectors per transfer: 64 KiB */
+#ifndef COW_COOL_EVERY
+#define COW_COOL_EVERY 256 /* flushes between two steps of cooling */
+#endif
+
+/* For the crash tests, which must find each of these mistakes; see cow-commit.c. */
+#ifndef COW_PLANT
+#define COW_PLANT 0
+#endif
 
 struct cow_config {
     const char *overlay, *state;
@@ -56,6 +66,10 @@ struct cow {
     bool opened, readonly;
     void *overlay, *state;
     struct cow_geometry geometry;
+    struct cow_sums sums;
+    uint32_t zero_sum; /* of a page of zeros */
+    uint64_t commits;  /* the running commit's */
+    bool wrote_map;    /* likewise: there is something to sync */
     struct cow_map map; /* atomics, see cow-map.h; staged, staging and copies: the running commit */
 
     pthread_rwlock_t merge[COW_STRIPES];
@@ -73,6 +87,8 @@ void cow_close(struct cow *cow); /* lets go of the files without writing anythin
 
 int cow_open_file(struct cow *cow, const char *path, unsigned flags, void **ret_file,
                   struct drafter_error *err);
+
+int cow_init_map(struct cow *cow);
 
 /* Makes a pair and leaves it open; `size` 0 or less than the base's: as large as the base. */
 int cow_create_pair(struct cow *cow, uint64_t size, struct drafter_error *err);
@@ -103,8 +119,35 @@ int cow_extent(void *instance, uint64_t offset, uint64_t length, enum drafter_ex
 int cow_layer(void *instance, uint64_t offset, uint64_t length, bool *ret_own, uint64_t *ret_length);
 
 int cow_flush(void *instance);
+
+/* Runs `act` as a commit, between flushes.  If it fails, flushes fail from then on. */
+int cow_commit_exclusive(struct cow *cow, int (*act)(struct cow *cow, uint32_t sector), uint32_t sector);
+
+/* Whoever commits: writes a map sector from `staged`, without syncing it. */
+int cow_commit_sector(struct cow *cow, uint32_t sector, bool warm);
+
+/*
+ * Checksums on disk (cow-heat.c).  Ahead of writing pages, after cow_sums_begin: of pages that the map has,
+ * or of others.
+ */
+int cow_heat_rewrite(struct cow *cow, uint32_t sector);
+void cow_heat_first(struct cow *cow, uint32_t sector);
+
+/* Commits: whether the sector is to be marked as warm; it is durable; all of a flush is. */
+bool cow_heat_mark(const struct cow *cow, uint32_t sector);
+void cow_heat_committed(struct cow *cow, uint32_t sector);
+int cow_heat_flushed(struct cow *cow);
+
+/* An orderly end: all checksums count from now on. */
+int cow_heat_end(struct cow *cow);
+
+/* Opening: `words` is the map on disk; `ahead`: a dead process had set more in memory. */
+int cow_heat_load(struct cow *cow, uint32_t sector, const uint64_t words[COW_SECTOR_WORDS], bool warm,
+                  bool ahead);
 int cow_check(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
               struct drafter_error *err);
+int cow_verify(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
+               struct drafter_error *err);
 
 /* The operations table, for the descriptor and the tests. */
 extern const struct drafter_storage_ops cow_ops;

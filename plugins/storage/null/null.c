@@ -14,6 +14,7 @@
 struct null_config {
     uint64_t size;
     uint64_t fail_read_at, fail_write_at, fail_flush;
+    uint64_t rot_at;
     uint64_t latency_ns;
 };
 
@@ -23,6 +24,7 @@ struct null {
     uint64_t size;  /* set by open */
     bool readonly;  /* set by open */
     _Atomic uint64_t reads, writes, flushes;
+    _Atomic uint64_t rot_writes; /* of the page that rots */
     _Atomic bool flush_failed;
 };
 
@@ -101,6 +103,13 @@ static bool null_outside(const struct null *null, uint64_t length, uint64_t offs
     return offset > null->size || length > null->size - offset;
 }
 
+static bool null_touches_rot(const struct null *null, uint64_t length, uint64_t offset)
+{
+    uint64_t at = null->config->rot_at;
+
+    return at && offset < at + DRAFTER_PAGE_SIZE && at < offset + length;
+}
+
 static int null_pread(void *instance, void *buffer, size_t length, uint64_t offset)
 {
     struct null *null = instance;
@@ -110,6 +119,8 @@ static int null_pread(void *instance, void *buffer, size_t length, uint64_t offs
     null_wait(null);
     if (null_fails(&null->reads, null->config->fail_read_at))
         return -EIO;
+    if (null_touches_rot(null, length, offset) && null->rot_writes == 1)
+        return -EBADMSG;
     memcpy(buffer, null->bytes + offset, length);
     return 0;
 }
@@ -125,6 +136,8 @@ static int null_pwrite(void *instance, const void *buffer, size_t length, uint64
     null_wait(null);
     if (null_fails(&null->writes, null->config->fail_write_at))
         return -EIO;
+    if (null_touches_rot(null, length, offset))
+        atomic_fetch_add(&null->rot_writes, 1);
     memcpy(null->bytes + offset, buffer, length);
     return 0;
 }
@@ -176,6 +189,9 @@ static const struct drafter_option null_options[] = {
     {.key = "fail-flush", .type = DRAFTER_OPTION_UINT,
      .offset = offsetof(struct null_config, fail_flush), .default_value = "0",
      .help = "number of the flush that fails with EIO, and with it all later ones; 0 for none"},
+    {.key = "rot-at", .type = DRAFTER_OPTION_SIZE, .offset = offsetof(struct null_config, rot_at),
+     .default_value = "0", .unit = "bytes",
+     .help = "offset of a page that is not what was written after its first write; 0 for none"},
     {.key = "latency", .type = DRAFTER_OPTION_DURATION,
      .offset = offsetof(struct null_config, latency_ns), .default_value = "0",
      .help = "how long each operation takes"},
