@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Listeners.  A thread accepts streams from below and gives each a thread for its handshake, so that peers
- * that are slow, silent or hostile keep nobody waiting.  Of these there are at most `handshakes-max`; who
- * comes then takes the place of the one that has been at it the longest, which a real peer, done after two
+ * Listeners.  A thread accepts streams from below, and workers run their handshakes, each one at a time, so
+ * that peers that are slow, silent or hostile keep nobody waiting.  There are at most `handshakes-max` workers;
+ * who comes then takes the place of the peer that has been at it the longest, which a real one, done after two
  * round trips, is not.  Those that are done wait to be accepted.
+ *
+ * The acceptor waits for nothing but the transport below: a flood must not pile up there, with a real peer
+ * behind it.  What it accepts faster than places are cleared waits in a short queue, and what comes faster
+ * still pushes out the first of that.
  */
 #include "connection.h"
 
@@ -13,14 +17,24 @@
 
 #define THREAD_STACK (256 * 1024)
 #define READY_MAX 128
-#define REFUSALS_PER_SECOND 10 /* that are logged */
+#define PENDING_MAX 128
+/* That are logged: */
+#define REFUSALS_PER_SECOND 10
+#define CROWDS_PER_SECOND 1
 
-/* A peer whose handshake is under way, or that waits to be accepted. */
+/* A worker's peer, whose handshake is under way, or that waits to be accepted. */
 struct newcomer {
     struct tls_listener *listener;
-    struct tls_connection *connection; /* listener->lock: NULL when it is about to be closed */
-    struct newcomer *previous, *following; /* listener->lock */
-    bool given_up;                         /* listener->lock: its place is needed */
+    /* All below: under listener->lock. */
+    struct tls_connection *connection; /* NULL when it is not in the list */
+    struct newcomer *previous, *following;
+    bool given_up; /* its place is needed */
+};
+
+/* How often something was logged, for an attacker must not fill the disk. */
+struct quota {
+    uint64_t second;
+    unsigned used; /* in it */
 };
 
 struct tls_listener {
@@ -33,29 +47,28 @@ struct tls_listener {
     pthread_cond_t changed;
     /* All below: under `lock`. */
     struct newcomer *oldest, *newest;
-    unsigned count; /* of them */
+    unsigned workers, leaving; /* threads; newcomers that were given up and are still in the list */
+    void *pending[PENDING_MAX]; /* streams that no worker has yet: a ring */
+    unsigned pending_first, pending_count;
     struct tls_connection *ready[READY_MAX];
     unsigned ready_count;
     bool stopping;
     struct drafter_error failure; /* why accepting ended, but for stopping */
-    uint64_t second; /* in which refusals are counted */
-    unsigned refusals;
+    struct quota refusals, crowds;
 };
 
 /* ---- handshakes ------------------------------------------------------------------------------- */
 
-/* Whether this refusal is to be logged; an attacker must not fill the disk.  */
-static bool may_log(struct tls_listener *listener)
+static bool may_log(struct tls_listener *listener, struct quota *quota, unsigned most)
 {
     uint64_t second = drafter_now_ns() / 1000000000;
     bool may;
 
     pthread_mutex_lock(&listener->lock);
-    if (listener->second != second) {
-        listener->second = second;
-        listener->refusals = 0;
-    }
-    may = listener->refusals++ < REFUSALS_PER_SECOND;
+    if (quota->second != second)
+        *quota = (struct quota){.second = second};
+    may = quota->used < most;
+    quota->used += may;
     pthread_mutex_unlock(&listener->lock);
     return may;
 }
@@ -73,10 +86,10 @@ static bool shake_hands(struct tls_listener *listener, struct tls_connection *co
     }
     if (!rc) {
         tls_connection_settle(connection, handshake);
-    } else if (may_log(listener)) {
+    } else if (rc != -ECANCELED && may_log(listener, &listener->refusals, REFUSALS_PER_SECOND)) {
         instance->next->peer_name(connection->below, name, sizeof(name));
-        drafter_log(rc == -ECANCELED ? DRAFTER_LOG_DEBUG : DRAFTER_LOG_WARNING, "tls",
-                    "%s refused: %s", name, handshake ? handshake->reason : "out of memory");
+        drafter_log(DRAFTER_LOG_WARNING, "tls", "%s refused: %s", name,
+                    handshake ? handshake->reason : "out of memory");
     }
     if (handshake) {
         sodium_memzero(&handshake->transcript, sizeof(handshake->transcript));
@@ -86,8 +99,29 @@ static bool shake_hands(struct tls_listener *listener, struct tls_connection *co
     return rc == 0;
 }
 
+/* Who comes now is the newest: false when the listener is stopping. */
+static bool newcomer_enter(struct newcomer *newcomer, struct tls_connection *connection)
+{
+    struct tls_listener *listener = newcomer->listener;
+    bool welcome;
+
+    pthread_mutex_lock(&listener->lock);
+    newcomer->connection = connection;
+    newcomer->given_up = false;
+    newcomer->following = NULL;
+    newcomer->previous = listener->newest;
+    if (listener->newest)
+        listener->newest->following = newcomer;
+    else
+        listener->oldest = newcomer;
+    listener->newest = newcomer;
+    welcome = !listener->stopping;
+    pthread_mutex_unlock(&listener->lock);
+    return welcome;
+}
+
 /* Called locked. */
-static void newcomer_leave(struct newcomer *newcomer)
+static void newcomer_unlink(struct newcomer *newcomer)
 {
     struct tls_listener *listener = newcomer->listener;
 
@@ -99,73 +133,94 @@ static void newcomer_leave(struct newcomer *newcomer)
         newcomer->following->previous = newcomer->previous;
     else
         listener->newest = newcomer->previous;
-    listener->count--;
-    pthread_cond_broadcast(&listener->changed);
+    listener->leaving -= newcomer->given_up;
+    newcomer->connection = NULL; /* nobody shuts it down any more */
 }
 
-static void *newcomer_main(void *opaque)
+/* To the accepted ones, when it is `known` and still wanted: whether it was. */
+static bool newcomer_leave(struct newcomer *newcomer, bool known)
 {
-    struct newcomer *newcomer = opaque;
     struct tls_listener *listener = newcomer->listener;
-    struct tls_connection *connection = newcomer->connection, *unwanted = connection;
-    bool known = shake_hands(listener, connection);
+    bool wanted;
 
     pthread_mutex_lock(&listener->lock);
     while (known && !listener->stopping && !newcomer->given_up && listener->ready_count == READY_MAX)
         pthread_cond_wait(&listener->changed, &listener->lock);
-    if (known && !listener->stopping && !newcomer->given_up) {
-        listener->ready[listener->ready_count++] = connection;
-        unwanted = NULL;
+    wanted = known && !listener->stopping && !newcomer->given_up;
+    if (wanted) {
+        listener->ready[listener->ready_count++] = newcomer->connection;
+        pthread_cond_broadcast(&listener->changed);
     }
-    newcomer->connection = NULL; /* nobody shuts it down any more */
-    if (!unwanted)
-        newcomer_leave(newcomer); /* the listener may be gone from here on */
+    newcomer_unlink(newcomer);
     pthread_mutex_unlock(&listener->lock);
-    if (unwanted) {
-        unwanted->closed = true; /* what there was to say was said */
-        tls_close(unwanted);     /* before the listener, and so the instance, may be gone */
-        pthread_mutex_lock(&listener->lock);
-        newcomer_leave(newcomer);
+    return wanted;
+}
+
+/* The stream that waits the longest, or NULL.  Called locked. */
+static void *take_pending(struct tls_listener *listener)
+{
+    void *below;
+
+    if (!listener->pending_count)
+        return NULL;
+    below = listener->pending[listener->pending_first];
+    listener->pending_first = (listener->pending_first + 1) % PENDING_MAX;
+    listener->pending_count--;
+    return below;
+}
+
+static void serve(struct newcomer *newcomer, void *below)
+{
+    struct tls_listener *listener = newcomer->listener;
+    struct tls_connection *connection = tls_connection_new(listener->instance, below);
+    bool known;
+
+    if (!connection)
+        return;
+    known = newcomer_enter(newcomer, connection) && shake_hands(listener, connection);
+    if (newcomer_leave(newcomer, known))
+        return;
+    connection->closed = true; /* what there was to say was said */
+    tls_close(connection);
+}
+
+static void *worker_main(void *opaque)
+{
+    struct tls_listener *listener = opaque;
+    struct newcomer newcomer = {.listener = listener};
+    void *below;
+
+    pthread_mutex_lock(&listener->lock);
+    while (!listener->stopping && (below = take_pending(listener))) {
         pthread_mutex_unlock(&listener->lock);
+        serve(&newcomer, below);
+        pthread_mutex_lock(&listener->lock);
     }
-    free(newcomer);
+    listener->workers--; /* the listener, and so the instance, may be gone from here on */
+    pthread_cond_broadcast(&listener->changed);
+    pthread_mutex_unlock(&listener->lock);
     return NULL;
 }
 
 /* ---- accepting -------------------------------------------------------------------------------- */
 
-/* Makes room for one more, then counts it in: false when the listener is stopping. */
-static bool newcomer_enter(struct tls_listener *listener, struct newcomer *newcomer)
+/* Whether somebody was given up.  Called locked. */
+static bool give_up_oldest(struct tls_listener *listener)
 {
-    bool entered;
+    struct newcomer *oldest = listener->oldest;
 
-    pthread_mutex_lock(&listener->lock);
-    while (!listener->stopping && listener->count >= listener->instance->config->handshakes_max) {
-        struct newcomer *oldest = listener->oldest;
-
-        while (oldest && (oldest->given_up || !oldest->connection))
-            oldest = oldest->following;
-        if (oldest) {
-            oldest->given_up = true;
-            listener->instance->next->shutdown(oldest->connection->below);
-        }
-        pthread_cond_wait(&listener->changed, &listener->lock);
-    }
-    entered = !listener->stopping;
-    if (entered) {
-        newcomer->previous = listener->newest;
-        if (listener->newest)
-            listener->newest->following = newcomer;
-        else
-            listener->oldest = newcomer;
-        listener->newest = newcomer;
-        listener->count++;
-    }
-    pthread_mutex_unlock(&listener->lock);
-    return entered;
+    while (oldest && oldest->given_up)
+        oldest = oldest->following;
+    if (!oldest)
+        return false;
+    oldest->given_up = true;
+    listener->leaving++;
+    listener->instance->next->shutdown(oldest->connection->below);
+    pthread_cond_broadcast(&listener->changed);
+    return true;
 }
 
-static bool start_thread(struct newcomer *newcomer)
+static bool start_worker(struct tls_listener *listener)
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -174,29 +229,45 @@ static bool start_thread(struct newcomer *newcomer)
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, THREAD_STACK);
-    started = !pthread_create(&thread, &attributes, newcomer_main, newcomer);
+    started = !pthread_create(&thread, &attributes, worker_main, listener);
     pthread_attr_destroy(&attributes);
     return started;
 }
 
+static void drop(struct tls_listener *listener, void *below)
+{
+    if (below)
+        listener->instance->next->close(below);
+}
+
+/* Puts a stream into the queue, and sees to it that a worker takes it. */
 static void welcome(struct tls_listener *listener, void *below)
 {
-    struct tls_connection *connection = tls_connection_new(listener->instance, below);
-    struct newcomer *newcomer = connection ? calloc(1, sizeof(*newcomer)) : NULL;
+    const uint64_t most = listener->instance->config->handshakes_max;
+    bool more, crowded = false;
+    void *dropped = NULL;
 
-    if (newcomer)
-        *newcomer = (struct newcomer){.listener = listener, .connection = connection};
-    if (newcomer && newcomer_enter(listener, newcomer)) {
-        if (start_thread(newcomer))
-            return;
-        pthread_mutex_lock(&listener->lock);
-        newcomer_leave(newcomer);
-        pthread_mutex_unlock(&listener->lock);
-    }
-    free(newcomer);
-    if (connection)
-        connection->closed = true; /* it has no keys for an alert */
-    tls_close(connection);
+    pthread_mutex_lock(&listener->lock);
+    if (listener->pending_count == PENDING_MAX)
+        dropped = take_pending(listener);
+    listener->pending[(listener->pending_first + listener->pending_count++) % PENDING_MAX] = below;
+    more = listener->workers < most;
+    if (more)
+        listener->workers++;
+    else if (listener->leaving < listener->pending_count)
+        crowded = give_up_oldest(listener);
+    pthread_mutex_unlock(&listener->lock);
+    drop(listener, dropped);
+    if (crowded && may_log(listener, &listener->crowds, CROWDS_PER_SECOND))
+        drafter_log(DRAFTER_LOG_WARNING, "tls",
+                    "%llu peers are proving themselves (handshakes-max): the first make room for others",
+                    (unsigned long long)most);
+    if (!more || start_worker(listener))
+        return;
+    pthread_mutex_lock(&listener->lock);
+    dropped = --listener->workers ? NULL : take_pending(listener);
+    pthread_mutex_unlock(&listener->lock);
+    drop(listener, dropped);
 }
 
 static void *acceptor_main(void *opaque)
@@ -339,11 +410,12 @@ void tls_listener_close(void *opaque)
     pthread_join(listener->acceptor, NULL);
     pthread_mutex_lock(&listener->lock);
     for (struct newcomer *newcomer = listener->oldest; newcomer; newcomer = newcomer->following)
-        if (newcomer->connection)
-            instance->next->shutdown(newcomer->connection->below);
-    while (listener->count)
+        instance->next->shutdown(newcomer->connection->below);
+    while (listener->workers)
         pthread_cond_wait(&listener->changed, &listener->lock);
     pthread_mutex_unlock(&listener->lock);
+    while (listener->pending_count)
+        drop(listener, take_pending(listener));
     for (unsigned i = 0; i < listener->ready_count; i++)
         tls_close(listener->ready[i]);
     unlink_listener(listener);
