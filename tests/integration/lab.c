@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "lab.h"
 
+#include "trust/keygen.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "vm.h"
 
+#include <arpa/inet.h>
 #include <sodium.h>
 #include <string.h>
 #include <unistd.h>
 
-#define ADDRESS "lab"
 #define BURST 200
 
 static void open_storage(struct lab_node *node, unsigned index, uint64_t size)
@@ -232,7 +234,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
     const struct server_ops ops = {.begin = begin, .end = end, .opaque = source};
     const struct destination_options options = {
         .transport = lab->transport,
-        .address = ADDRESS,
+        .address = lab->address,
         .vm_name = "",
         .role = "test",
         .bulk_streams = 2,
@@ -252,7 +254,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
     enum destination_outcome outcome;
 
     ck_assert_int_eq(destination_new(&options, &destination, err), 0);
-    ck_assert_int_eq(server_start(lab->transport, ADDRESS, &ops, &lab->server, err), 0);
+    ck_assert_int_eq(server_start(lab->transport, lab->address, &ops, &lab->server, err), 0);
     outcome = destination_run(destination, err);
     pthread_mutex_lock(&lab->lock);
     while (!source->ends)
@@ -268,7 +270,55 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
 
 /* Life */
 
-struct lab *lab_new(void)
+static struct instance *new_transport(struct lab *lab, const char *plugin, const char *const *options)
+{
+    struct drafter_error err = {0};
+    struct instance *made;
+
+    ck_assert_msg(!instance_new(DRAFTER_KIND_TRANSPORT, NULL, plugin, options, "lab", lab->directory,
+                                lab->below, &made, &err), "%s", err.message);
+    return made;
+}
+
+/* A port of the loopback that is free now: a server that starts anew is to be found where it was. */
+static void choose_port(char *ret_address, size_t size)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, length), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    snprintf(ret_address, size, "127.0.0.1:%u", ntohs(address.sin_port));
+    close(fd);
+}
+
+/* Both nodes have the same key here, and trust it. */
+static void connect_nodes(struct lab *lab, const char *below)
+{
+    char key[96], trust[96], identity[DRAFTER_IDENTITY_SIZE];
+    const struct trust_key self = {.name = "self", .identity = identity, .may = "pull push", .vms = "*"};
+    struct drafter_error err = {0};
+
+    snprintf(lab->address, sizeof(lab->address), "%s/socket", lab->directory);
+    if (!below) {
+        lab->transport = new_transport(lab, "null", NULL);
+        return;
+    }
+    if (!strcmp(below, "tcp"))
+        choose_port(lab->address, sizeof(lab->address));
+    snprintf(key, sizeof(key), "%s/node", lab->directory);
+    snprintf(trust, sizeof(trust), "%s/trust.ini", lab->directory);
+    ck_assert_msg(!keygen_write(key, identity, &err), "%s", err.message);
+    ck_assert_msg(!trust_add(trust, &self, &err), "%s", err.message);
+    trust_use(trust);
+    snprintf(key, sizeof(key), "%s/node.key", lab->directory);
+    lab->below = new_transport(lab, below, NULL);
+    lab->transport = new_transport(lab, "tls", (const char *const[]){"key", key, NULL});
+}
+
+struct lab *lab_new(const char *below)
 {
     struct lab *lab = calloc(1, sizeof(*lab));
     struct drafter_error err = {0};
@@ -279,9 +329,7 @@ struct lab *lab_new(void)
     ck_assert_ptr_nonnull(mkdtemp(lab->directory));
     pthread_mutex_init(&lab->lock, NULL);
     pthread_cond_init(&lab->changed, NULL);
-    ck_assert_msg(!instance_new(DRAFTER_KIND_TRANSPORT, NULL, "null", NULL, "lab", lab->directory,
-                                NULL, &lab->transport, &err),
-                  "%s", err.message);
+    connect_nodes(lab, below);
     for (unsigned i = 0; i < 2; i++) {
         char directory[80];
 
@@ -318,6 +366,7 @@ void lab_free(struct lab *lab)
         ledger_close(&lab->nodes[i].ledger);
     }
     instance_free(lab->transport);
+    instance_free(lab->below);
     ck_assert_int_eq(io_remove_tree(lab->directory, &err), 0);
     free(lab);
 }

@@ -2,7 +2,7 @@
 /*
  * Two nodes in one process, over null plugins: a VM that is a thread which writes versioned pages, an
  * oracle that knows what every page must hold, and the real source, destination and server between
- * them.  No root, no VMM, no files but the ledgers.
+ * them.  No root, no VMM, no files but the ledgers and, for tls, a key and whom it trusts.
  */
 #ifndef INTEGRATION_LAB_H
 #define INTEGRATION_LAB_H
@@ -45,7 +45,8 @@ struct lab_node {
 
 struct lab {
     char directory[64];
-    struct instance *transport;
+    struct instance *below, *transport; /* below: what tls lies over, or NULL */
+    char address[80];                   /* of the server */
     struct lab_node nodes[2];
     struct lab_vm *vm;
     struct server *server;
@@ -56,7 +57,8 @@ struct lab {
     uint64_t missing_at_resume; /* pages of memory that were not here when the guest ran again */
 };
 
-struct lab *lab_new(void);
+/* `below`: the transport that tls lies over, or NULL for the null transport alone. */
+struct lab *lab_new(const char *below);
 void lab_free(struct lab *lab);
 
 /* Fills node 0's devices, starts the guest there. */

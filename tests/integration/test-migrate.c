@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The migration engine, whole, between two nodes of one process. */
+/* The migration engine, whole, between two nodes of one process: over the null transport, and over tls. */
 #include "lab.h"
 
 #include <stdio.h>
@@ -8,9 +8,19 @@
 
 static struct lab *lab;
 
-static void setup(void)
+static void setup_null(void)
 {
-    lab = lab_new();
+    lab = lab_new(NULL);
+}
+
+static void setup_tls_tcp(void)
+{
+    lab = lab_new("tcp");
+}
+
+static void setup_tls_unix(void)
+{
+    lab = lab_new("unix");
 }
 
 static void teardown(void)
@@ -242,10 +252,37 @@ START_TEST(a_refusal_reaches_the_source_over_a_link_that_was_cut)
 }
 END_TEST
 
+static void add_all(Suite *suite, const char *name, void (*setup)(void))
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_written_vm_moves_and_loses_nothing);
+    tcase_add_test(tests, a_vm_moves_back_and_forth);
+    tcase_add_test(tests, without_postcopy_everything_is_here_at_the_resume);
+    tcase_add_test(tests, with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here);
+    tcase_add_test(tests, a_registry_hands_out_copies_and_keeps_its_own);
+    tcase_add_test(tests, a_destination_that_refuses_the_offer_changes_nothing);
+    tcase_add_test(tests, a_vmm_that_does_not_start_changes_nothing);
+    tcase_add_test(tests, a_failing_guest_hook_keeps_the_vm);
+    tcase_add_test(tests, a_failing_pause_keeps_the_vm);
+    tcase_add_test(tests, a_failing_save_lets_the_vm_go_on);
+    tcase_add_test(tests, a_destination_that_cannot_load_gives_the_vm_back);
+    tcase_add_test(tests, a_destination_that_cannot_resume_gives_the_vm_back);
+    tcase_add_test(tests, a_destination_that_cannot_journal_gives_the_vm_back);
+    tcase_add_test(tests, a_read_error_at_the_source_keeps_the_vm);
+    tcase_add_test(tests, a_write_error_at_the_destination_keeps_the_vm);
+    tcase_add_test(tests, a_link_cut_before_commit_keeps_the_vm);
+    tcase_add_loop_test(tests, a_link_cut_while_loading_is_found_again, 0, 2);
+    tcase_add_test(tests, a_link_cut_while_pages_are_missing_is_found_again);
+    tcase_add_test(tests, a_refusal_reaches_the_source_over_a_link_that_was_cut);
+    suite_add_tcase(suite, tests);
+}
+
 int main(void)
 {
     Suite *suite = suite_create("migrate");
-    TCase *moves = tcase_create("moves"), *faults = tcase_create("faults");
     SRunner *runner;
     int failed;
 
@@ -253,31 +290,9 @@ int main(void)
         printf("skipped: DRAFTER_PLUGIN_PATH names no plugins\n");
         return 77;
     }
-    tcase_add_checked_fixture(moves, setup, teardown);
-    tcase_set_timeout(moves, 60);
-    tcase_add_test(moves, a_written_vm_moves_and_loses_nothing);
-    tcase_add_test(moves, a_vm_moves_back_and_forth);
-    tcase_add_test(moves, without_postcopy_everything_is_here_at_the_resume);
-    tcase_add_test(moves, with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here);
-    tcase_add_test(moves, a_registry_hands_out_copies_and_keeps_its_own);
-    suite_add_tcase(suite, moves);
-    tcase_add_checked_fixture(faults, setup, teardown);
-    tcase_set_timeout(faults, 60);
-    tcase_add_test(faults, a_destination_that_refuses_the_offer_changes_nothing);
-    tcase_add_test(faults, a_vmm_that_does_not_start_changes_nothing);
-    tcase_add_test(faults, a_failing_guest_hook_keeps_the_vm);
-    tcase_add_test(faults, a_failing_pause_keeps_the_vm);
-    tcase_add_test(faults, a_failing_save_lets_the_vm_go_on);
-    tcase_add_test(faults, a_destination_that_cannot_load_gives_the_vm_back);
-    tcase_add_test(faults, a_destination_that_cannot_resume_gives_the_vm_back);
-    tcase_add_test(faults, a_destination_that_cannot_journal_gives_the_vm_back);
-    tcase_add_test(faults, a_read_error_at_the_source_keeps_the_vm);
-    tcase_add_test(faults, a_write_error_at_the_destination_keeps_the_vm);
-    tcase_add_test(faults, a_link_cut_before_commit_keeps_the_vm);
-    tcase_add_loop_test(faults, a_link_cut_while_loading_is_found_again, 0, 2);
-    tcase_add_test(faults, a_link_cut_while_pages_are_missing_is_found_again);
-    tcase_add_test(faults, a_refusal_reaches_the_source_over_a_link_that_was_cut);
-    suite_add_tcase(suite, faults);
+    add_all(suite, "null", setup_null);
+    add_all(suite, "tls over tcp", setup_tls_tcp);
+    add_all(suite, "tls over unix", setup_tls_unix);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
