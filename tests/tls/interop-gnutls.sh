@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The tls transport against gnutls-cli and gnutls-serv, which know raw public keys as well.
 . "$abs_top_srcdir/tests/tls/interop.sh"
-need openssl python3 gnutls-cli gnutls-serv
+need openssl python3 certtool gnutls-cli gnutls-serv
 make_keys
 cd "$work" || exit 1
 cert="key=ours.key certificate=ours.crt"
@@ -63,19 +63,34 @@ say --priority "$psks" --pskusername node --pskkey $psk
 expect "a key shared beforehand" "$them" '^hello drafter'
 expect "is proof" "$log" '^peer psk:node'
 
+ours 1 psk-file=psk
+say --priority "$psks" --pskusername nobody --pskkey $psk
+expect "an unknown one: alert unknown_psk_identity" "$them" '\[115\]'
+expect "and a clear line" "$log" 'it offers no key shared beforehand that is known here'
+
 ours 1 $cert psk-file=psk
 say --priority "$psks" --pskusername node --pskkey $bad_psk
-expect "a wrong one: alert decrypt_error" "$them" 'Decrypt.* error|Decryption.*alert|\[51\]'
+expect "a wrong one: alert decrypt_error" "$them" '\[51\]'
+expect "and a clear line" "$log" 'its key for psk:node is another one'
 say --priority "$raw" --rawpkkeyfile stranger.key --rawpkfile stranger.pub --no-ca-verification
 expect "an unknown key: alert unknown_ca" "$them" '\[48\]'
 expect "and a clear line" "$log" "the trust file has no key $(pattern stranger)"
 say --priority "$x509" --no-ca-verification
 expect "none: alert certificate_required" "$them" '\[116\]'
+say --priority "$x509" --x509keyfile expired.key --x509certfile expired.crt --no-ca-verification
+expect "an expired certificate: alert certificate_expired" "$them" '\[45\]'
+expect "and a clear line" "$log" 'refused: its certificate has expired'
+say --priority "$x509" --x509keyfile theirs.key --x509certfile server-only.crt --no-ca-verification
+expect "one that is not for clients: alert unsupported_certificate" "$them" '\[43\]'
+say --priority "$x509" --x509keyfile theirs.key --x509certfile issued.crt --no-ca-verification
+expect "one that somebody else signed: alert bad_certificate" "$them" '\[42\]'
 say --priority "NORMAL:-VERS-ALL:+VERS-TLS1.2" --no-ca-verification
 expect "TLS 1.2: alert protocol_version" "$them" '\[70\]'
+expect "and a clear line" "$log" 'it does not offer TLS 1.3'
 them=$work/them.$checks.log
 timeout 20 gnutls-cli --port "$port" --alpn h2 --priority "$x509" --no-ca-verification 127.0.0.1 >"$them" 2>&1 </dev/null
 expect "another protocol: alert no_application_protocol" "$them" '\[120\]'
+expect "and a clear line" "$log" 'it does not offer the protocol drafter/1'
 refuse "nobody of them became a peer" "$log" '^peer'
 kill "${pids##* }" 2>/dev/null
 }
@@ -83,11 +98,12 @@ kill "${pids##* }" 2>/dev/null
 # ---- gnutls listens
 
 # serve ARGUMENTS: starts gnutls-serv at $port, its words in $them
+alpn=drafter/1
 serve()
 {
     port=$(free_port)
     them=$work/them.$checks.log
-    gnutls-serv --port "$port" --alpn drafter/1 --alpn-fatal --echo "$@" >"$them" 2>&1 </dev/null &
+    gnutls-serv --port "$port" --alpn $alpn --alpn-fatal --echo "$@" >"$them" 2>&1 </dev/null &
     pids="$pids $!"
     await "$them" 'listening on IPv4.*done' || cat "$them"
 }
@@ -115,10 +131,20 @@ expect "our KeyUpdate at a server" "$out" '^hello drafter'
 serve --priority "$psks" --pskpasswd psk
 client psk-file=psk psk-identity=node
 expect "our client with a shared key" "$out" '^hello drafter'
+client psk-file=bad-psk psk-identity=node
+expect "and no other" "$log" 'refused us with alert|it refused with alert'
 
 serve --priority "$x509" --x509keyfile stranger.key --x509certfile stranger.crt
 client $cert
 expect "a server whose key is not trusted" "$log" "the trust file has no key $(pattern stranger)"
+serve --priority "$x509" --x509keyfile expired.key --x509certfile expired.crt
+client $cert
+expect "one whose certificate has expired" "$log" 'its certificate has expired'
+alpn=h2
+serve --priority "$x509" --x509keyfile theirs.key --x509certfile theirs.crt
+client $cert
+expect "one that speaks another protocol" "$log" 'refused with alert no_application_protocol'
+alpn=drafter/1
 serve --priority "NORMAL:-VERS-ALL:+VERS-TLS1.2" --x509keyfile theirs.key --x509certfile theirs.crt
 client $cert
 expect "one that speaks TLS 1.2 only" "$log" 'alert (protocol_version|handshake_failure)|does not speak TLS 1.3'

@@ -87,12 +87,36 @@ make_keys()
     done
     chmod 600 "$work"/*.key
     openssl req -new -x509 -key "$work/theirs.key" -subj /CN=theirs -days 30 -out "$work/theirs.crt"
+    certificate expired.key expired 'activation_date = "2020-01-01 00:00:00 UTC"' \
+        'expiration_date = "2021-01-01 00:00:00 UTC"'
+    certificate expired.key early 'activation_date = "2120-01-01 00:00:00 UTC"' \
+        'expiration_date = "2121-01-01 00:00:00 UTC"'
+    certificate theirs.key server-only 'tls_www_server' 'expiration_days = 30'
+    certificate theirs.key client-only 'tls_www_client' 'expiration_days = 30'
+    # One that another key signed: pinning knows no authorities.
+    echo basicConstraints=CA:FALSE >"$work/issued.cfg"
+    openssl req -new -key "$work/theirs.key" -subj /CN=issued |
+        openssl x509 -req -CA "$work/ours.crt" -CAkey "$work/ours.key" -days 30 -extfile "$work/issued.cfg" \
+            -out "$work/issued.crt" 2>/dev/null
+    openssl ecparam -name prime256v1 -genkey -noout -out "$work/ec.key"
+    openssl req -new -x509 -key "$work/ec.key" -subj /CN=ec -days 30 -out "$work/ec.crt"
     for name in ours peer theirs expired; do
         "$DRAFTER" trust --config "$work/node.ini" add $name "$(identity "$work/$name.pub")" pull || exit 1
     done
     "$DRAFTER" trust --config "$work/node.ini" add shared psk:node pull || exit 1
     printf 'node:%s\n' "$psk" >"$work/psk"
-    chmod 600 "$work/psk"
+    printf 'node:%s\n' "$bad_psk" >"$work/bad-psk"
+    chmod 600 "$work/psk" "$work/bad-psk"
+}
+
+# certificate KEY NAME LINE...: a self-signed one with these lines of certtool's templates
+certificate()
+{
+    key=$1 name=$2
+    shift 2
+    { echo "cn = $name"; printf '%s\n' "$@"; } >"$work/$name.cfg"
+    certtool --generate-self-signed --load-privkey "$work/$key" --template "$work/$name.cfg" \
+        --outfile "$work/$name.crt" 2>/dev/null || { echo "certtool cannot make $name.crt"; exit 1; }
 }
 psk=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 bad_psk=ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
