@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The examples in conf/ work together as they are, each on a host of its own as far as paths go: a snapshot,
-# a registry that hands it out, a peer that has it in files, and a peer that takes the VM over from either.
+# a registry that hands it out, a peer that has it in files, a peer that takes the VM over from either, and one
+# that takes it over by TLS.
 # All defaults that are shown are accepted as well.
 abs_top_srcdir=${abs_top_srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 . "$abs_top_srcdir/tests/lib.sh"
@@ -14,10 +15,10 @@ read -r port_1600 port_1601 port_6379 port_6380 < <(free_ports 4)
 
 # install NAME HOST: $lab/NAME.ini with this host's paths and our ports, and with all defaults as values
 install() {
-    sed -e "s,/var/lib/drafter,$lab/$2/lib,; s,/run/drafter,$lab/$2/run," \
+    sed -e "s,/var/lib/drafter,$lab/$2/lib,; s,/run/drafter,$lab/$2/run,; s,/etc/drafter,$lab/$2/etc," \
         -e "s/:1600$/:$port_1600/; s/:1601$/:$port_1601/; s/:6379-/:$port_6379-/; s/:6380-/:$port_6380-/" \
         -e 's/^#//' "$abs_top_srcdir/conf/$1.ini" >"$lab/$1.ini"
-    mkdir -p "$lab/$2/lib"
+    mkdir -p "$lab/$2/lib" "$lab/$2/etc"
 }
 
 answers() { # PORT
@@ -73,4 +74,25 @@ node_await local
 until_true 10 answers "$port_6380" || lab_fail "the VM from the peer does not serve"
 node_stop incoming
 echo "ok: peer-incoming.ini"
+
+# The VM was saved at host two: there it starts again, and goes by TLS to host four, once each trusts the other.
+install peer-tls two
+sed -e "/^connect/d; s/^\(listen = .*\):.*/\1:$port_1600/; s/:$port_6380-/:$port_6379-/" "$lab/peer-tls.ini" >"$lab/safe.ini"
+key_two=$("$DRAFTER" keygen "$lab/two/etc/node")
+node_start safe "$lab/safe.ini"
+node_event safe listening 120
+install peer-tls four
+mkdir "$lab/four/lib/incoming"
+key_four=$("$DRAFTER" keygen "$lab/four/etc/node")
+node_start stranger "$lab/peer-tls.ini"
+! wait "${node_pid[stranger]}" && grep -q "trust file has no key $key_two" "${node_log[stranger]}" ||
+    lab_fail "a server that is not trusted is not refused"
+"$DRAFTER" trust --config "$lab/peer-tls.ini" add host-a "$key_two" push 'redis*'
+"$DRAFTER" trust --config "$lab/safe.ini" add host-b "$key_four" pull 'redis*'
+node_start tls "$lab/peer-tls.ini"
+node_event tls arrived 120
+node_await safe
+until_true 10 answers "$port_6380" || lab_fail "the VM that came by TLS does not serve"
+node_stop tls
+echo "ok: peer-tls.ini"
 lab_leaks
