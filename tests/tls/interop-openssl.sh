@@ -18,6 +18,15 @@ say()
         $s_client -connect "127.0.0.1:$port" "$@" >"$them" 2>&1
 }
 
+# ---- what it says of itself
+
+limited="prlimit --memlock=0"
+test "$(id -u)" != 0 || limited="setpriv --bounding-set=-ipc_lock $limited"
+$limited "$pipe" trust="$work/trust.ini" key=ours.key connect 127.0.0.1:1 </dev/null >/dev/null 2>locked.log
+expect "memory that cannot be locked is told of" locked.log 'memory cannot be locked.*ulimit -l'
+"$pipe" trust="$work/trust.ini" key=ours.key connect 127.0.0.1:1 </dev/null >/dev/null 2>locked.log
+refuse "and only that" locked.log 'locked'
+
 # ---- openssl connects
 
 # shellcheck disable=SC2086

@@ -178,6 +178,27 @@ START_TEST(an_old_ticket_means_a_full_handshake)
 }
 END_TEST
 
+/* What resumes a session gets tickets for the rest of its hour, not for ever: proof must be given anew. */
+START_TEST(tickets_do_not_prolong_a_session)
+{
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    ck_assert_uint_eq(pair->session.lifetime, TLS_TICKET_LIFETIME);
+    pair_time += TLS_TICKET_LIFETIME - 600;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair->server.handshake.resumed);
+    ck_assert(pair_take_ticket(pair));
+    ck_assert_uint_eq(pair->session.lifetime, 600);
+    pair_time += 601;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_agreement();
+    ck_assert(!pair->server.handshake.resumed);
+}
+END_TEST
+
 START_TEST(a_ticket_of_a_key_that_was_removed_is_worth_nothing)
 {
     char identity[TLS_IDENTITY_SIZE];
@@ -253,8 +274,60 @@ START_TEST(a_shared_key_needs_trust_like_any_other)
 }
 END_TEST
 
+/* A ServerHello of TLS 1.2, the way it ends its random, and the alert that this deserves. */
+static const struct {
+    const char *end;
+    int alert;
+} old_answers[] = {
+    {"RRRRRRRR", TLS_ALERT_PROTOCOL_VERSION},
+    {"DOWNGRD\1", TLS_ALERT_ILLEGAL_PARAMETER}, /* it knows TLS 1.3, and heard another hello than ours */
+    {"DOWNGRD\0", TLS_ALERT_ILLEGAL_PARAMETER},
+};
+
+START_TEST(a_downgrade_is_refused_and_called_by_its_name)
+{
+    uint8_t record[5 + 4 + 38 + 2] = {22, 3, 3, 0, 44, 2, 0, 0, 40, 3, 3};
+    bool extensions = _i % 2;
+    int index = _i / 2;
+
+    memset(record + 11, 'R', 24);
+    memcpy(record + 35, old_answers[index].end, 8);
+    memcpy(record + 43, "\0\xc0\x2b\0\0\0", 6);
+    if (!extensions) { /* they are optional there */
+        record[4] -= 2;
+        record[8] -= 2;
+    }
+    pair_begin(pair, NULL, NULL);
+    ck_assert_int_lt(pair_give(&pair->client, record, sizeof(record) - (extensions ? 0 : 2)), 0);
+    expect_refusal(&pair->client, old_answers[index].alert);
+    ck_assert(!strstr(pair->client.handshake.reason, "downgrade") ==
+              (old_answers[index].alert == TLS_ALERT_PROTOCOL_VERSION));
+}
+END_TEST
+
+/* Sections 4.2.1 and D.5: the version in front means nothing, except when it is that of SSL 3. */
+START_TEST(the_legacy_version_of_a_hello_means_nothing)
+{
+    struct pair_wire *wire = calloc(1, sizeof(*wire));
+
+    ck_assert_ptr_nonnull(wire);
+    pair_begin(pair, NULL, NULL);
+    pair_collect(&pair->client, wire);
+    wire->bytes[10] = (uint8_t)_i;
+    pair_give(&pair->server, wire->bytes, wire->starts[1]);
+    if (_i == 0)
+        expect_refusal(&pair->server, TLS_ALERT_PROTOCOL_VERSION);
+    else
+        ck_assert_int_eq(pair->server.handshake.state, TLS_WAIT_CLIENT_CERTIFICATE);
+    free(wire);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
+    tcase_add_loop_test(tests, a_downgrade_is_refused_and_called_by_its_name, 0, 6);
+    tcase_add_loop_test(tests, the_legacy_version_of_a_hello_means_nothing, 0, 5);
+    tcase_add_test(tests, tickets_do_not_prolong_a_session);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, both_learn_who_the_other_is);
     tcase_add_loop_test(tests, every_mixture_of_types_that_meets_works, 0, 16);

@@ -131,11 +131,26 @@ static int adopt_psk(struct tls_handshake *handshake, const struct tls_server_he
     return tls_check_trust(handshake);
 }
 
+/*
+ * Section 4.1.3: a server that knows TLS 1.3 ends its random so when it answers the hello of an older version,
+ * which ours was not when it left.
+ */
+static bool is_downgrade(const struct tls_handshake_message *message)
+{
+    static const uint8_t mark[] = {'D', 'O', 'W', 'N', 'G', 'R', 'D'};
+    const uint8_t *end = message->body + 2 + TLS_RANDOM_SIZE - 8;
+
+    return message->length >= 2 + TLS_RANDOM_SIZE && !memcmp(end, mark, sizeof(mark)) && end[7] <= 1;
+}
+
 static int take_hello(struct tls_handshake *handshake, const struct tls_handshake_message *message)
 {
     struct tls_server_hello hello;
     int alert = tls_server_hello_parse(message->body, message->length, &hello), rc;
 
+    if (alert == TLS_ALERT_PROTOCOL_VERSION && is_downgrade(message))
+        return tls_handshake_fail(handshake, TLS_ALERT_ILLEGAL_PARAMETER,
+                                  "it speaks TLS 1.3, but somebody on the way made this a downgrade");
     if (alert == TLS_ALERT_PROTOCOL_VERSION)
         return tls_handshake_fail(handshake, alert, "it does not speak TLS 1.3");
     if (alert != TLS_OK)

@@ -38,6 +38,8 @@ int tls_connection_reserve(struct tls_connection *connection)
 void tls_connection_settle(struct tls_connection *connection, const struct tls_handshake *handshake)
 {
     tls_secrets_settle(connection->secrets);
+    if (handshake->server) /* its ticket is out; a client needs this for those to come */
+        sodium_memzero(connection->secrets->resumption, sizeof(connection->secrets->resumption));
     connection->server = handshake->server;
     memcpy(connection->peer, handshake->peer, sizeof(connection->peer));
     memcpy(connection->peer_name, handshake->peer_name, sizeof(connection->peer_name));

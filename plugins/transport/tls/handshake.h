@@ -79,6 +79,7 @@ struct tls_handshake {
     bool resumed;               /* by a ticket */
     bool external;              /* by a key shared beforehand */
     bool tickets_wanted;        /* the server: the client can use them */
+    int64_t proven;             /* the server, when it is resumed: since when the client is known */
     unsigned own_type, peer_type; /* certificate types */
     unsigned psk_count;         /* the client: how many it offers */
     const struct tls_psk *psk;  /* the client: the external one that it offers */

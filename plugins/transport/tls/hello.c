@@ -211,7 +211,8 @@ int tls_client_hello_parse(const uint8_t *bytes, size_t length, struct tls_clien
     if (body.failed || session_id.left > TLS_SESSION_ID_MAX || suites.left == 0 || suites.left % 2 ||
         compressions.left == 0)
         return TLS_ALERT_DECODE_ERROR;
-    if (version < TLS_LEGACY_VERSION || body.left == 0) /* a hello of older times has no extensions */
+    /* Sections 4.2.1 and D.5: what counts is in an extension, which hellos of older times do not have. */
+    if (version <= TLS_SSL_3 || body.left == 0)
         return TLS_ALERT_PROTOCOL_VERSION;
     hello.session_id = session_id.at;
     hello.session_id_length = session_id.left;

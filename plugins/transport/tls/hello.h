@@ -18,6 +18,7 @@
 /* The only ones that there are here. */
 #define TLS_VERSION_1_3 0x0304
 #define TLS_LEGACY_VERSION 0x0303
+#define TLS_SSL_3 0x0300
 #define TLS_CHACHA20_POLY1305_SHA256 0x1303
 #define TLS_X25519 0x001d
 #define TLS_ED25519 0x0807

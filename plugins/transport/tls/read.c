@@ -156,12 +156,13 @@ static int take_other(struct tls_connection *connection)
 /* Opens the next record that is here: 1, 0 when none is whole, or a negative errno. */
 static int next_record(struct tls_connection *connection)
 {
-    const uint8_t *record = connection->in + connection->in_start;
     size_t here = connection->in_end - connection->in_start, length;
+    const uint8_t *record;
     int alert;
 
-    if (here < TLS_RECORD_HEADER)
+    if (here < TLS_RECORD_HEADER) /* there may be no buffer yet */
         return 0;
+    record = connection->in + connection->in_start;
     length = TLS_RECORD_HEADER + ((size_t)record[3] << 8 | record[4]);
     if (length > TLS_RECORD_MAX)
         return fail(connection, TLS_ALERT_RECORD_OVERFLOW, "a record is too long");

@@ -93,6 +93,7 @@ static bool find_psk(struct tls_handshake *handshake, const struct tls_psk_offer
         memcpy(secrets->psks[0], session->psk, sizeof(session->psk));
         secrets->psk_lengths[0] = sizeof(session->psk);
         memcpy(handshake->peer, session->identity, sizeof(handshake->peer));
+        handshake->proven = session->issued;
         handshake->resumed = true;
     }
     sodium_free(session);
@@ -259,17 +260,17 @@ static int take_hello(struct tls_handshake *handshake, const struct tls_handshak
     return rc ? rc : send_flight(handshake, psk, &extensions);
 }
 
-/* A ticket for the further streams of this client. */
+/* A ticket for the further streams of this client, until the hour since it proved itself is over. */
 static int send_ticket(struct tls_handshake *handshake)
 {
     const struct tls_context *context = handshake->context;
+    int64_t now = context->now(), since = handshake->resumed ? handshake->proven : now;
     struct tls_session *session;
     uint8_t ticket[TLS_TICKET_MAX], buffer[TLS_TICKET_MAX + 64];
     struct tls_writer writer = tls_writer(buffer, sizeof(buffer));
-    struct tls_ticket_message message = {.lifetime = TLS_TICKET_LIFETIME, .nonce = (const uint8_t *)"",
-                                         .nonce_length = 1, .ticket = ticket};
+    struct tls_ticket_message message = {.nonce = (const uint8_t *)"", .nonce_length = 1, .ticket = ticket};
 
-    if (!context->tickets || !handshake->tickets_wanted)
+    if (!context->tickets || !handshake->tickets_wanted || now - since >= TLS_TICKET_LIFETIME)
         return 0;
     session = sodium_malloc(sizeof(*session));
     if (!session) /* the next stream will do without */
@@ -277,7 +278,9 @@ static int send_ticket(struct tls_handshake *handshake)
     memset(session, 0, sizeof(*session));
     tls_ticket_psk(handshake->secrets->resumption, message.nonce, message.nonce_length, session->psk);
     memcpy(session->identity, handshake->peer, sizeof(handshake->peer));
-    message.ticket_length = tls_ticket_seal(context->tickets, session, context->now(), ticket);
+    session->issued = since;
+    message.lifetime = (uint32_t)(TLS_TICKET_LIFETIME - (now - since));
+    message.ticket_length = tls_ticket_seal(context->tickets, session, now, ticket);
     sodium_free(session);
     message.age_add = randombytes_random();
     if (!message.ticket_length)

@@ -60,7 +60,7 @@ size_t tls_ticket_seal(struct tls_tickets *tickets, const struct tls_session *se
     struct tls_writer writer = tls_writer(content, sizeof(content));
     int failed;
 
-    tls_put_number(&writer, 8, (uint64_t)now);
+    tls_put_number(&writer, 8, (uint64_t)session->issued);
     tls_put_bytes(&writer, session->psk, sizeof(session->psk));
     tls_put_bytes(&writer, session->identity, sizeof(session->identity));
     randombytes_buf(ret_ticket, NONCE);

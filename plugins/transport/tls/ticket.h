@@ -21,7 +21,7 @@
 struct tls_session {
     char identity[TLS_IDENTITY_SIZE]; /* of the peer; "" when it did not say */
     uint8_t psk[32];
-    int64_t issued; /* seconds since 1970 */
+    int64_t issued; /* seconds since 1970; the server: when the client proved itself */
     /* The client only: */
     uint32_t lifetime, age_add;
     uint8_t ticket[TLS_TICKET_MAX];

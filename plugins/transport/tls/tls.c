@@ -13,6 +13,7 @@
  */
 #include "connection.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -81,6 +82,14 @@ static int tls_load(struct tls_instance *instance, struct drafter_error *err)
     return rc;
 }
 
+/* libsodium goes on without a word where it may not lock memory. */
+static void warn_of_swap(const struct tls_credentials *credentials)
+{
+    if (sodium_mlock((void *)credentials, sizeof(*credentials)))
+        drafter_log(DRAFTER_LOG_WARNING, "tls",
+                    "memory cannot be locked, so keys may be swapped out: %s; raise ulimit -l", strerror(errno));
+}
+
 static void tls_destroy(void *opaque)
 {
     struct tls_instance *instance = opaque;
@@ -132,6 +141,7 @@ static int tls_create(const struct drafter_context *context, const void *config,
         tls_destroy(instance);
         return rc;
     }
+    warn_of_swap(instance->credentials);
     *ret_instance = instance;
     return 0;
 }
