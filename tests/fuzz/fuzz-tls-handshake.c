@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Handshake messages.  The first byte chooses the side and, by skipping states ahead, which message is
- * expected; the rest is a flight in the clear or, once there are keys, sealed as the peer would.  No input
- * makes a session: nobody here knows a trusted key.
+ * expected, and whether there is a key shared beforehand or a session to resume; the rest is a flight in the
+ * clear or, once there are keys, sealed as the peer would.  No input makes a session: nobody here knows a
+ * trusted key.
  */
 #include "handshake.h"
 
@@ -20,6 +21,32 @@ static int trust_nobody(const char *identity, char *ret_name, size_t size)
 static int64_t never(void)
 {
     return 0;
+}
+
+/* Begins on the side of the state, with what the flags say that both have shared before. */
+static void begin(struct tls_handshake *handshake, struct tls_context *context, struct tls_secrets *secrets,
+                  enum tls_state state, unsigned flags)
+{
+    static const struct tls_session session = {.identity = "sha256:", .lifetime = 3600, .ticket_length = 20};
+    static struct tls_tickets *tickets;
+    struct tls_credentials *credentials = (struct tls_credentials *)context->credentials;
+
+    if (!tickets)
+        tickets = tls_tickets_new();
+    if (flags & 0x20)
+        context->tickets = tickets;
+    if (flags & 0x40) {
+        credentials->psks[0] = (struct tls_psk){.identity = "node", .length = 32};
+        credentials->psk_count = 1;
+    }
+    if (state <= TLS_WAIT_CLIENT_FINISHED)
+        tls_handshake_server(handshake, context, secrets);
+    else
+        tls_handshake_client(handshake, context, secrets, flags & 0x20 ? &session : NULL,
+                             flags & 0x40 ? &credentials->psks[0] : NULL);
+    handshake->state = state;
+    handshake->sealed_in = state != TLS_WAIT_CLIENT_HELLO && state != TLS_WAIT_SERVER_HELLO;
+    handshake->peer_type = flags & 0x80 ? TLS_TYPE_RAW : TLS_TYPE_X509;
 }
 
 /* Gives the bytes as one record, sealed where the state wants that. */
@@ -63,13 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(credentials);
     credentials->has_key = true;
     context.credentials = credentials;
-    if (state <= TLS_WAIT_CLIENT_FINISHED)
-        tls_handshake_server(&handshake, &context, &secrets);
-    else
-        tls_handshake_client(&handshake, &context, &secrets, NULL, NULL);
-    handshake.state = state;
-    handshake.sealed_in = state != TLS_WAIT_CLIENT_HELLO && state != TLS_WAIT_SERVER_HELLO;
-    handshake.peer_type = data[0] & 0x80 ? TLS_TYPE_RAW : TLS_TYPE_X509;
+    begin(&handshake, &context, &secrets, state, data[0]);
     for (size_t at = 1; at + 2 <= size && handshake.state != TLS_FAILED;) {
         size_t length = (size_t)data[at] << 8 | data[at + 1];
 
