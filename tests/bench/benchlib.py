@@ -87,7 +87,7 @@ class Bench(contextlib.ExitStack):
     def relay(self, to, rtt_ms=0, rate=None, options=()):
         """Returns the relay's address in front of `to` (HOST:PORT), and its control socket."""
         control = self.path(f"relay-{time.monotonic_ns()}")
-        argv = [self.program("drafter-relay"), "--listen", "127.0.0.1:0", "--to", to, "--rtt", str(rtt_ms),
+        argv = [self.program("drafter-relay"), "--listen", self.relay_listen(), "--to", to, "--rtt", str(rtt_ms),
                 "--control", control, *options]
         if rate:
             argv += ["--rate", str(rate)]
@@ -95,7 +95,10 @@ class Bench(contextlib.ExitStack):
         line = child.stdout.readline().split()
         if not line:
             raise BenchError("the relay did not start")
-        return line[-1].removeprefix("tcp:"), control
+        return line[-1].removeprefix("tcp:").removeprefix("unix:"), control
+
+    def relay_listen(self):
+        return "127.0.0.1:0"
 
 
 def end(child):

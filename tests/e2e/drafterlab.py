@@ -9,6 +9,8 @@ A test reads like this:
         b = lab.peer("b", connect=a)
         b.wait("arrived")
 
+With LAB_TLS=tcp or LAB_TLS=unix in the environment all nodes have keys, trust each other's, and speak tls over that transport.
+
 Standard library only. Everything lives in one temporary directory; all traffic stays on the loopback interface. What a
 VM does is told by its heartbeats, which drafter-heartbeats stamps, not by what drafter says of itself.
 """
@@ -41,6 +43,7 @@ DEVICES = ("kernel", "state", "memory", "config")
 FILES = {"kernel": "vmlinux", "state": "state.bin", "memory": "memory.bin", "config": "config.json"}
 QUIET = "fill=16 dirty=2 rate=1000"  # a guest for tests that are not about memory
 BUSY = "fill=64 dirty=16 rate=40000 check=1"  # proves its memory while it changes it
+TLS = os.environ.get("LAB_TLS")
 PATIENCE = 60  # s for anything that should happen at once; machines of tests are busy
 
 
@@ -260,8 +263,45 @@ class Lab(benchlib.Bench):
         return []
 
     def drafter_section(self, name, role, vm="vm", **more):
+        if TLS:
+            more = {"trust": self.path("trust.ini"), "plain_transport": "forbid", **more}
         return section("drafter", role=role, name=vm, run_directory=self.path(f"run/{name}"),
                        state_directory=self.path(f"state/{name}"), log_level="debug", **more)
+
+    # Transports
+
+    def safe(self, name, options):
+        """The transport of a node that has a key of its own: sets it in the options, and returns its sections."""
+        if not TLS or "transport" in options:
+            return ""
+        options["transport"] = "safe"
+        key = self.path(f"{name}.key")
+        if not os.path.exists(key):
+            made = subprocess.run([DRAFTER, "keygen", self.path(name)], capture_output=True, text=True, check=True)
+            with open(self.path("trust.ini"), "a") as trust:
+                trust.write(section(f"key:{name}", identity=made.stdout.strip(), may="pull push registry"))
+        return section("transport:wire", plugin=TLS) + section("transport:safe", plugin="tls", next="wire", key=key)
+
+    def spot(self, name, address):
+        """Where a node listens that would at HOST:PORT: a path, where nodes talk over UNIX sockets."""
+        if TLS != "unix" or not address or address.startswith("/"):
+            return address
+        port = address.rsplit(":", 1)[1]
+        return self.path(f"{name}.sock" if port == "0" else f"port-{port}.sock")
+
+    def relay_listen(self):
+        return f"unix:{self.path(f'relay-{time.monotonic_ns()}.sock')}" if TLS == "unix" else super().relay_listen()
+
+    @staticmethod
+    def dial(address, timeout=5):
+        """A bare connection to where a node listens."""
+        if not address.startswith("/"):
+            host, port = address.rsplit(":", 1)
+            return socket.create_connection((host, int(port)), timeout)
+        bare = socket.socket(socket.AF_UNIX)
+        bare.settimeout(timeout)
+        bare.connect(address)
+        return bare
 
     def restart(self, node):
         """The same configuration in a new process."""
@@ -321,13 +361,13 @@ class Lab(benchlib.Bench):
                 subprocess.run(["cp", "--sparse=always", f"{files}/{file}", f"{directory}/{file}"], check=True)
         elif files:
             directory = str(files)
-        if isinstance(connect, Node):
-            connect = connect.address
+        connect = connect.address if isinstance(connect, Node) else self.spot(name, connect)
         options.setdefault("relink-timeout", "2s")
+        extra += self.safe(name, options)
         text = [self.drafter_section(name, "peer", **(drafter or {})),
                 section("vmm:vm", **{"plugin": "qemu", "accelerator": "tcg", "serial": f"unix:{self.path(name)}.serial",
                                      **(vmm or {})}),
-                section("peer", vmm="vm", listen=listen, connect=connect, **options)]
+                section("peer", vmm="vm", listen=self.spot(name, listen), connect=connect, **options)]
         for device in DEVICES:
             chosen = (devices or {}).get(device, {})
             if chosen is not None:
@@ -341,7 +381,8 @@ class Lab(benchlib.Bench):
             return probe.getsockname()[1]
 
     def registry(self, name, files, listen="127.0.0.1:0", extra="", **options):
-        text = [self.drafter_section(name, "registry"), section("registry", listen=listen, **options)]
+        extra += self.safe(name, options)
+        text = [self.drafter_section(name, "registry"), section("registry", listen=self.spot(name, listen), **options)]
         text += [section(f"device:{d}", base=f"{files}/{FILES[d]}") for d in DEVICES]
         return self.node(name, "".join(text) + extra)
 

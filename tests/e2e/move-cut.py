@@ -37,7 +37,7 @@ def test(lab):
     files = a.open_files()
     for number, fault in enumerate(FAULTS):
         test_fault(lab, beats, a, number, fault)
-    check(a.open_files() <= files, f"the source has as many open files as before: {files}, {a.open_files()}")
+    lab.eventually(lambda: a.open_files() <= files, f"the source has as many open files as before: {files}", 10)
     z = lab.peer("z", connect=a)
     z.wait("arrived")
     beats.goes_on("z")

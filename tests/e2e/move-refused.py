@@ -109,9 +109,8 @@ def test_busy(lab, a):
 
 def test_noise(a):
     print("- something that is no peer")
-    host, port = a.address.rsplit(":", 1)
     for noise in (b"", b"GET / HTTP/1.0\r\n\r\n", os.urandom(4096), b"\0" * 48):
-        with socket.create_connection((host, int(port)), 5) as client:
+        with a.lab.dial(a.address) as client:
             client.settimeout(10)
             with contextlib.suppress(OSError):  # it may be thrown out in the middle of a word
                 client.sendall(noise)
