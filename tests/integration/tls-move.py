@@ -42,20 +42,28 @@ class Side:
     def distrust(self, name):
         drafter("trust", "--config", self.node_ini, "remove", name)
 
-    def start(self, below, transport="safe", require_client="yes", **options):
+    def common(self, below, require_client):
         text = f"trust = {self.trust_ini}\nplain-transport = {self.plain}\n"
         text += f"[transport:wire]\nplugin = {below}\n"
         text += f"[transport:safe]\nplugin = tls\nnext = wire\nkey = {self.directory}/node.key\n"
         text += f"certificate = {self.directory}/node.crt\n"
-        text += f"require-client = {require_client}\n"
+        return text + f"require-client = {require_client}\n"
+
+    def run(self, role, text):
+        text += "".join(f"[device:{d}]\nbase = {self.directory}/{d}\n" for d in nodelab.DEVICES)
+        self.node = nodelab.Node(str(self.directory), role, text)
+        nodes.append(self.node)
+        return self.node
+
+    def registry(self, below):
+        return self.run("registry", self.common(below, "yes") + "[registry]\ntransport = safe\nlisten = 127.0.0.1:0\n")
+
+    def start(self, below, transport="safe", require_client="yes", **options):
+        text = self.common(below, require_client)
         text += "[vmm:vm]\nplugin = null\ndirty-rate = 500\n"
         text += f"[peer]\ntransport = {transport}\nvmm = vm\nexposure = null\n"
         text += "disable-postcopy-migration = yes\n"  # the null VMM looks at all of its memory when it is loaded
-        text += "".join(f"{key} = {value}\n" for key, value in options.items())
-        text += "".join(f"[device:{d}]\nbase = {self.directory}/{d}\n" for d in nodelab.DEVICES)
-        self.node = nodelab.Node(str(self.directory), "peer", text)
-        nodes.append(self.node)
-        return self.node
+        return self.run("peer", text + "".join(f"{key} = {value}\n" for key, value in options.items()))
 
 
 def address_of(node):
@@ -149,6 +157,29 @@ def move(root, below):
     print(f"ok: over tls above {below} a VM moves to whom the rules name, and to nobody else", flush=True)
 
 
+def copies(root):
+    store, puller = Side(root, "store"), Side(root, "puller")
+    nodelab.make_package(str(store.directory))
+    node = store.registry("tcp")
+    address = address_of(node)
+    store.trust("host-c", puller, "push", "*")
+    puller.trust("store", store, "pull push")
+    expect_failure(puller.start("tcp", connect=address), "host-c may not pull VM vm", "may = push")
+    store.distrust("host-c")
+    store.trust("host-c", puller, "pull", "mail,web-*")
+    expect_failure(puller.start("tcp", connect=address), "host-c may pull, but not VM vm", "vms = mail,web-*")
+    store.distrust("host-c")
+    store.trust("host-c", puller, "pull", "vm")
+    expect_failure(puller.start("tcp", connect=address), "store may not registry VM vm", "may = pull push")
+    puller.distrust("store")
+    puller.trust("store", store, "registry", "v?")
+    copy = puller.start("tcp", connect=address)
+    copy.wait("arrived")
+    copy.stop()
+    node.stop()
+    print("ok: a registry gives to whom the rules name, and copies are taken of whom they name", flush=True)
+
+
 def plain(root):
     open_side = Side(root, "open", plain="warn")
     nodelab.make_package(str(open_side.directory))
@@ -174,8 +205,9 @@ def tests():
     for below in ("tcp", "unix"):
         with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
             move(root, below)
-    with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
-        plain(root)
+    for part in (copies, plain):
+        with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
+            part(root)
 
 
 def main():
