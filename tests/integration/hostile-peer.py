@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Peers that lie, stall or flood, written from core/doc/protocol.md alone: the VM runs on, and the node ends when told to."""
+"""Peers that lie, stall or flood, written from core/doc/protocol.md alone: the VM runs on, and the node ends when told to.
+Over a plain transport, and by one that has a key that may pull."""
 
 import ctypes
 import ctypes.util
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -35,6 +37,7 @@ def load_checksum():
 
 
 checksum = load_checksum()
+proof = None  # the TLS context that shows our key, when that is wanted
 
 
 class Stream:
@@ -42,6 +45,8 @@ class Stream:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(path)
+        if proof:
+            self.socket = proof.wrap_socket(self.socket)
         self.seed = self.sequence = 0
         if token:
             self.send(JOIN, token, argument=index)
@@ -78,7 +83,7 @@ class Stream:
         try:
             while self.socket.recv(1 << 20):
                 pass
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             pass
         return True
 
@@ -140,7 +145,7 @@ def a_frame_in_drops(path):
         for byte in stream.frame(HELLO, hello()):
             stream.socket.sendall(bytes([byte]))
             time.sleep(0.5)
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLError):
         pass
     assert time.monotonic() - started < 20, "dropped after 5 s"
 
@@ -155,23 +160,35 @@ def silence_after_the_greeting(path):
     return greet(path)[0]
 
 
-def main():
+def our_key(directory):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["drafter/1"])
+    context.load_cert_chain(f"{directory}/peer.crt", f"{directory}/peer.key")
+    return context
+
+
+def attack_all(tls):
+    global proof
     with tempfile.TemporaryDirectory(prefix="drafter-hostile-") as directory:
         path = f"{directory}/socket"
         nodelab.make_package(directory)
-        node = nodelab.start_peer(directory)
+        nodelab.make_keys(directory)
+        proof = our_key(directory) if tls else None
+        node = nodelab.start_peer(directory, tls=tls)
         for attack in (a_stream_that_is_not_announced, a_stream_too_many, frames_that_lie, a_frame_in_drops):
             attack(path)
             assert node.child.poll() is None, f"{attack.__name__}: the node ended with {node.child.poll()}: {node.said()}"
-            print(f"ok: {attack.__name__}", flush=True)
+            print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
         node.stop()
         for attack in (drops_until_the_end, silence_after_the_greeting):
-            node = nodelab.start_peer(directory)
+            node = nodelab.start_peer(directory, tls=tls)
             stream = attack(path)
             seconds = node.stop()
             assert seconds < 4, f"{attack.__name__}: the node took {seconds:.1f} s to end"
             stream.socket.close()
-            print(f"ok: {attack.__name__}", flush=True)
+            print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
 
 
-main()
+attack_all(tls=False)
+attack_all(tls=True)

@@ -48,8 +48,18 @@ def make_package(directory):
     assert node.child.wait(PATIENCE) == 0, node.said()
 
 
-def start_peer(directory, wait=True):
-    text = f"[peer]\ntransport = unix\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
+def make_keys(directory, may="pull"):
+    """Keys of the node and of its one peer, in node.key and peer.key, and the node's rule for that."""
+    for name in ("node", "peer"):
+        made = subprocess.run([os.environ["DRAFTER"], "keygen", f"{directory}/{name}"], check=True, capture_output=True, text=True)
+    pathlib.Path(directory, "trust.ini").write_text(f"[key:peer]\nidentity = {made.stdout}may = {may}\n")
+
+
+def start_peer(directory, wait=True, tls=False):
+    text = f"[peer]\ntransport = {'safe' if tls else 'unix'}\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
+    if tls:
+        text = (f"trust = {directory}/trust.ini\n[transport:wire]\nplugin = unix\n[transport:safe]\nplugin = tls\nnext = wire\n"
+                f"key = {directory}/node.key\ncertificate = {directory}/node.crt\n") + text
     node = Node(directory, "peer", text + "".join(f"[device:{d}]\nbase = {directory}/{d}\n" for d in DEVICES))
     if wait:
         node.wait("listening")

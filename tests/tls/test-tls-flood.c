@@ -263,6 +263,63 @@ START_TEST(a_refusal_comes_at_once)
 }
 END_TEST
 
+/* Reads one record whole: its length. */
+static size_t hear(int fd, uint8_t *record, size_t size)
+{
+    size_t length;
+
+    ck_assert_int_eq(recv(fd, record, 5, MSG_WAITALL), 5);
+    length = 5 + ((size_t)record[3] << 8 | record[4]);
+    ck_assert_uint_le(length, size);
+    ck_assert_int_eq(recv(fd, record + 5, length - 5, MSG_WAITALL), (ssize_t)length - 5);
+    return length;
+}
+
+/* Somebody with a key that is not trusted does everything right; how long after its last words the alert came. */
+static double stranger(struct pair *pair)
+{
+    struct tls_handshake *client = &pair->client.handshake;
+    uint8_t record[8192], alert[2];
+    struct tls_opened opened;
+    uint64_t start;
+    size_t length;
+    double took;
+    int fd;
+
+    pair_begin(pair, NULL, NULL);
+    fd = say(client->out, client->out_length);
+    tls_handshake_drop_out(client);
+    while (client->state != TLS_DONE)
+        ck_assert_int_eq(pair_give(&pair->client, record, hear(fd, record, sizeof(record))), 0);
+    start = drafter_now_ns();
+    ck_assert_int_eq(send(fd, client->out, client->out_length, MSG_NOSIGNAL), (ssize_t)client->out_length);
+    length = hear(fd, record, sizeof(record));
+    took = (double)(drafter_now_ns() - start) / 1e6;
+    ck_assert_int_eq(tls_open(&pair->client.secrets.receive, record, length, &opened), TLS_OK);
+    ck_assert_int_eq(opened.type, TLS_ALERT);
+    ck_assert_uint_eq(opened.length, sizeof(alert));
+    tls_take(&pair->client.secrets.receive, &opened, alert, sizeof(alert));
+    ck_assert_int_eq(alert[1], TLS_ALERT_UNKNOWN_CA);
+    close(fd);
+    return took;
+}
+
+START_TEST(an_unknown_key_is_refused_at_once)
+{
+    struct pair *pair = pair_new();
+    double best = 1000;
+
+    for (int i = 0; i < 10 && best > REFUSAL_MS; i++) {
+        double took = stranger(pair);
+
+        best = took < best ? took : best;
+    }
+    printf("an unknown key was refused within %.2f ms\n", best);
+    ck_assert_double_le(best, REFUSAL_MS);
+    pair_free(pair);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_set_timeout(tests, 120);
@@ -271,6 +328,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_real_handshake_gets_in_while_a_flood_goes_on);
     tcase_add_loop_test(tests, an_unknown_peer_costs_little, 0, 2);
     tcase_add_test(tests, a_refusal_comes_at_once);
+    tcase_add_test(tests, an_unknown_key_is_refused_at_once);
 }
 
 int main(void)
