@@ -22,6 +22,6 @@ else
     over unix move-relink.py
     over tcp move-kill.py
     over unix move-takeover.py
-    over tcp registry-fanout.py
+    over tcp move-refused.py
 fi
 exit $status
