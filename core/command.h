@@ -13,6 +13,9 @@ int command_check(const char *config_path, bool json, struct drafter_error *err)
 /* Shows what is in a package (inspect), or reads all of it and compares its hashes (verify). */
 int command_package(const struct options *options, struct drafter_error *err);
 
+/* Says of files what they are and whether they are whole. */
+int command_check_files(int count, char **paths, bool json, struct drafter_error *err);
+
 /* Lists the plugins, or describes the one of this name or absolute path. */
 int command_plugins(const char *name, bool json, struct drafter_error *err);
 

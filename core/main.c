@@ -29,10 +29,10 @@ struct command {
 
 static int run_check(const struct options *options, struct drafter_error *err)
 {
-    if (!options->config)
-        return drafter_error_set(err, EINVAL, "check needs --config FILE");
+    if (!options->config == !options->rest_count)
+        return drafter_error_set(err, EINVAL, "check takes --config FILE, or the names of files");
     if (options->rest_count)
-        return drafter_error_set(err, EINVAL, "check takes no argument \"%s\"", options->rest[0]);
+        return command_check_files(options->rest_count, options->rest, options->json, err);
     return command_check(options->config, options->json, err);
 }
 
@@ -82,7 +82,7 @@ static int run_trust(const struct options *options, struct drafter_error *err)
 #define COMMAND_CONFIG "config" /* a role's command line follows it */
 
 static const struct command commands[] = {
-    {"check", "check a configuration file without starting anything", run_check},
+    {"check", "check a configuration, or overlays, ledgers and packages", run_check},
     {COMMAND_CONFIG, "print what the flags of a role, or a file, mean, as a file", command_config},
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},

@@ -15,7 +15,6 @@
 #include "vm/vm.h"
 
 #include <fcntl.h>
-#include <sodium.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -263,32 +262,6 @@ static int save_state(struct snapshotter *snapshotter, struct drafter_error *err
     return 0;
 }
 
-static int hash_file(const char *path, struct package_device *device, struct drafter_error *err)
-{
-    cleanup_free unsigned char *buffer = malloc(COPY_STEP);
-    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    unsigned char digest[32];
-    crypto_generichash_state state;
-    struct stat status;
-
-    if (!buffer || fd < 0 || fstat(fd, &status))
-        return drafter_error_errno(err, errno, "%s: cannot read it", path);
-    crypto_generichash_init(&state, NULL, 0, sizeof(digest));
-    for (off_t at = 0; at < status.st_size; at += (off_t)COPY_STEP) {
-        size_t step = status.st_size - at < (off_t)COPY_STEP ? (size_t)(status.st_size - at)
-                                                             : COPY_STEP;
-        int rc = io_pread_full(fd, buffer, step, (uint64_t)at);
-
-        if (rc)
-            return drafter_error_errno(err, -rc, "%s: cannot read it", path);
-        crypto_generichash_update(&state, buffer, step);
-    }
-    crypto_generichash_final(&state, digest, sizeof(digest));
-    sodium_bin2hex(device->hash, sizeof(device->hash), digest, sizeof(digest));
-    device->size = (uint64_t)status.st_size;
-    return 0;
-}
-
 static int describe(struct snapshotter *snapshotter, struct drafter_error *err)
 {
     struct package *package = &snapshotter->package;
@@ -323,7 +296,7 @@ static int write_config(struct snapshotter *snapshotter, struct drafter_error *e
         if (!strcmp(name, VM_DEVICE_CONFIG))
             continue;
         snprintf(device->name, sizeof(device->name), "%s", name);
-        rc = hash_file(snapshotter->paths[i], device, err);
+        rc = package_hash_file(snapshotter->paths[i], device, err);
         if (rc)
             return rc;
         package->device_count++;

@@ -2,15 +2,20 @@
 #include "vm/package.h"
 
 #include "util/cleanup.h"
+#include "util/io.h"
 #include "util/json.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <sodium.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PADDING (UINT64_C(1) << 20)
 #define FORMAT_VERSION 1
 #define CPUS_MAX 4096
+#define HASH_STEP ((size_t)1 << 20)
 
 uint64_t package_padded_size(uint64_t size)
 {
@@ -153,5 +158,30 @@ int package_decode(const char *data, size_t length, struct package *ret_package,
         take_drafter(json_object_get(object, "drafter"), &package, err))
         return -EINVAL;
     *ret_package = package;
+    return 0;
+}
+
+int package_hash_file(const char *path, struct package_device *device, struct drafter_error *err)
+{
+    cleanup_free unsigned char *buffer = malloc(HASH_STEP);
+    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    unsigned char digest[32];
+    crypto_generichash_state state;
+    struct stat status;
+
+    if (!buffer || fd < 0 || fstat(fd, &status))
+        return drafter_error_errno(err, errno, "%s: cannot read it", path);
+    crypto_generichash_init(&state, NULL, 0, sizeof(digest));
+    for (off_t at = 0; at < status.st_size; at += (off_t)HASH_STEP) {
+        size_t step = status.st_size - at < (off_t)HASH_STEP ? (size_t)(status.st_size - at) : HASH_STEP;
+        int rc = io_pread_full(fd, buffer, step, (uint64_t)at);
+
+        if (rc)
+            return drafter_error_errno(err, -rc, "%s: cannot read it", path);
+        crypto_generichash_update(&state, buffer, step);
+    }
+    crypto_generichash_final(&state, digest, sizeof(digest));
+    sodium_bin2hex(device->hash, sizeof(device->hash), digest, sizeof(digest));
+    device->size = (uint64_t)status.st_size;
     return 0;
 }

@@ -37,6 +37,9 @@ char *package_encode(const struct package *package);
 int package_decode(const char *data, size_t length, struct package *ret_package,
                    struct drafter_error *err);
 
+/* Fills in size and hash of a device from its file. */
+int package_hash_file(const char *path, struct package_device *device, struct drafter_error *err);
+
 /*
  * The size of a device in a package: whole MiB and at least one to spare, since state grows between
  * snapshots and a block device cannot.

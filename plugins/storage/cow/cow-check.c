@@ -196,7 +196,6 @@ static void check_pair(struct check *check)
     if (r < 0) {
         check_defect(check, "%s: %s", cow->config->state,
                      r == -ENODATA   ? "is empty"
-                     : r == -EPROTO  ? "not a state file of a cow layer"
                      : r == -ENOTSUP ? "made by another version"
                                      : "both copies of the header are damaged");
         return;
@@ -223,6 +222,8 @@ static int check_files(struct check check, struct drafter_error *err)
         if (r < 0)
             r = drafter_error_errno(err, -r, "%s: cannot open", cow->config->overlay);
     }
+    if (r == 0 && cow_read_header(cow, &cow->geometry) == -EPROTO)
+        r = drafter_error_set(err, EPROTO, "%s: not a state file of a cow layer", cow->config->state);
     if (r == 0) {
         check_pair(&check);
         r = check.defects;
