@@ -2,151 +2,21 @@
 /*
  * What the kernel caches of a mapped file.
  *
- * dirty() asks cachestat(2).  Its cost is that of walking the cached pages, about 45 ns each,
- * whatever the size of the ranges; so it walks once, in ranges of 64 KiB, on several threads, and
- * looks closer only where a range is partly dirty, by halves.  Only counts come back, so a half
- * that was not asked is the difference; where write-back is going on a page can be counted twice,
- * and both are asked.
+ * dirty() asks cachestat(2); see ../pages.c.
  *
  * Before Linux 6.16 a page under write-back is unmarked as soon as its copy is on the way to us,
  * and before 6.5 there is no cachestat.  There dirty() first writes everything back: slower, but
  * what is not reported as dirty is then truly with the backend.
  */
+#include "../pages.h"
 #include "service.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef SYS_cachestat
-#define SYS_cachestat 451
-#endif
-
-#define CACHE_STEP ((uint64_t)64 << 10)
-#define CACHE_STRIPE ((uint64_t)16 << 20) /* what a thread takes at a time; whole bitmap words */
-#define CACHE_THREADS_MAX 4
 #define CACHE_POPULATE_STEP ((uint64_t)SERVICE_TRANSFER_MAX)
-
-struct cache_range {
-    uint64_t offset, length;
-};
-
-struct cache_counts {
-    uint64_t cached, dirty, writeback, evicted, recently_evicted;
-};
-
-/* One dirty() call, shared by its threads. */
-struct cache_scan {
-    int fd;
-    uint64_t *bitmap; /* each stripe's words belong to the thread that took it */
-    uint64_t end;
-    atomic_uint_fast64_t next;
-    atomic_int result;
-};
-
-int cache_count(int fd, uint64_t offset, uint64_t length, uint64_t *ret_dirty,
-                uint64_t *ret_writeback)
-{
-    struct cache_range range = {.offset = offset, .length = length};
-    struct cache_counts counts;
-
-    if (syscall(SYS_cachestat, fd, &range, &counts, 0) < 0)
-        return -errno;
-    *ret_dirty = counts.dirty;
-    *ret_writeback = counts.writeback;
-    return 0;
-}
-
-static void cache_mark(uint64_t *bitmap, uint64_t first, uint64_t count)
-{
-    for (uint64_t page = first; page < first + count; page++)
-        bitmap[page / 64] |= UINT64_C(1) << (page % 64);
-}
-
-/*
- * Marks the dirty pages of a range of `pages`, a power of two, in which `dirty` and `writeback`
- * were counted, not both zero.
- */
-static int cache_drill(struct cache_scan *scan, uint64_t first, uint64_t pages, uint64_t dirty,
-                       uint64_t writeback)
-{
-    uint64_t half = pages / 2, left_dirty = 0, left_writeback = 0;
-    uint64_t right_dirty = 0, right_writeback = 0;
-    int result;
-
-    if (pages == 1 || (writeback == 0 && dirty >= pages)) {
-        cache_mark(scan->bitmap, first, pages);
-        return 0;
-    }
-    result = cache_count(scan->fd, first * DRAFTER_PAGE_SIZE, half * DRAFTER_PAGE_SIZE, &left_dirty,
-                         &left_writeback);
-    if (result < 0)
-        return result;
-    if (left_dirty || left_writeback)
-        result = cache_drill(scan, first, half, left_dirty, left_writeback);
-    if (result < 0)
-        return result;
-    if (writeback || left_writeback)
-        result = cache_count(scan->fd, (first + half) * DRAFTER_PAGE_SIZE, half * DRAFTER_PAGE_SIZE,
-                             &right_dirty, &right_writeback);
-    else if (dirty > left_dirty)
-        right_dirty = dirty - left_dirty;
-    if (result == 0 && (right_dirty || right_writeback))
-        result = cache_drill(scan, first + half, half, right_dirty, right_writeback);
-    return result;
-}
-
-static int cache_scan_stripe(struct cache_scan *scan, uint64_t from, uint64_t to)
-{
-    uint64_t dirty = 0, writeback = 0;
-    int result;
-
-    for (uint64_t at = from; at < to; at += CACHE_STEP) {
-        result = cache_count(scan->fd, at, CACHE_STEP, &dirty, &writeback);
-        if (result == 0 && (dirty || writeback))
-            result = cache_drill(scan, at / DRAFTER_PAGE_SIZE, CACHE_STEP / DRAFTER_PAGE_SIZE,
-                                 dirty, writeback);
-        if (result < 0)
-            return result;
-    }
-    return 0;
-}
-
-static void *cache_scan_run(void *opaque)
-{
-    struct cache_scan *scan = opaque;
-    uint64_t from;
-    int result;
-
-    while ((from = atomic_fetch_add(&scan->next, CACHE_STRIPE)) < scan->end) {
-        uint64_t to = scan->end - from < CACHE_STRIPE ? scan->end : from + CACHE_STRIPE;
-
-        result = cache_scan_stripe(scan, from, to);
-        if (result < 0)
-            atomic_store(&scan->result, result);
-    }
-    return NULL;
-}
-
-/* More threads than one where there are processors and work for them; a thread less is no failure.
- */
-static int cache_scan_all(struct cache_scan *scan)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    pthread_t helpers[CACHE_THREADS_MAX];
-    unsigned count = 0;
-
-    while (count + 1 < CACHE_THREADS_MAX && count + 1 < processors &&
-           (count + 1) * 2 * CACHE_STRIPE <= scan->end &&
-           pthread_create(&helpers[count], NULL, cache_scan_run, scan) == 0)
-        count++;
-    cache_scan_run(scan);
-    while (count > 0)
-        pthread_join(helpers[--count], NULL);
-    return atomic_load(&scan->result);
-}
 
 int cache_sync(void *exposure, struct drafter_error *err)
 {
@@ -156,25 +26,6 @@ int cache_sync(void *exposure, struct drafter_error *err)
     if (file->fd >= 0 && !(file->flags & DRAFTER_DEVICE_READONLY) && fsync(file->fd) < 0)
         return drafter_error_errno(err, errno, "%s: cannot write back", file->name);
     return 0;
-}
-
-/* The part of a step at the end is asked page by page: the bitmap may end there. */
-static int cache_scan_bounded(struct file *file, uint64_t *bitmap, uint64_t pages)
-{
-    uint64_t step_pages = CACHE_STEP / DRAFTER_PAGE_SIZE;
-    uint64_t whole = pages / step_pages * step_pages;
-    struct cache_scan scan = {.fd = file->fd, .bitmap = bitmap, .end = whole * DRAFTER_PAGE_SIZE};
-    uint64_t dirty = 0, writeback = 0;
-    int result;
-
-    result = cache_scan_all(&scan);
-    for (uint64_t page = whole; result == 0 && page < pages; page++) {
-        result =
-            cache_count(file->fd, page * DRAFTER_PAGE_SIZE, DRAFTER_PAGE_SIZE, &dirty, &writeback);
-        if (result == 0 && (dirty || writeback))
-            cache_mark(bitmap, page, 1);
-    }
-    return result;
 }
 
 int cache_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter_error *err)
@@ -187,7 +38,7 @@ int cache_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter
         return 0;
     if (!file->service->tracks_writeback)
         return cache_sync(exposure, err);
-    result = cache_scan_bounded(file, bitmap, pages < in_file ? pages : in_file);
+    result = pages_find_dirty(file->fd, bitmap, pages < in_file ? pages : in_file);
     if (result < 0)
         return drafter_error_errno(err, -result, "%s: cannot find the dirty pages", file->name);
     return 0;

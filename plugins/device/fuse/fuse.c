@@ -5,6 +5,7 @@
  * A device that will be mapped goes through the page cache: the guest's memory is those pages.  All
  * others are opened for direct I/O, so nothing of them is stale after a migration.
  */
+#include "../pages.h"
 #include "service.h"
 
 #include <fcntl.h>
@@ -22,25 +23,6 @@
 #define FUSE_READAHEAD_SPARSE_KIB 0
 #define FUSE_READAHEAD_COMPLETE_KIB 1024
 
-static const struct drafter_option fuse_options[] = {
-    {.key = "threads",
-     .type = DRAFTER_OPTION_UINT,
-     .offset = offsetof(struct service_config, threads),
-     .default_value = "32",
-     .minimum = 1,
-     .maximum = 1024,
-     .help = "reads of missing blocks that may wait at the same time; a quarter more threads, at "
-             "least 4, serve everything else"},
-    {.key = "allow-other",
-     .type = DRAFTER_OPTION_BOOL,
-     .offset = offsetof(struct service_config, allow_other),
-     .default_value = "no",
-     .help =
-         "let processes of other users open the files, as a jailed VMM must; who can reach them "
-         "is then up to the permissions of the directory above"},
-    DRAFTER_OPTION_END,
-};
-
 static void fuse_forward_log(enum fuse_log_level level, const char *format, va_list arguments)
 {
     char text[256];
@@ -51,8 +33,8 @@ static void fuse_forward_log(enum fuse_log_level level, const char *format, va_l
                 text);
 }
 
-static int fuse_create(const struct drafter_context *context, const void *config,
-                       void **ret_instance, struct drafter_error *err)
+int fuse_create(const struct drafter_context *context, const void *config, void **ret_instance,
+                struct drafter_error *err)
 {
     struct service *service = calloc(1, sizeof(*service));
 
@@ -98,7 +80,7 @@ static void fuse_stop(void *instance)
         keep_end(service);
 }
 
-static void fuse_destroy(void *instance)
+void fuse_destroy(void *instance)
 {
     struct service *service = instance;
 
@@ -114,7 +96,7 @@ static void fuse_destroy(void *instance)
     free(service);
 }
 
-static int fuse_probe(const void *config, struct drafter_probe *ret_probe)
+int fuse_probe(const void *config, struct drafter_probe *ret_probe)
 {
     int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
@@ -139,12 +121,11 @@ static int fuse_probe(const void *config, struct drafter_probe *ret_probe)
 static bool fuse_kernel_tracks_writeback(void)
 {
     unsigned major_version = 0, minor_version = 0;
-    uint64_t dirty, writeback;
     struct utsname name;
 
     if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &major_version, &minor_version) != 2)
         return false;
-    if (cache_count(-1, 0, 4096, &dirty, &writeback) == -ENOSYS)
+    if (!pages_countable())
         return false;
     return major_version > 6 || (major_version == 6 && minor_version >= 16);
 }
@@ -497,7 +478,7 @@ static int fuse_reclaim(void *instance, const char *directory, struct drafter_er
     return 0;
 }
 
-static const struct drafter_device_ops fuse_ops = {
+const struct drafter_device_ops fuse_ops = {
     .start = fuse_start,
     .expose = fuse_expose,
     .sync = cache_sync,
@@ -512,19 +493,3 @@ static const struct drafter_device_ops fuse_ops = {
     .adopt = fuse_adopt,
     .serve = fuse_serve,
 };
-
-static const struct drafter_plugin fuse_plugin = {
-    DRAFTER_PLUGIN_HEADER(DRAFTER_KIND_DEVICE, struct drafter_device_ops),
-    .thread_model = DRAFTER_THREADS_PARALLEL,
-    .name = "fuse",
-    .version = "1.0",
-    .license = "BSD-2-Clause",
-    .summary = "shows devices as files of a FUSE file system that can be mapped",
-    .options = fuse_options,
-    .config_size = sizeof(struct service_config),
-    .create = fuse_create,
-    .destroy = fuse_destroy,
-    .probe = fuse_probe,
-    .ops = &fuse_ops,
-};
-DRAFTER_PLUGIN_ENTRY(fuse_plugin)

@@ -2,7 +2,8 @@
 /*
  * One FUSE file system that shows the devices of one VM as files.
  *
- *   fuse.c    the plugin: options, start, expose, withdraw, stop
+ *   fuse.c    the operations: start, expose, withdraw, stop
+ *   plugin.c  options and descriptor
  *   serve.c   names and attributes: lookup, getattr, open, readdir ...
  *   data.c    bytes: read, write, fsync, fallocate
  *   watch.c   reads whose reader was killed
@@ -138,6 +139,13 @@ enum service_handle { SERVICE_HANDLE_GUEST = 0, SERVICE_HANDLE_SELF = 1 };
 struct file *service_get(struct service *service, fuse_ino_t ino);
 void service_put(struct file *file);
 
+/* The plugin's operations; see <drafter/plugin.h> and <drafter/device.h>.  `config` is a service_config. */
+int fuse_create(const struct drafter_context *context, const void *config, void **ret_instance,
+                struct drafter_error *err);
+void fuse_destroy(void *instance);
+int fuse_probe(const void *config, struct drafter_probe *ret_probe);
+extern const struct drafter_device_ops fuse_ops;
+
 extern const struct fuse_lowlevel_ops serve_ops;
 void serve_attributes(const struct service *service, const struct file *file,
                       struct stat *ret_stat);
@@ -174,10 +182,6 @@ int cache_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter
 int cache_read(void *exposure, void *buffer, size_t length, uint64_t offset);
 int cache_invalidate(void *exposure, uint64_t offset, uint64_t length);
 int cache_populate(void *exposure, uint64_t offset, uint64_t length);
-
-/* cachestat(2) of a range: dirty and under write-back; a negative errno when it is missing. */
-int cache_count(int fd, uint64_t offset, uint64_t length, uint64_t *ret_dirty,
-                uint64_t *ret_writeback);
 
 /* Makes the memory that outlives the process and puts the session's descriptor beside it. */
 int keep_begin(struct service *service, struct drafter_error *err);
