@@ -36,7 +36,7 @@ START_TEST(missing_block_stops_no_other_access)
     struct instance *small = make_instance("small", "4");
     struct exposure *disk, *memory_exposure;
     struct store other;
-    char where[160], *memory, byte;
+    char where[160], *memory, byte, page[PAGE] = {0};
     int fd;
 
     snprintf(where, sizeof(where), "%s/other", base);
@@ -48,21 +48,21 @@ START_TEST(missing_block_stops_no_other_access)
     memory[0] = 0x13;
     store_gate(&store, 0, 8 * PAGE);
     fd = open_exposed(disk, O_RDWR);
-    for (int i = 0; i < 3; i++)
-        reader_start(&blocked[i], fd, i * (off_t)PAGE);
+    for (int i = 0; i < 3; i++) /* not neighbours: those may become one request */
+        reader_start(&blocked[i], fd, 2 * i * (off_t)PAGE);
     store_await_blocked(&store, 3);
     ck_assert_int_eq(pread(fd, &byte, 1, 100 * PAGE), 1); /* a further read has a thread left */
-    reader_start(&blocked[3], fd, 3 * PAGE);
+    reader_start(&blocked[3], fd, 6 * PAGE);
     store_await_blocked(&store, 4);
     sync_exposed(memory_exposure); /* now no read would, but writes do */
     ck_assert_int_eq(other.bytes[0], 0x13);
-    ck_assert_int_eq(pwrite(fd, "x", 1, 200 * PAGE), 1);
+    ck_assert_int_eq(pwrite(fd, page, PAGE, 200 * PAGE), PAGE); /* less would be read first */
     ck_assert_int_eq(fsync(fd), 0);
     store_gate(&store, 0, 0);
     for (int i = 0; i < 4; i++) {
         pthread_join(blocked[i].thread, NULL);
         ck_assert_int_eq(blocked[i].result, PAGE);
-        ck_assert_int_eq(memcmp(blocked[i].buffer, store.bytes + i * PAGE, PAGE), 0);
+        ck_assert_int_eq(memcmp(blocked[i].buffer, store.bytes + 2 * i * PAGE, PAGE), 0);
     }
     close(fd);
     unmap_exposed(memory, other.size);
