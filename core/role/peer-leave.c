@@ -17,8 +17,14 @@
 static int before_suspend(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
+    struct drafter_error hook = {0};
+    int rc = vm_before_suspend(&peer->vm, &hook);
 
-    return vm_before_suspend(&peer->vm, err);
+    if (rc && peer->options.hook_errors == PEER_HOOK_IGNORE) {
+        log_warning("peer", "VM %s is handed over all the same: %s", peer->vm.name, hook.message);
+        return 0;
+    }
+    return rc ? drafter_error_set(err, -rc, "%s", hook.message) : 0;
 }
 
 static int pause_vm(void *opaque, struct drafter_error *err)

@@ -14,6 +14,8 @@
     {.key = key_, .type = DRAFTER_OPTION_##type_, .offset = offsetof(struct peer_options, field_),   \
      .default_value = default_, .help = help_}
 
+static const char *const hook_error_choices[] = {"abort", "ignore", NULL}; /* enum peer_hook_errors */
+
 const struct drafter_option peer_option_table[] = {
     OPTION("connect", STRING, connect, NULL, "address to take the VM over from; without it, local "
                                              "files are started"),
@@ -34,6 +36,10 @@ const struct drafter_option peer_option_table[] = {
     OPTION("rescue-timeout", DURATION, rescue_timeout, "1m",
            "how long saving the guest may take when something failed after its resume"),
     OPTION("hook-timeout", DURATION, hook_timeout, "10s", "how long a hook in the guest may take"),
+    {.key = "hook-errors", .type = DRAFTER_OPTION_ENUM,
+     .offset = offsetof(struct peer_options, hook_errors), .default_value = "abort",
+     .choices = hook_error_choices,
+     .help = "abort: a VM whose hook fails is not handed over; ignore: it is, with a warning"},
     {.key = "concurrency", .type = DRAFTER_OPTION_UINT,
      .offset = offsetof(struct peer_options, concurrency), .default_value = "1024", .minimum = 1,
      .maximum = 1 << 20, .help = "accepted for the original's sake; streams need no workers per block"},

@@ -12,7 +12,10 @@
 #include "vm/vm.h"
 
 /* [peer] */
+enum peer_hook_errors { PEER_HOOK_ABORT, PEER_HOOK_IGNORE };
+
 struct peer_options {
+    int hook_errors;
     const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;

@@ -201,25 +201,33 @@ static int pause_between(struct snapshotter *snapshotter, int ms, struct drafter
     }
 }
 
+/* One step of waiting for the guest, which may have to open the channel itself.  -ETIMEDOUT: not yet. */
+static int await_liveness_step(struct snapshotter *snapshotter, int *fd, struct drafter_error *err)
+{
+    uint64_t step = drafter_now_ns() + (uint64_t)LIVENESS_STEP_MS * 1000000;
+    int rc = *fd < 0 ? agent_channel(snapshotter->vmm, "liveness", step, fd, err) : 0;
+
+    return rc ? rc : liveness_wait(*fd, LIVENESS_STEP_MS, err);
+}
+
 /* Waits in short steps, so that the operator and the guest's end are heard. */
 static int await_liveness(struct snapshotter *snapshotter, struct drafter_error *err)
 {
     uint64_t deadline = drafter_now_ns() + snapshotter->options.resume_timeout;
     cleanup_close int fd = -1;
-    int rc;
+    int rc = 0;
 
     if (!snapshotter->options.liveness)
         return 0;
     log_info("snapshotter", "waiting until the guest is alive");
-    rc = vmm_channel(snapshotter->vmm, "liveness", &fd, err);
     while (!rc) {
-        struct drafter_error none = {0};
+        struct drafter_error why = {0};
 
-        rc = liveness_wait(fd, LIVENESS_STEP_MS, &none);
+        rc = await_liveness_step(snapshotter, &fd, &why);
         if (!rc)
             return 0;
         if (rc != -ETIMEDOUT)
-            *err = none;
+            *err = why;
         else if (drafter_now_ns() > deadline)
             drafter_error_set(err, ETIMEDOUT, "the guest did not say that it is alive within %llu s",
                               (unsigned long long)(snapshotter->options.resume_timeout / 1000000000));
@@ -231,15 +239,10 @@ static int await_liveness(struct snapshotter *snapshotter, struct drafter_error 
 
 static int call_hook(struct snapshotter *snapshotter, struct drafter_error *err)
 {
-    cleanup_close int fd = -1;
-    int rc;
-
     if (!snapshotter->options.agent)
         return 0;
-    rc = vmm_channel(snapshotter->vmm, "agent", &fd, err);
-    return rc ? rc
-              : agent_call(fd, "BeforeSuspend", NULL,
-                           (unsigned)(snapshotter->options.hook_timeout / 1000000), err);
+    return agent_hook(snapshotter->vmm, "BeforeSuspend", NULL,
+                      (unsigned)(snapshotter->options.hook_timeout / 1000000), err);
 }
 
 static int save_state(struct snapshotter *snapshotter, struct drafter_error *err)

@@ -7,6 +7,7 @@
 #include "util/log.h"
 #include "vm/agent.h"
 
+#include <sodium.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -390,30 +391,28 @@ int vm_save(struct vm *vm, struct drafter_error *err)
     return rc ? drafter_error_errno(err, -rc, "cannot write the state device") : 0;
 }
 
-static int hook(struct vm *vm, const char *function, const char *argument, struct drafter_error *err)
+int vm_before_suspend(struct vm *vm, struct drafter_error *err)
 {
-    cleanup_close int fd = -1;
-    int rc;
+    if (!vm->package.agent_port)
+        return 0;
+    return agent_hook(vm->vmm, "BeforeSuspend", NULL, vm->hook_timeout_ms, err);
+}
+
+/* The guest learns the time, and gets entropy that no other guest of the same snapshot has. */
+int vm_after_resume(struct vm *vm, struct drafter_error *err)
+{
+    unsigned char seed[32];
+    char hex[sizeof(seed) * 2 + 1], members[160];
+    struct timespec now;
 
     if (!vm->package.agent_port)
         return 0;
-    rc = vmm_channel(vm->vmm, "agent", &fd, err);
-    return rc ? rc : agent_call(fd, function, argument, vm->hook_timeout_ms, err);
-}
-
-int vm_before_suspend(struct vm *vm, struct drafter_error *err)
-{
-    return hook(vm, "BeforeSuspend", NULL, err);
-}
-
-int vm_after_resume(struct vm *vm, struct drafter_error *err)
-{
-    struct timespec now;
-    char argument[64];
-
+    randombytes_buf(seed, sizeof(seed));
+    sodium_bin2hex(hex, sizeof(hex), seed, sizeof(seed));
     clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(argument, sizeof(argument), "%lld%09ld", (long long)now.tv_sec, now.tv_nsec);
-    return hook(vm, "AfterResume", argument, err);
+    snprintf(members, sizeof(members), "\"now\":%lld%09ld,\"seed\":\"%s\"", (long long)now.tv_sec,
+             now.tv_nsec, hex);
+    return agent_hook(vm->vmm, "AfterResume", members, vm->hook_timeout_ms, err);
 }
 
 void vm_rescue(struct vm *vm)

@@ -11,6 +11,7 @@
 #include "../common/channel.h"
 #include "hook.h"
 #include "message.h"
+#include "renew.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -74,33 +75,33 @@ static void run_hook(const struct agent *agent, const char *command, char *err, 
     }
 }
 
-/* Sets the clock to the host's, given in ns since 1970, and describes what was done as JSON. */
-static void set_clock(int64_t host_ns, char *value, size_t size)
+/* What makes a resumed guest differ from the one that was saved, and from others of the same snapshot. */
+static void renew(const struct message *message, char *value, size_t size)
 {
-    struct timespec now, host = {.tv_sec = host_ns / 1000000000, .tv_nsec = host_ns % 1000000000};
+    int64_t host_ns, skew_ns = 0;
+    bool reseeded = renew_entropy(message->seed.text, message->seed.length);
+    /* As an argument earlier hosts gave it.  2100 is as far as a host's clock is believed. */
+    bool told = (message_span_int64(message->now, &host_ns) ||
+                 message_span_int64(message->arg, &host_ns)) &&
+                host_ns > 0 && host_ns < 4102444800000000000;
 
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t skew = host_ns - ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
-    int error = clock_settime(CLOCK_REALTIME, &host) == 0 ? 0 : errno;
+    if (!told)
+        return;
+    int error = renew_clock(host_ns, &skew_ns);
 
-    say("clock was %+lld us off the host's%s%s", (long long)-skew / 1000,
+    say("clock was %+lld us off the host's%s%s", (long long)-skew_ns / 1000,
         error ? "; cannot set it: " : "", error ? strerror(error) : "");
-    snprintf(value, size, "{\"skew_ns\":%lld,\"clock_set\":%s}", (long long)skew,
-             error ? "false" : "true");
+    snprintf(value, size, "{\"skew_ns\":%lld,\"clock_set\":%s,\"reseeded\":%s}", (long long)skew_ns,
+             error ? "false" : "true", reseeded ? "true" : "false");
 }
 
 static void call_function(const struct agent *agent, const struct message *message, char *value,
                           size_t value_size, char *err, size_t err_size)
 {
-    int64_t host_ns;
-
     if (message_span_is(message->function, "BeforeSuspend")) {
         run_hook(agent, agent->before_suspend, err, err_size);
     } else if (message_span_is(message->function, "AfterResume")) {
-        /* 2100 is as far as a host's clock is believed. */
-        if (message_span_int64(message->arg, &host_ns) && host_ns > 0 &&
-            host_ns < 4102444800000000000)
-            set_clock(host_ns, value, value_size);
+        renew(message, value, value_size);
         run_hook(agent, agent->after_resume, err, err_size);
     } else if (message_span_is(message->function, "Ping")) {
         snprintf(value, value_size, "\"pong\"");

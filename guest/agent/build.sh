@@ -24,7 +24,7 @@ multiarch=$($CC -print-multiarch 2>/dev/null || :)
 [ -z "$multiarch" ] || flags="$flags -idirafter /usr/include/$multiarch"
 # shellcheck disable=SC2086
 $CC $flags -o "$tmp/drafter-agent" "$src/agent.c" "$src/hook.c" "$src/message.c" \
-    "$src/../common/channel.c" ||
+    "$src/renew.c" "$src/../common/channel.c" ||
     fail "cannot build a static program: install musl-tools, or the static libc of $CC"
 # shellcheck disable=SC2086
 $CC $flags -o "$tmp/drafter-liveness" "$src/../liveness/liveness.c" "$src/../common/channel.c"

@@ -254,6 +254,10 @@ static int parse_body(struct message_span body, struct message *message)
             message->err = string_of(value);
         else if (message_span_is(name, "value"))
             message->value = value;
+        else if (message_span_is(name, "now"))
+            message->now = value;
+        else if (message_span_is(name, "seed"))
+            message->seed = string_of(value);
         else if (message_span_is(name, "args"))
             parse_args(value, message);
         take(&s, ',');

@@ -31,6 +31,8 @@ struct message {
     struct message_span call, function, err;
     struct message_span arg;   /* the first argument as JSON; length 0: none */
     struct message_span value; /* as JSON */
+    struct message_span now;   /* of a request, as JSON: the host's time, ns since 1970 */
+    struct message_span seed;  /* of a request: hexadecimal */
     size_t arg_count;
 };
 

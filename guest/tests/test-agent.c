@@ -109,6 +109,29 @@ START_TEST(hooks_run_and_their_status_is_told)
 }
 END_TEST
 
+/* What a host of the original wrote (panrpc of April 2025), and what the original's agent answered. */
+START_TEST(an_original_host_is_answered_as_it_was)
+{
+    send_text("{\"request\":{\"call\":\"1ebb707e-7d85-4eeb-a366-9545fd318fc2\",\"function\":"
+              "\"BeforeSuspend\",\"args\":[]},\"response\":null}\n");
+    expect("{\"request\":null,\"response\":{\"call\":\"1ebb707e-7d85-4eeb-a366-9545fd318fc2\","
+           "\"value\":null,\"err\":\"\"}}\n");
+    send_text("{\"request\":{\"call\":\"e67643df-3514-49e8-99ce-ae171a8ceec5\",\"function\":"
+              "\"AfterResume\",\"args\":[]},\"response\":null}\n");
+    expect("{\"request\":null,\"response\":{\"call\":\"e67643df-3514-49e8-99ce-ae171a8ceec5\","
+           "\"value\":null,\"err\":\"exit status 3\"}}\n");
+}
+END_TEST
+
+START_TEST(a_time_that_cannot_be_is_not_set)
+{
+    send_text("{\"request\":{\"call\":\"t\",\"function\":\"AfterResume\",\"args\":[],"
+              "\"now\":99999999999999999999,\"seed\":\"xyz\"},\"response\":null}\n");
+    expect("{\"request\":null,\"response\":{\"call\":\"t\",\"value\":null,\"err\":"
+           "\"exit status 3\"}}\n");
+}
+END_TEST
+
 START_TEST(ping_and_unknown_functions)
 {
     call("1", "Ping", "");
@@ -149,6 +172,8 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, hooks_run_and_their_status_is_told);
+    tcase_add_test(tests, an_original_host_is_answered_as_it_was);
+    tcase_add_test(tests, a_time_that_cannot_be_is_not_set);
     tcase_add_test(tests, ping_and_unknown_functions);
     tcase_add_test(tests, garbage_is_survived);
     suite_add_tcase(suite, tests);

@@ -2,6 +2,7 @@
 /* What only Firecracker promises: a guest that dials, drives by name, a strict description. */
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "vm/agent.h"
 #include "vmm.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -109,6 +110,53 @@ START_TEST(a_guest_that_came_and_left_was_alive)
     ck_assert_msg(vmm_channel(vm->vmm, "liveness", &host, &err) == 0, "%s", err.message);
     ck_assert_int_eq(read(host, &byte, 1), 1);
     close(host);
+    vm_free(vm);
+}
+END_TEST
+
+/* Answers the call that comes, whatever it is. */
+static void answer_call(int guest)
+{
+    char text[512] = "", answer[300];
+    const char *call;
+    size_t used = 0;
+
+    while (used < sizeof(text) - 1 && (used < 3 || text[used - 1] != '\n'))
+        if (read(guest, text + used, 1) == 1)
+            used++;
+        else
+            return;
+    call = strstr(text, "\"call\":\"");
+    snprintf(answer, sizeof(answer), "{\"request\":null,\"response\":{\"call\":\"%.*s\",\"err\":\"\"}}\n",
+             call ? (int)strcspn(call + 8, "\"") : 0, call ? call + 8 : "");
+    ck_assert_int_eq(io_write_full(guest, answer, strlen(answer)), 0);
+}
+
+/* A connection of an agent that has ended since, then the one of its successor. */
+static void *agent_main(void *opaque)
+{
+    int guest = dial(opaque, "vsock.sock_26");
+
+    conformance_sleep_ms(20);
+    close(guest);
+    conformance_sleep_ms(50);
+    guest = dial(opaque, "vsock.sock_26");
+    answer_call(guest);
+    close(guest);
+    return NULL;
+}
+
+START_TEST(a_hook_waits_for_an_agent_that_lives)
+{
+    struct vm *vm = vm_new(subjects[_i], NULL);
+    struct drafter_error err = {0};
+    pthread_t agent;
+
+    vm_boot(vm);
+    ck_assert_int_eq(agent_hook(vm->vmm, "BeforeSuspend", NULL, 50, &err), -ETIMEDOUT);
+    agent = conformance_thread(agent_main, vm);
+    ck_assert_msg(agent_hook(vm->vmm, "BeforeSuspend", NULL, 5000, &err) == 0, "%s", err.message);
+    conformance_join(agent);
     vm_free(vm);
 }
 END_TEST
@@ -263,6 +311,7 @@ void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject)
 {
     static const TTest *const *const tests[] = {
         &a_guest_that_dials_is_heard_while_it_runs, &a_guest_that_came_and_left_was_alive,
+        &a_hook_waits_for_an_agent_that_lives,
         &drives_are_found_by_name_and_survive_a_restore,
         &names_that_the_directory_needs_are_no_drives, &a_tampered_description_is_refused,
         &damaged_memory_is_noticed_by_the_guest,

@@ -89,17 +89,17 @@ START_TEST(an_answer_ends_the_call)
 {
     start(polite, NULL);
     ck_assert_msg(ask(5000) == 0, "%s", err.message);
-    ck_assert_ptr_nonnull(strstr(request, "\"function\":\"BeforeSuspend\",\"args\":[]}}\n"));
+    ck_assert_ptr_nonnull(strstr(request, "\"function\":\"BeforeSuspend\",\"args\":[]},\"response\":null}\n"));
     ck_assert_int_eq(request[0], '\n');
 }
 END_TEST
 
-START_TEST(an_argument_is_passed_as_it_is)
+START_TEST(further_members_are_passed_as_they_are)
 {
     start(polite, NULL);
-    ck_assert_int_eq(agent_call(host, "AfterResume", "{\"a\":1}", 5000, &err), 0);
+    ck_assert_int_eq(agent_call(host, "AfterResume", "\"now\":1", 5000, &err), 0);
     pthread_join(thread, NULL);
-    ck_assert_ptr_nonnull(strstr(request, "\"args\":[{\"a\":1}]"));
+    ck_assert_ptr_nonnull(strstr(request, "\"args\":[],\"now\":1},"));
 }
 END_TEST
 
@@ -148,6 +148,94 @@ static void *hesitant(void *opaque)
 START_TEST(an_answer_in_pieces_is_whole)
 {
     start(hesitant, NULL);
+    ck_assert_msg(ask(5000) == 0, "%s", err.message);
+}
+END_TEST
+
+static void *crowded(void *opaque)
+{
+    char text[512];
+
+    (void)opaque;
+    hear();
+    snprintf(text, sizeof(text),
+             "{\"a\":\"}{\\\"\"} {\"request\":null,\"response\":{\"call\":\"%s\",\"value\":[{}],"
+             "\"err\":\"\"}}{\"b\":1}",
+             call);
+    say(text);
+    return NULL;
+}
+
+START_TEST(objects_need_no_lines)
+{
+    start(crowded, NULL);
+    ck_assert_msg(ask(2000) == 0, "%s", err.message);
+}
+END_TEST
+
+static void *calling(void *opaque)
+{
+    char text[256] = "", first[64];
+    size_t used = 0;
+
+    (void)opaque;
+    hear();
+    snprintf(first, sizeof(first), "%s", call);
+    say("{\"request\":{\"call\":\"g-1\",\"function\":\"Reboot\",\"args\":[]},\"response\":null}\n");
+    while (used < sizeof(text) - 1 && (!used || text[used - 1] != '\n'))
+        if (read(guest, text + used, 1) == 1)
+            used++;
+    ck_assert_msg(strstr(text, "\"call\":\"g-1\"") && strstr(text, "can not call non function"), "%s",
+                  text);
+    snprintf(call, sizeof(call), "%s", first);
+    answer("");
+    return NULL;
+}
+
+START_TEST(a_call_of_the_guest_is_refused)
+{
+    start(calling, NULL);
+    ck_assert_msg(ask(5000) == 0, "%s", err.message);
+}
+END_TEST
+
+/* What the original's agent (panrpc of April 2025) wrote when it was called; the id is ours. */
+static void *recorded(void *opaque)
+{
+    static const char before[] = "{\"request\":null,\"response\":{\"call\":\"";
+    static const char after[] = "\",\"value\":null,\"err\":\"exit status 3\"}}\n";
+
+    (void)opaque;
+    hear();
+    say(before);
+    say(call);
+    say(after);
+    return NULL;
+}
+
+START_TEST(the_originals_agent_is_understood)
+{
+    start(recorded, NULL);
+    ck_assert_int_eq(ask(5000), -EREMOTEIO);
+    expect_text("says: exit status 3");
+}
+END_TEST
+
+static void *nested(void *opaque)
+{
+    (void)opaque;
+    hear();
+    say("{\"a\":");
+    for (int i = 0; i < 30000; i++)
+        say("[");
+    say("\n");
+    answer("");
+    return NULL;
+}
+
+START_TEST(nesting_without_end_is_noise)
+{
+    start(nested, NULL);
     ck_assert_msg(ask(5000) == 0, "%s", err.message);
 }
 END_TEST
@@ -290,10 +378,14 @@ static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, an_answer_ends_the_call);
-    tcase_add_test(tests, an_argument_is_passed_as_it_is);
+    tcase_add_test(tests, further_members_are_passed_as_they_are);
     tcase_add_test(tests, the_guests_error_is_told);
     tcase_add_test(tests, what_is_no_answer_is_skipped);
     tcase_add_test(tests, an_answer_in_pieces_is_whole);
+    tcase_add_test(tests, objects_need_no_lines);
+    tcase_add_test(tests, a_call_of_the_guest_is_refused);
+    tcase_add_test(tests, the_originals_agent_is_understood);
+    tcase_add_test(tests, nesting_without_end_is_noise);
     tcase_add_test(tests, silence_ends_with_the_timeout);
     tcase_add_test(tests, chatter_does_not_extend_the_timeout);
     tcase_add_test(tests, a_flood_of_lines_is_refused);

@@ -102,7 +102,8 @@ struct drafter_vmm_ops {
 
     /*
      * Opens a byte stream to the guest service `name` ("agent", "liveness"): a new descriptor that the
-     * caller closes.  -ENOTSUP without such a channel.  Optional: no channel.
+     * caller closes.  -ENOTSUP without such a channel.  Since 1.2 -EAGAIN: the guest has to open it and
+     * has not yet; ask again.  Optional: no channel.
      */
     int (*channel)(void *instance, const char *name, int *ret_fd, struct drafter_error *err);
 
