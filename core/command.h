@@ -35,6 +35,10 @@ int command_ownership(const char *config_path, const char *take_over_epoch, bool
 /* Has the drafter that runs this configuration's VM go on as the binary that its file is by now. */
 int command_reexec(const char *config_path, struct drafter_error *err);
 
+/* Asks a node that runs, by its control socket; lists those that do. */
+int command_ctl(const struct options *options, struct drafter_error *err);
+int command_ps(const struct options *options, struct drafter_error *err);
+
 /* Makes a key at PATH.key, with its certificate, and prints how others call it. */
 int command_keygen(const char *path, bool json, struct drafter_error *err);
 

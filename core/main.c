@@ -79,15 +79,16 @@ static int run_trust(const struct options *options, struct drafter_error *err)
     return command_trust(options->config, options->rest_count, options->rest, options->json, err);
 }
 
-#define COMMAND_CONFIG "config" /* a role's command line follows it */
-
 static const struct command commands[] = {
     {"check", "check a configuration, or overlays, ledgers and packages", run_check},
-    {COMMAND_CONFIG, "print what the flags of a role, or a file, mean, as a file", command_config},
+    {"config", "print what the flags of a role, or a file, mean, as a file", command_config},
+    {"ctl", "ask a node that runs: status, migratable, migrate, cancel, snapshot, suspend, resume, stop",
+     command_ctl},
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"package", "inspect a package, or verify it", command_package},
     {"plugins", "list the plugins, or describe one by name or absolute path", run_plugins},
+    {"ps", "list the nodes that run", command_ps},
     {"reexec", "upgrade the drafter of a running VM", run_reexec},
     {"roles", "list what the program can be, or the keys of a role's section", run_roles},
     {"trust", "list, add or remove the keys that this node trusts", run_trust},
@@ -176,15 +177,24 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Commands that read their arguments themselves. */
+static bool takes_arguments(const struct command *command)
+{
+    return command->run == command_config || command->run == command_ctl ||
+           command->run == command_ps;
+}
+
 /* Words after which all arguments that are not the program's own are somebody else's. */
 static void list_words(const char **commands_only, const char **takers)
 {
-    for (size_t i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(commands[i].name, COMMAND_CONFIG) != 0)
-            *commands_only++ = commands[i].name;
     for (const char *const *role = role_names; *role; role++)
         *takers++ = *role;
-    *takers = COMMAND_CONFIG;
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (takes_arguments(&commands[i]))
+            *takers++ = commands[i].name;
+        else
+            *commands_only++ = commands[i].name;
+    }
 }
 
 static bool is_role(const char *name)

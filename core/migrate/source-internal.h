@@ -42,6 +42,8 @@ struct source {
 
     /* The deciding thread: */
     uint64_t mark, pass_started, pass_sent_before;
+    uint64_t dirty_bytes_per_s; /* of the last pass */
+    uint64_t reported;          /* when progress was told last */
     bool quiet; /* so little was left by the last pass that writing it back is no wait */
     uint64_t accepted_at, committed_at, paused_at;
     bool resumed;    /* the session is a dead process's; the peer comes back by itself */

@@ -254,6 +254,9 @@ bool source_judge(struct source *source, struct drafter_error *err)
         ready &= converge_device_ready(&device->limits, (pages << DRAFTER_PAGE_SHIFT) /
                                                             device->block->block_size);
     }
+    if (pass.duration_ns)
+        source->dirty_bytes_per_s =
+            (uint64_t)((double)pass.left_bytes * 1e9 / (double)pass.duration_ns);
     enough = converge_judge(&source->options.converge, &pass);
     source->quiet = pass.left_bytes <= QUIET_BYTES;
     log_debug("source", "pass %u: %llu bytes in %.1f ms, %llu bytes dirty, predicted %.1f ms",

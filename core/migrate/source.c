@@ -327,10 +327,14 @@ static void report(struct source *source)
     struct source_progress progress = {
         .state = source->machine.state,
         .predicted_downtime_ns = source->options.converge.predicted_ns,
+        .dirty_bytes_per_s = source->dirty_bytes_per_s,
+        .converging = source->options.converge.stalled == 0,
     };
 
-    if (!source->options.progress)
+    if (!source->options.progress ||
+        drafter_now_ns() - source->reported < TICK_MS * UINT64_C(1000000))
         return;
+    source->reported = drafter_now_ns();
     pthread_mutex_lock(&source->session.lock);
     progress.pass = source->pass;
     progress.left_bytes = schedule_left(&source->schedule) << DRAFTER_PAGE_SHIFT;
@@ -434,8 +438,7 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))
             on_event(source, &event);
-        else
-            report(source);
+        report(source);
     }
     failpoint(FAILPOINT_CLEANUP);
     source_guard_end(source);

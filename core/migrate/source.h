@@ -46,6 +46,8 @@ struct source_progress {
     unsigned pass;
     uint64_t total_bytes, left_bytes, sent_bytes;
     uint64_t predicted_downtime_ns;
+    uint64_t dirty_bytes_per_s; /* written by the guest during the last pass */
+    bool converging;            /* each pass leaves less than the one before */
 };
 
 struct source_options {

@@ -350,6 +350,7 @@ static void progress(void *opaque, const struct destination_progress *report)
 {
     struct peer *peer = opaque;
 
+    peer_note_arriving(peer, report);
     log_event("arriving", "\"vm\":\"%s\",\"state\":\"%s\",\"total\":%llu,\"missing\":%llu,"
               "\"received\":%llu",
               peer->node->options.name, destination_state_name(report->state),
@@ -375,7 +376,10 @@ static bool await_arrival(struct peer *peer)
     bool arrived = false, interrupted = false;
 
     while (!arrived) {
-        if (supervisor_wait(&peer->supervisor, -1) == WAKEUP_SIGNAL) {
+        bool ended = supervisor_wait(&peer->supervisor, -1) == WAKEUP_SIGNAL;
+
+        peer_do_job(peer);
+        if (ended || peer_wants_end(peer)) {
             interrupted = true;
             destination_cancel(peer->destination, "cancelled at the destination");
         }

@@ -72,6 +72,7 @@ static void progress(void *opaque, const struct source_progress *report)
 {
     struct peer *peer = opaque;
 
+    peer_note_leaving(peer, report);
     log_event("leaving",
               "\"vm\":\"%s\",\"state\":\"%s\",\"pass\":%u,\"total\":%llu,\"left\":%llu,"
               "\"sent\":%llu,\"predicted_downtime_ms\":%.1f",
@@ -157,6 +158,8 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
                                  peer->vm.name);
     await_last_session(peer);
     lock_scope(&peer->lock);
+    if (peer->occupied)
+        return drafter_error_set(err, EBUSY, "VM %s is held by its operator", peer->vm.name);
     if (peer->leaving || peer->moved)
         return drafter_error_set(err, EBUSY, "VM %s is being handed over to another peer",
                                  peer->vm.name);
@@ -179,6 +182,7 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     peer->lost = outcome == SOURCE_OUTCOME_LOST;
     peer->leave_error = *error;
     pthread_mutex_unlock(&peer->lock);
+    peer_note_end(peer, outcome);
     if (outcome == SOURCE_OUTCOME_MOVED)
         peer_step(peer, PEER_STEP_NOTHING); /* the files here are old, and so is the VMM */
     if (outcome == SOURCE_OUTCOME_MOVED)
@@ -235,46 +239,68 @@ static int go_on(struct peer *peer, struct drafter_error *err)
     return rc ? rc : server_resume(peer->server, source, err);
 }
 
-/* A VM that came from this host: the address is its source's until that has ended. */
-static int listen_patiently(struct peer *peer, const struct server_ops *ops,
-                            struct drafter_error *err)
+static int check_migratable(const struct peer *peer, struct drafter_error *err)
 {
-    static const struct timespec moment = {0, 50000000};
-    uint64_t deadline = drafter_now_ns() + ADDRESS_PATIENCE_NS;
-    int rc;
-
-    do {
-        *err = (struct drafter_error){0};
-        rc = server_start(peer->transport, peer->options.listen, ops, &peer->server, err);
-    } while (rc == -EADDRINUSE && peer->options.connect && drafter_now_ns() < deadline &&
-             !nanosleep(&moment, NULL));
-    return rc;
-}
-
-int peer_serve(struct peer *peer, struct drafter_error *err)
-{
-    const struct node_options *node = &peer->node->options;
-    const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
-    int rc;
-
     for (unsigned i = 0; i < peer->devices.count; i++)
         if (!peer->devices.list[i].options.make_migratable)
             return drafter_error_set(err, EINVAL,
                                      "%s: a device that is not migratable and listen exclude each "
                                      "other",
                                      config_where(peer->devices.list[i].section, "make-migratable"));
+    return 0;
+}
+
+static int listen_within(struct peer *peer, uint64_t patience_ns, struct drafter_error *err)
+{
+    static const struct timespec moment = {0, 50000000};
+    const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
+    uint64_t deadline = drafter_now_ns() + patience_ns;
+    int rc;
+
+    do {
+        *err = (struct drafter_error){0};
+        rc = server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+    } while (rc == -EADDRINUSE && drafter_now_ns() < deadline && !nanosleep(&moment, NULL));
+    return rc;
+}
+
+static int prepare(struct peer *peer, struct drafter_error *err)
+{
+    int rc = check_migratable(peer, err);
+
     peer->source_vm = (struct source_vm){.opaque = peer,
                                          .before_suspend = before_suspend,
                                          .pause = pause_vm,
                                          .save = save,
                                          .resume = resume,
                                          .keep = keep};
-    if (trust_check_plain(peer->transport, peer->options.listen, true,
-                          (enum trust_plain)node->plain_transport, err))
-        return -err->code;
+    if (!rc && !peer->transport)
+        rc = node_instance(peer->node, DRAFTER_KIND_TRANSPORT, peer->options.transport,
+                           &peer->transport, err);
+    if (rc)
+        return rc;
+    return trust_check_plain(peer->transport, peer->options.listen, true,
+                             (enum trust_plain)peer->node->options.plain_transport, err);
+}
+
+int peer_listen(struct peer *peer, struct drafter_error *err)
+{
+    int rc = prepare(peer, err);
+
+    return rc ? rc : listen_within(peer, 0, err);
+}
+
+int peer_serve(struct peer *peer, struct drafter_error *err)
+{
+    bool arrived = peer->options.connect != NULL;
+    int rc = prepare(peer, err);
+
+    if (rc)
+        return rc;
     peer->leaving = peer->resume_leaving;
-    rc = listen_patiently(peer, &ops, err);
-    if (rc && peer->options.connect) { /* the VM is here and runs: that is worth more */
+    /* A VM that came from this host: the address is its source's until that has ended. */
+    rc = listen_within(peer, arrived ? ADDRESS_PATIENCE_NS : 0, err);
+    if (rc && arrived) { /* the VM is here and runs: that is worth more */
         log_error("peer", "VM %s runs and cannot be taken over: %s", peer->vm.name, err->message);
         *err = (struct drafter_error){0};
         return 0;

@@ -189,7 +189,8 @@ static int supervise(struct peer *peer, struct drafter_error *err)
             return report_lost(peer, err);
         if (wakeup == WAKEUP_PROCESS)
             return drafter_error_set(err, ESRCH, "VM %s: its VMM ended", peer->node->options.name);
-        if (wakeup == WAKEUP_SIGNAL)
+        peer_do_job(peer);
+        if (wakeup == WAKEUP_SIGNAL || peer_wants_end(peer))
             return 0;
         if (wakeup == WAKEUP_REEXEC)
             peer_reexec(peer);
@@ -244,9 +245,12 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
     struct drafter_error error = {0};
     bool gone, lost;
 
+    peer_control_ending(peer);
     supervisor_busy(&peer->supervisor, peer->node->options.name, "ending a hand-over to a peer");
     server_stop(peer->server, "the node is ending");
+    pthread_mutex_lock(&peer->lock);
     peer->server = NULL;
+    pthread_mutex_unlock(&peer->lock);
     supervisor_busy(&peer->supervisor, peer->node->options.name, "saving the VM");
     pthread_mutex_lock(&peer->lock);
     lost = peer->lost;
@@ -284,6 +288,7 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
 
 static void release(struct peer *peer)
 {
+    peer_control_stop(peer);
     if (peer->node->left) /* the holder has it, and this process ends */
         return;
     peer_step(peer, PEER_STEP_NOTHING);
@@ -306,6 +311,7 @@ static void release(struct peer *peer)
     if (peer->kept)
         munmap(peer->kept, sizeof(*peer->kept));
     pthread_mutex_destroy(&peer->lock);
+    pthread_cond_destroy(&peer->watch.changed);
     supervisor_release(&peer->supervisor);
 }
 
@@ -366,7 +372,8 @@ static int run(struct peer *peer, struct drafter_error *err)
     if (rc)
         return peer->vm.running && !peer->node->left ? leave(peer, rc, err) : rc;
     do {
-        rc = peer->options.listen ? peer_serve(peer, err) : 0;
+        peer_control_going_on(peer);
+        rc = peer->options.listen && !peer->server ? peer_serve(peer, err) : 0;
         if (!rc)
             rc = supervise(peer, err);
         rc = leave(peer, rc, err);
@@ -384,12 +391,15 @@ int peer_run(struct node *node, struct drafter_error *err)
     peer->node = node;
     peer->ledger.fd = -1;
     pthread_mutex_init(&peer->lock, NULL);
+    pthread_cond_init(&peer->watch.changed, NULL);
     rc = config_apply(config_section(node->config, "peer", ""), peer_option_table, NULL,
                       &peer->options, sizeof(peer->options), err);
     if (rc)
         return rc;
     flusher_setup();
     rc = supervisor_init(&peer->supervisor, err);
+    if (!rc)
+        rc = peer_control_start(peer, err);
     if (!rc)
         rc = run(peer, err);
     release(peer);

@@ -6,6 +6,7 @@
 #include "migrate/destination.h"
 #include "role/devices.h"
 #include "role/parts.h"
+#include "role/peer-control.h"
 #include "role/serve.h"
 #include "role/slot.h"
 #include "role/supervise.h"
@@ -55,7 +56,12 @@ struct peer {
     pthread_mutex_t lock;
     /* Under `lock`: */
     bool arrived, leaving, moved, lost;
+    bool occupied; /* the operator has it suspended or is at it: nobody takes it over */
     struct drafter_error leave_error;
+    struct peer_watch watch;
+
+    struct control *control;
+    char *late_listen; /* an address that came by the control socket; the main thread's */
 };
 
 /* How far the VM is, for whoever goes on after us.  It outlives the process; layout 1. */
@@ -77,6 +83,8 @@ int peer_run(struct node *node, struct drafter_error *err);
 /* peer-arrive.c: taking a VM over.  peer-leave.c: handing it on. */
 int peer_arrive(struct peer *peer, struct drafter_error *err);
 int peer_serve(struct peer *peer, struct drafter_error *err);
+/* As peer_serve, at once or not at all. */
+int peer_listen(struct peer *peer, struct drafter_error *err);
 
 /* vm_init, in a slot of the network if the VM is to have one. */
 int peer_make_vm(struct peer *peer, struct drafter_error *err);

@@ -25,6 +25,7 @@ struct door {
     struct server *server;
     struct transport_listener *listener;
     pthread_t acceptor;
+    char address[256]; /* with the real port */
 };
 
 struct server {
@@ -329,19 +330,18 @@ static int open_door(struct server *server, struct instance *transport, const ch
                      struct drafter_error *err)
 {
     struct door *door = &server->doors[server->door_count];
-    char shown[256] = "";
     int rc = transport_listen(transport, address, &door->listener, err);
 
     if (rc)
         return rc;
+    transport_listener_address(door->listener, door->address, sizeof(door->address));
     door->server = server;
     if (pthread_create(&door->acceptor, NULL, accept_main, door)) {
         transport_listener_close(door->listener);
         return drafter_error_set(err, EAGAIN, "cannot start a thread");
     }
     server->door_count++;
-    transport_listener_address(door->listener, shown, sizeof(shown));
-    log_event("listening", "\"address\":\"%s\"", shown);
+    log_event("listening", "\"address\":\"%s\"", door->address);
     return 0;
 }
 
@@ -394,6 +394,32 @@ static void close_doors(struct server *server)
         pthread_join(server->doors[i].acceptor, NULL);
 }
 
+static void cancel_sessions(struct server *server, const char *why)
+{
+    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
+        if (server->sessions[i])
+            source_cancel(server->sessions[i], why);
+}
+
+void server_cancel(struct server *server, const char *why)
+{
+    lock_scope(&server->lock);
+    cancel_sessions(server, why);
+}
+
+void server_addresses(const struct server *server, char *buffer, size_t size)
+{
+    size_t used = 0;
+
+    *buffer = '\0';
+    for (unsigned i = 0; i < server->door_count && used < size; i++) {
+        int length = snprintf(buffer + used, size - used, "%s%s", i ? " " : "",
+                              server->doors[i].address);
+
+        used += length > 0 ? (size_t)length : 0;
+    }
+}
+
 void server_stop(struct server *server, const char *why)
 {
     if (!server)
@@ -401,9 +427,7 @@ void server_stop(struct server *server, const char *why)
     close_doors(server);
     pthread_mutex_lock(&server->lock);
     server->stopping = true;
-    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
-        if (server->sessions[i])
-            source_cancel(server->sessions[i], why);
+    cancel_sessions(server, why);
     for (struct connection *greeting = server->greeting; greeting; greeting = greeting->next)
         stream_shutdown(greeting->stream);
     while (server->connections)

@@ -44,6 +44,12 @@ int server_start(struct instance *transport, const char *addresses, const struct
 /* Runs a session that a dead process had; takes the source.  As for others, `end` is called. */
 int server_resume(struct server *server, struct source *source, struct drafter_error *err);
 
+/* Asks all sessions to end, and listens on.  From the thread that would stop the server. */
+void server_cancel(struct server *server, const char *why);
+
+/* The addresses at which it listens, with their real ports, separated by blanks. */
+void server_addresses(const struct server *server, char *buffer, size_t size);
+
 /* Cancels all sessions ("why"), waits for their ends, closes the listener.  NULL is allowed. */
 void server_stop(struct server *server, const char *why);
 

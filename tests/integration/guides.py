@@ -46,9 +46,11 @@ def isolate():
 class Tool:
     """A tool of the original, by its name."""
     count = 0
+    all = []
 
     def __init__(self, name, *words):
         Tool.count += 1
+        Tool.all.append(self)
         self.words = [f"bin/{name}", *NODE, *words]
         self.log = open(f"log.{Tool.count}", "w+")
         self.child = subprocess.Popen(self.words, stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL)
@@ -103,7 +105,7 @@ def content(path):
 # ---- the earlier guide
 
 
-def earlier(package):
+def earlier(package="earlier"):
     paths = [f"{package}/drafter.drft{resource}" for resource in RESOURCES]
     snapshot = [f"--{r}-input-path=blueprint/drafter.drft{r}" for r in ("initramfs", "kernel", "disk")]
     run("drafter-snapshotter", *VMM, "--netns", "", "--liveness=no", "--agent=no", "--memory-size", "64", *snapshot,
@@ -143,7 +145,7 @@ def refused(words, *messages):
         assert message in said, said
 
 
-def combinations(package):
+def combinations(package="earlier"):
     """The eight of the table: addresses to take from, a path, addresses to be taken at."""
     paths = [f"{package}/drafter.drft{resource}" for resource in RESOURCES]
     copies = [f"copy/{resource}" for resource in RESOURCES]
@@ -263,12 +265,22 @@ def main():
         os.mkdir("bin")
         for role in ("peer", "registry", "snapshotter"):
             os.symlink(os.environ["DRAFTER"], f"bin/drafter-{role}")
-        make_blueprints()
-        for step in (lambda: earlier("earlier"), lambda: combinations("earlier"), later, kept_as_file):
-            started = time.monotonic()
-            step()
-            print(f"{getattr(step, '__name__', '')} {time.monotonic() - started:.1f} s", flush=True)
-        os.chdir("/")
+        try:
+            tour()
+        finally:
+            for tool in Tool.all:
+                if tool.child.poll() is None:
+                    tool.child.kill()
+                    tool.child.wait()
+            os.chdir("/")
+
+
+def tour():
+    make_blueprints()
+    for step in (earlier, combinations, later, kept_as_file):
+        started = time.monotonic()
+        step()
+        print(f"{step.__name__}: {time.monotonic() - started:.1f} s", flush=True)
 
 
 main()

@@ -12,12 +12,23 @@ PATIENCE = 60
 
 
 class Node:
+    all = []
+
     def __init__(self, directory, role, text):
         ini = pathlib.Path(directory, f"{role}.ini")
         ini.write_text(f"[drafter]\nrole = {role}\nstate-directory = {directory}\nrun-directory = {directory}/run\n{text}")
         self.log = open(f"{directory}/{role}.log", "w+")
         drafter = os.environ["DRAFTER"]
         self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log)
+        Node.all.append(self)
+
+    @classmethod
+    def end_all(cls):
+        """A test that fails leaves nothing running."""
+        for node in cls.all:
+            if node.child.poll() is None:
+                node.child.kill()
+                node.child.wait()
 
     def said(self):
         self.log.flush()

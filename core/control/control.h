@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The control socket of a running node: RUN-DIRECTORY/NAME.control, for its own user and root alone.
+ *
+ * A request is one line, a JSON object: {"command": "status", ...}; so is the answer: {"ok": true, ...} or
+ * {"ok": false, "code": ERRNO, "error": "..."}.  A connection may carry any number of them.
+ */
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
+
+#include <drafter/common.h>
+#include <jansson.h>
+
+#define CONTROL_LINE_MAX 65536
+#define CONTROL_SUFFIX ".control"
+
+struct control_ops {
+    /*
+     * Does what is asked and adds to `answer`, an object; a failure becomes the answer instead.  From any
+     * thread, several at a time.
+     */
+    int (*request)(void *opaque, const char *command, const json_t *request, json_t *answer,
+                   struct drafter_error *err);
+    void *opaque;
+};
+
+struct control;
+
+int control_start(const char *run_directory, const char *name, const struct control_ops *ops,
+                  struct control **ret_control, struct drafter_error *err);
+
+/* Waits for requests that are being done.  NULL is allowed. */
+void control_stop(struct control *control);
+
+/* ---- the other end */
+
+/*
+ * Asks the node `name` and waits for the answer (timeout_ms 0: for ever), which the caller owns.  A refusal is a
+ * failure.  -ENOENT: no such node runs.
+ */
+int control_ask(const char *run_directory, const char *name, json_t *request, unsigned timeout_ms,
+                json_t **ret_answer, struct drafter_error *err);
+
+/* In two steps: the answer is there, or the node is gone, when *ret_fd can be read. */
+int control_begin(const char *run_directory, const char *name, json_t *request, int *ret_fd,
+                  struct drafter_error *err);
+int control_finish(int fd, const char *name, json_t **ret_answer, struct drafter_error *err);
+
+/* The names of all control sockets in the directory, sorted, as an array that the caller owns. */
+int control_list(const char *run_directory, json_t **ret_names, struct drafter_error *err);
+
+#endif

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""What an operator asks of a running peer by its control socket: drafter ctl and drafter ps."""
+
+import json
+import os
+import pathlib
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+
+from nodelab import DEVICES, PATIENCE, Node, make_package
+
+DRAFTER = os.environ["DRAFTER"]
+# What cannot be fetched on demand is not missing when a guest of the null VMM looks.
+PLUGINS = "transport = unix\nvmm = null\nexposure = null\ndisable-postcopy-migration = yes\n"
+# A move that the guest never lets become small enough to end by itself.
+LONG = "max-dirty-blocks = 1\nmin-cycles = 1000\nmax-cycles = 1000\ncycle-throttle = 100ms\n"
+
+
+def ctl(run, *words, status=0, **options):
+    command = subprocess.run([DRAFTER, "ctl", "--run-directory", run, *words], capture_output=True, text=True,
+                             timeout=PATIENCE, **options)
+    assert command.returncode == status, (words, command)
+    return command.stdout if status == 0 else command.stderr
+
+
+def state(run, *words):
+    return json.loads(ctl(run, "status", "--json", *words))
+
+
+def start(directory, files, more="", limits=""):
+    os.makedirs(directory, exist_ok=True)
+    devices = "".join(f"[device:{name}]\nbase = {files}/{name}\n{limits}" for name in DEVICES)
+    return Node(directory, "peer", f"[peer]\n{PLUGINS}{more}{devices}")
+
+
+def pull(directory, source, limits=""):
+    return start(directory, directory, f"connect = {source}\n", limits)
+
+
+def looking(node, run):
+    assert stat.S_IMODE(os.stat(f"{run}/vm.control").st_mode) == 0o600
+    found = state(run)
+    assert found["state"] == "running" and found["pid"] == node.child.pid and found["listen"] == "", found
+    assert "running" in ctl(run, "status", "--name", "vm")
+    rows = json.loads(subprocess.run([DRAFTER, "ps", "--run-directory", run, "--json"], check=True, capture_output=True,
+                                     text=True).stdout)
+    assert [row["name"] for row in rows] == ["vm"] and rows[0]["state"] == "running", rows
+    assert "no drafter runs other" in ctl(run, "status", "--name=other", status=3)
+    assert "is not on the move" in ctl(run, "cancel", status=3)
+    assert "ctl knows status" in ctl(run, "statsu", status=2)
+
+
+def hostile(run):
+    """What is no request is answered, or the connection ends; the node stays."""
+    for words in (b"\n", b"[]\n", b"{}\n", b'{"command": 1}\n', b"{" * 70000, b'{"command":"status"', b"\0\n"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{run}/vm.control")
+            try:
+                client.sendall(words)
+                client.shutdown(socket.SHUT_WR)
+                answer = client.recv(4096)
+            except (BrokenPipeError, ConnectionResetError):
+                continue
+            assert answer == b"" or json.loads(answer)["ok"] is False, (words, answer)
+    assert state(run)["state"] == "running"
+
+
+def suspending(run):
+    ctl(run, "suspend")
+    assert state(run)["state"] == "suspended"
+    assert "suspended already" in ctl(run, "suspend", status=5)
+    ctl(run, "resume")
+    assert state(run)["state"] == "running"
+    assert "not suspended" in ctl(run, "resume", status=5)
+
+
+def snapshotting(directory, run):
+    copy = pathlib.Path(directory, "copy")
+    copy.mkdir()
+    assert "paused_ms" in ctl(run, "snapshot", "copy", cwd=directory)
+    assert sorted(os.listdir(copy)) == sorted(DEVICES)
+    assert state(run)["state"] == "running"
+    clone = start(f"{directory}/clone", copy)  # the null VMM looks at all of its memory
+    clone.wait("resumed")
+    clone.stop()
+    assert "No such file" in ctl(run, "snapshot", "nowhere", status=3, cwd=directory)
+
+
+def cancelling(directory, run):
+    """A VM becomes migratable while it runs; a move that does not converge is called off; nobody else comes in."""
+    ctl(run, "migratable", f"{directory}/door")
+    assert state(run)["listen"] == f"{directory}/door"
+    assert "already" in ctl(run, "migratable", f"{directory}/other", status=5)
+    puller = pull(f"{directory}/puller", f"{directory}/door")
+    deadline = time.monotonic() + PATIENCE
+    while "migration" not in state(run):
+        assert puller.child.poll() is None and time.monotonic() < deadline, puller.said()
+        time.sleep(0.1)
+    found = state(run)
+    migration = found["migration"]
+    assert found["state"] == "leaving" and migration["total_bytes"] > 16 << 20, found
+    assert migration["convergence"] in ("converging", "not converging"), found
+    assert "being handed over" in ctl(run, "suspend", status=5)
+    ctl(run, "cancel")
+    assert puller.child.wait(PATIENCE) not in (0, None)
+    while state(run)["state"] != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ctl(run, "migratable", "--off")
+    assert state(run)["listen"] == "" and not os.path.exists(f"{directory}/door")
+    late = pull(f"{directory}/late", f"{directory}/door")
+    assert late.child.wait(PATIENCE) == 6 or "door" in late.said()
+
+
+def moving(directory, node, run):
+    mover = subprocess.Popen([DRAFTER, "ctl", "--run-directory", run, "migrate", f"{directory}/door"],
+                             stdout=subprocess.PIPE, text=True)
+    assert mover.stdout.readline() == f"waiting for a peer that connects to {directory}/door\n"
+    target = pull(f"{directory}/target", f"{directory}/door")
+    said = mover.communicate(timeout=PATIENCE)[0]
+    assert mover.returncode == 0 and said.endswith("moved\n"), said
+    assert node.child.wait(PATIENCE) == 0, node.said()
+    assert not os.path.exists(f"{run}/vm.control")
+    target.wait("arrived")
+    ctl(f"{directory}/target/run", "stop")
+    assert target.child.wait(PATIENCE) == 0, target.said()
+    assert '"event":"suspended"' in target.said()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            tour(directory)
+        finally:
+            Node.end_all()
+
+
+def tour(directory):
+    make_package(directory)
+    run = f"{directory}/source/run"
+    node = start(f"{directory}/source", directory, limits=LONG)
+    node.wait("resumed")
+    looking(node, run)
+    hostile(run)
+    suspending(run)
+    snapshotting(directory, run)
+    cancelling(directory, run)
+    node.stop()
+    node = start(f"{directory}/source", directory)
+    node.wait("resumed")
+    moving(directory, node, run)
+
+
+main()
