@@ -178,6 +178,21 @@ bool schedule_take(struct schedule *schedule, struct schedule_run *ret_run)
     return false;
 }
 
+void schedule_extend(struct schedule *schedule, struct schedule_run *run, const uint64_t *within,
+                     unsigned count)
+{
+    struct schedule_device *device = &schedule->devices[run->device];
+    uint64_t end = run->first + run->count;
+
+    for (; run->count < count && end < device->pages && bitmap_test(device->todo, end) &&
+           bitmap_test(within, end);
+         end++) {
+        bitmap_clear(device->todo, end);
+        device->todo_count--;
+        run->count++;
+    }
+}
+
 uint64_t schedule_remove(struct schedule *schedule, unsigned index, uint64_t first, uint64_t count)
 {
     struct schedule_device *device = &schedule->devices[index];

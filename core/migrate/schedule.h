@@ -61,6 +61,10 @@ void schedule_urge(struct schedule *schedule, unsigned device, uint64_t page);
 /* The next run, which then no longer is to be sent; false: nothing is left. */
 bool schedule_take(struct schedule *schedule, struct schedule_run *ret_run);
 
+/* Adds the pages behind the run that are to be sent and set in `within`, up to `count` in all. */
+void schedule_extend(struct schedule *schedule, struct schedule_run *run, const uint64_t *within,
+                     unsigned count);
+
 /* The pages of the range need not be sent by order any more; returns how many it took out. */
 uint64_t schedule_remove(struct schedule *schedule, unsigned device, uint64_t first, uint64_t count);
 

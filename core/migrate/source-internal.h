@@ -71,6 +71,8 @@ int source_start_senders(struct source *source, struct drafter_error *err);
 void source_join_senders(struct source *source);
 int source_send_run(struct source *source, struct source_sender *sender, struct stream *stream,
                     const struct schedule_run *run, uint32_t generation);
+/* Under session.lock: what follows the run and is a difference, too, costs next to nothing more. */
+void source_extend_run(struct source *source, struct schedule_run *run, unsigned count);
 void source_note_idle(struct source *source); /* tells the deciding thread when all of the pass was sent */
 int source_sender_init(struct source_sender *sender, struct source *source, struct stream *stream);
 void source_sender_release(struct source_sender *sender);

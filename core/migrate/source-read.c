@@ -142,6 +142,9 @@ void *source_control_main(void *opaque)
     return NULL;
 }
 
+/* What is asked for is the beginning of what the guest will want; as differences that costs nothing. */
+#define NEED_DELTAS 16
+
 /* The asked-for pages now; the rest of their block next on a bulk stream. */
 static int answer_need(struct source *source, struct source_sender *sender,
                        const struct wire_header *header)
@@ -164,6 +167,7 @@ static int answer_need(struct source *source, struct source_sender *sender,
         run.count = end - first < BLOCK_RUN_MAX ? (unsigned)(end - first) : BLOCK_RUN_MAX;
         pthread_mutex_lock(&source->session.lock);
         schedule_remove(&source->schedule, run.device, run.first, run.count);
+        source_extend_run(source, &run, NEED_DELTAS);
         schedule_urge(&source->schedule, run.device, run.first);
         generation = source->pass;
         pthread_mutex_unlock(&source->session.lock);

@@ -13,6 +13,8 @@
 
 /* A difference longer than this is sent as a whole page. */
 #define DELTA_MAX (DRAFTER_PAGE_SIZE / 2)
+/* Differences are short: they travel in longer runs than whole pages, which would keep others waiting. */
+#define DELTA_RUN_MAX 128
 #define DELTA_HEADER 4 /* u16 page within the frame, u16 length */
 
 enum page_kind { PAGE_DATA, PAGE_ZERO, PAGE_DELTA };
@@ -248,6 +250,14 @@ int source_send_run(struct source *source, struct source_sender *sender, struct 
     return rc;
 }
 
+void source_extend_run(struct source *source, struct schedule_run *run, unsigned count)
+{
+    const uint64_t *delta = source->devices[run->device].delta;
+
+    if (delta && bitmap_test(delta, run->first + run->count - 1))
+        schedule_extend(&source->schedule, run, delta, count);
+}
+
 /* Waits for something to send; false: the session ends. */
 static bool next_run(struct source *source, struct schedule_run *ret_run, uint32_t *ret_generation)
 {
@@ -259,6 +269,7 @@ static bool next_run(struct source *source, struct schedule_run *ret_run, uint32
         pthread_cond_wait(&session->changed, &session->lock);
     if (session->stopping || session->data_failed || session->link_failed)
         return false;
+    source_extend_run(source, ret_run, DELTA_RUN_MAX);
     source->inflight++;
     *ret_generation = source->pass;
     return true;

@@ -57,6 +57,42 @@ START_TEST(everything_is_sent_once_in_blocks)
 }
 END_TEST
 
+START_TEST(a_run_is_extended_by_what_follows_and_may)
+{
+    const uint64_t within = 0x1f0; /* pages 4-8 */
+    struct schedule_run run;
+
+    schedule_add_all(&schedule, 0);
+    schedule_remove(&schedule, 0, 8, 1);
+    schedule_sort(&schedule, SCHEDULE_COLDEST_FIRST);
+    ck_assert(schedule_take(&schedule, &run));
+    schedule_extend(&schedule, &run, &within, 7);
+    ck_assert_uint_eq(run.count, 7); /* no more than wanted */
+    schedule_extend(&schedule, &run, &within, 20);
+    ck_assert_uint_eq(run.count, 8); /* page 8 is sent already */
+    ck_assert_uint_eq(schedule_left(&schedule), 22 - 9);
+    expect_run(0, 9, 3);
+    expect_run(0, 12, BLOCK);
+    expect_run(0, 16, BLOCK);
+    expect_run(0, 20, 2);
+    expect_end();
+}
+END_TEST
+
+START_TEST(a_run_is_extended_no_further_than_allowed_pages)
+{
+    const uint64_t within = 0x30; /* pages 4 and 5 */
+    struct schedule_run run;
+
+    schedule_add_all(&schedule, 0);
+    schedule_sort(&schedule, SCHEDULE_COLDEST_FIRST);
+    ck_assert(schedule_take(&schedule, &run));
+    schedule_extend(&schedule, &run, &within, 20);
+    ck_assert_uint_eq(run.count, 6);
+    expect_run(0, 6, 2);
+}
+END_TEST
+
 START_TEST(runs_end_where_nothing_is_to_be_sent)
 {
     add(0, 0x1b); /* pages 0 1 3 4 */
@@ -240,6 +276,8 @@ static void add_tests(TCase *tests)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, everything_is_sent_once_in_blocks);
     tcase_add_test(tests, runs_end_where_nothing_is_to_be_sent);
+    tcase_add_test(tests, a_run_is_extended_by_what_follows_and_may);
+    tcase_add_test(tests, a_run_is_extended_no_further_than_allowed_pages);
     tcase_add_test(tests, the_coldest_block_is_first);
     tcase_add_test(tests, heat_of_pages_that_are_not_sent_does_not_count);
     tcase_add_test(tests, the_block_with_the_fewest_pages_is_first);
