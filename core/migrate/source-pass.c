@@ -408,6 +408,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
     int rc = allocate_final(source, err);
 
     source_await_write_back(source);
+    if (!rc && vm->foresee)
+        vm->foresee(vm->opaque);
     if (!rc && failpoint(FAILPOINT_HOOK))
         rc = drafter_error_set(err, EIO, "a failpoint");
     if (!rc)

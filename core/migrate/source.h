@@ -22,6 +22,7 @@ struct source_kept {
 struct source_vm {
     void *opaque;
     int (*before_suspend)(void *opaque, struct drafter_error *err); /* guest hook; the guest runs */
+    void (*foresee)(void *opaque); /* ahead of a pause; or NULL */
     int (*pause)(void *opaque, struct drafter_error *err);
     int (*save)(void *opaque, struct drafter_error *err);   /* into the state device */
     int (*resume)(void *opaque, struct drafter_error *err); /* the hand-over failed */

@@ -77,6 +77,15 @@ int vmm_pause(struct instance *vmm, struct drafter_error *err)
     return adapter_result(vmm, "pause", ops_of(vmm)->pause(vmm->data, err), err);
 }
 
+int vmm_foresee(struct instance *vmm, struct drafter_error *err)
+{
+    adapter_scope(vmm);
+
+    if (!ops_of(vmm)->foresee)
+        return 0;
+    return adapter_result(vmm, "foresee", ops_of(vmm)->foresee(vmm->data, err), err);
+}
+
 int vmm_save(struct instance *vmm, int fd, struct drafter_error *err)
 {
     adapter_scope(vmm);

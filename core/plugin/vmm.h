@@ -10,6 +10,7 @@ int vmm_facts(struct instance *vmm, struct drafter_vmm_facts *ret_facts, struct 
 int vmm_start(struct instance *vmm, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
               struct drafter_error *err);
 int vmm_describe(struct instance *vmm, char *buffer, size_t size);
+int vmm_foresee(struct instance *vmm, struct drafter_error *err);
 int vmm_pause(struct instance *vmm, struct drafter_error *err);
 int vmm_save(struct instance *vmm, int fd, struct drafter_error *err);
 int vmm_load(struct instance *vmm, int fd, struct drafter_error *err);

@@ -27,6 +27,13 @@ static int before_suspend(void *opaque, struct drafter_error *err)
     return rc ? drafter_error_set(err, -rc, "%s", hook.message) : 0;
 }
 
+static void foresee(void *opaque)
+{
+    struct peer *peer = opaque;
+
+    vm_foresee(&peer->vm);
+}
+
 static int pause_vm(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
@@ -270,6 +277,7 @@ static int prepare(struct peer *peer, struct drafter_error *err)
 
     peer->source_vm = (struct source_vm){.opaque = peer,
                                          .before_suspend = before_suspend,
+                                         .foresee = foresee,
                                          .pause = pause_vm,
                                          .save = save,
                                          .resume = resume,

@@ -354,6 +354,14 @@ int vm_resume(struct vm *vm, struct drafter_error *err)
     return rc;
 }
 
+void vm_foresee(struct vm *vm)
+{
+    struct drafter_error err = {0};
+
+    if (vmm_foresee(vm->vmm, &err)) /* the pause is longer for it */
+        log_warning("vm", "VM %s: %s", vm->name, err.message);
+}
+
 int vm_pause(struct vm *vm, struct drafter_error *err)
 {
     int rc = vmm_pause(vm->vmm, err);

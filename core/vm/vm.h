@@ -72,6 +72,7 @@ int vm_boot(struct vm *vm, struct drafter_error *err);    /* the guest runs */
 int vm_prepare(struct vm *vm, struct drafter_error *err); /* the VMM waits for vm_load */
 int vm_load(struct vm *vm, struct drafter_error *err);
 int vm_resume(struct vm *vm, struct drafter_error *err);
+void vm_foresee(struct vm *vm); /* a pause is near */
 int vm_pause(struct vm *vm, struct drafter_error *err);
 int vm_save(struct vm *vm, struct drafter_error *err); /* into the state device */
 

@@ -202,6 +202,66 @@ static char *whole_state(int fd, size_t *ret_length)
     return data;
 }
 
+static void foresee(struct vm *vm)
+{
+    struct drafter_error err = {0};
+
+    ck_assert_msg(vmm_foresee(vm->vmm, &err) == 0, "%s", err.message);
+}
+
+START_TEST(a_foreseen_pause_may_come_late_and_be_taken_back)
+{
+    struct vm *vm = booted(_i);
+    unsigned long beats;
+
+    vm_wait_beats(vm, 2);
+    foresee(vm);
+    vm_wait_beats(vm, 4); /* it runs on */
+    foresee(vm);
+    vm_pause(vm);
+    beats = vm_beats(vm);
+    conformance_sleep_ms(20);
+    ck_assert_uint_eq(vm_beats(vm), beats);
+    vm_resume(vm);
+    vm_wait_beats(vm, 6);
+    vm_pause(vm);
+    vm_resume(vm);
+    foresee(vm);
+    vm_wait_beats(vm, 8);
+    vm_free(vm);
+}
+END_TEST
+
+START_TEST(a_guest_saved_in_a_foreseen_pause_goes_on_elsewhere_or_here)
+{
+    struct vm *first = booted(_i), *second = vm_new(usable[_i], first);
+    unsigned long beats;
+    int state;
+
+    for (unsigned round = 1; round <= 2; round++) {
+        vm_wait_beats(first, 5 * round);
+        foresee(first);
+        vm_pause(first);
+        state = vm_save(first);
+        if (round == 1) {
+            vm_resume(first);
+            close(state);
+        }
+    }
+    beats = vm_beats(first);
+    conformance_sleep_ms(20);
+    ck_assert_uint_eq(vm_beats(first), beats);
+    vm_restore(second, first);
+    vmm_stop(first->vmm);
+    vm_load(second, state);
+    vm_resume(second);
+    vm_wait_beats(second, 50);
+    close(state);
+    vm_free(second);
+    vm_free(first);
+}
+END_TEST
+
 START_TEST(saving_twice_in_a_pause_gives_the_same_state)
 {
     int state;
@@ -614,6 +674,8 @@ static Suite *vmm_suite(void)
         &a_restored_guest_goes_on_where_it_was_saved,
         &a_saved_guest_can_stay_and_be_saved_again,
         &a_restored_guest_can_be_saved_again,
+        &a_foreseen_pause_may_come_late_and_be_taken_back,
+        &a_guest_saved_in_a_foreseen_pause_goes_on_elsewhere_or_here,
         &saving_twice_in_a_pause_gives_the_same_state,
         &a_state_is_read_from_a_pipe_and_may_end_in_zeros,
         &a_bad_state_is_refused_and_harms_nothing,

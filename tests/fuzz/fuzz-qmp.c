@@ -37,7 +37,8 @@ static void fuzz_stream(const uint8_t *data, size_t size)
         io_write_full(ends[1], greeting, sizeof(greeting) - 1);
     io_write_full(ends[1], data, size);
     shutdown(ends[1], SHUT_WR);
-    if (qmp_open(&qmp, ends[0], drafter_now_ns() + 1000000000, &err) == 0) {
+    if (qmp_open(&qmp, ends[0], drafter_now_ns() + 1000000000, &err) == 0 &&
+        qmp_greet(&qmp, drafter_now_ns() + 1000000000, &err) == 0) {
         json_t *value = NULL;
 
         if (qmp_receive(&qmp, 1, drafter_now_ns() + 1000000000, &value, &err) == 0)

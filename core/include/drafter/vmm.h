@@ -4,8 +4,8 @@
  *
  *     start(BOOT) -> running -> pause -> save -> ... -> stop            a snapshot is taken
  *     [launch ->] start(RESTORE) -> load -> resume -> running                       a snapshot is resumed
- *     running -> pause -> save -> stop                                  it moves away
- *     running -> pause -> save -> resume                                the move failed: it stays
+ *     running [-> foresee] -> pause -> save -> stop                     it moves away
+ *     running [-> foresee] -> pause -> save -> resume                   the move failed: it stays
  *
  * Guest memory is the file `memory`, which the VMM maps shared; saving writes only CPU and device
  * state.  Control operations come from one thread at a time and may block up to their timeout.
@@ -128,6 +128,12 @@ struct drafter_vmm_ops {
      */
     int (*launch)(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
                   struct drafter_error *err);
+
+    /*
+     * Since 1.2.  The VM runs and is about to be paused and saved: makes ready what shortens the pause.
+     * The pause may come late or never, and foresee() again before it.  Default: nothing.
+     */
+    int (*foresee)(void *instance, struct drafter_error *err);
 };
 
 #ifdef __cplusplus

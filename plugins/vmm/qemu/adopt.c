@@ -33,6 +33,8 @@ int qemu_keep(struct qemu_vmm *vmm, struct drafter_error *err)
     result = map_kept(vmm, &found, err);
     if (result == 0)
         result = vmm->keeper->put(vmm->keeper->opaque, "qmp", vmm->qmp.fd);
+    if (result == 0 && vmm->incoming_fd >= 0) /* QEMU would take its end for that of its state */
+        result = vmm->keeper->put(vmm->keeper->opaque, "incoming", vmm->incoming_fd);
     if (result < 0)
         return drafter_error_errno(err, -result, "cannot keep the control connection");
     *vmm->kept = (struct qemu_kept){.layout = QEMU_KEPT_LAYOUT};
@@ -86,25 +88,51 @@ static int query(struct qemu_vmm *vmm, const char *command, uint64_t deadline, c
     return 0;
 }
 
-/* A save that the dead process began comes to its end; an unfinished load never does. */
+/* Words of which one is `text`; the last is NULL. */
+static bool is_one_of(const char *text, const char *const *words)
+{
+    for (; *words; words++) {
+        if (strcmp(text, *words) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Not a byte of the state was given to it, and it can be. */
+static bool awaits_state(struct qemu_vmm *vmm, const char *migration)
+{
+    static const char *const untouched[] = {"", "none", "setup", NULL};
+
+    return is_one_of(migration, untouched) &&
+           vmm->keeper->take(vmm->keeper->opaque, "incoming", &vmm->incoming_fd) == 0;
+}
+
+/*
+ * A save that the dead process began comes to its end, and first it stops the guest; an unfinished load
+ * never does.
+ */
 static int find_phase(struct qemu_vmm *vmm, uint64_t deadline, struct drafter_error *err)
 {
+    static const char *const saving[] = {"setup", "active", "pre-switchover", "device", NULL};
     static const struct timespec moment = {.tv_nsec = 1000000};
     char status[32], migration[32] = "";
-    int result = query(vmm, "query-status", deadline, status, sizeof(status), err);
+    int result;
 
-    while (result == 0 && strcmp(status, "finish-migrate") == 0) {
+    for (;;) {
+        result = query(vmm, "query-migrate", deadline, migration, sizeof(migration), err);
+        if (result == 0)
+            result = query(vmm, "query-status", deadline, status, sizeof(status), err);
+        if (result < 0)
+            return result;
+        if (strcmp(status, "finish-migrate") != 0 &&
+            (strcmp(status, "inmigrate") == 0 || !is_one_of(migration, saving)))
+            break;
         if (drafter_now_ns() > deadline)
             return drafter_error_set(err, ETIMEDOUT, "QEMU does not end a save");
         nanosleep(&moment, NULL);
-        result = query(vmm, "query-status", deadline, status, sizeof(status), err);
     }
-    if (result == 0 && strcmp(status, "inmigrate") == 0)
-        result = query(vmm, "query-migrate", deadline, migration, sizeof(migration), err);
-    if (result < 0)
-        return result;
     if (strcmp(status, "inmigrate") == 0)
-        vmm->phase = *migration && strcmp(migration, "none") != 0 ? QEMU_BROKEN : QEMU_INCOMING;
+        vmm->phase = awaits_state(vmm, migration) ? QEMU_INCOMING : QEMU_BROKEN;
     else if (strcmp(status, "paused") == 0 || strcmp(status, "postmigrate") == 0 ||
              strcmp(status, "prelaunch") == 0)
         vmm->phase = QEMU_PAUSED;
@@ -139,6 +167,7 @@ int qemu_adopt(void *instance, const struct drafter_vmm_spec *spec, enum drafter
         [QEMU_STOPPED] = DRAFTER_VMM_USELESS, [QEMU_LAUNCHED] = DRAFTER_VMM_USELESS,
         [QEMU_RUNNING] = DRAFTER_VMM_RUNNING,
         [QEMU_PAUSED] = DRAFTER_VMM_PAUSED,   [QEMU_SAVED] = DRAFTER_VMM_PAUSED,
+        [QEMU_SAVING] = DRAFTER_VMM_PAUSED,
         [QEMU_INCOMING] = DRAFTER_VMM_WAITING, [QEMU_BROKEN] = DRAFTER_VMM_USELESS,
     };
     struct qemu_vmm *vmm = instance;

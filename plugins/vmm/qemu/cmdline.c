@@ -280,8 +280,9 @@ static void add_process(struct cmdline *cmdline, const struct cmdline_input *inp
                    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add_option(cmdline, "-chardev", "socket,id=control,fd=%d,server=on,wait=off", input->qmp_fd);
     add_option(cmdline, "-mon", "chardev=control,mode=control");
+    add_option(cmdline, "-global", "migration.x-events=on");
     if (input->how == DRAFTER_VMM_RESTORE) {
-        add_option(cmdline, "-incoming", "defer");
+        add_option(cmdline, "-incoming", "fd:%d", input->incoming_fd);
         add(cmdline, "-S");
     }
 }

@@ -28,6 +28,7 @@ struct cmdline_input {
     const struct machine *machine;
     enum drafter_vmm_start how;
     uint64_t tsc_khz; /* of this host */
+    int incoming_fd;  /* to restore: QEMU reads its state from it */
     int gate_fd;      /* QEMU waits for its end before it opens a device */
     int qmp_fd;       /* listening sockets */
     int channel_fds[QEMU_CHANNELS];

@@ -6,25 +6,18 @@
  *     start.c    from a spec to a process that answers     cmdline.c  its command line
  *     machine.c  what a restore must repeat                qmp.c      the control protocol
  *     accel.c    KVM or not                                facts.c    what peers compare
- *     adopt.c    a QEMU that outlived its drafter
+ *     transfer.c pause, save, load, resume                 adopt.c    a QEMU that outlived its drafter
  *
- * This file holds the operations on a running VM, and the descriptor.  ../common has what other VMMs
+ * This file holds the instance, and the descriptor.  ../common has what other VMMs
  * need too: the process, sockets, the saved stream, the host's CPU.
  */
 #include "qemu.h"
 #include "../original.h"
 #include "cmdline.h"
-#include "util/cleanup.h"
 #include "vmm/common/socket.h"
-#include "vmm/common/state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#define STATE_FD_NAME "state"
-
-static const char state_magic[STATE_MAGIC + 1] = "drfqemu1";
 
 const struct qemu_channel qemu_channels[QEMU_CHANNELS] = {
     {"agent", "agent.sock", "org.drafter.agent"},
@@ -35,182 +28,6 @@ uint64_t qemu_deadline(const struct qemu_vmm *vmm)
 {
     return drafter_now_ns() + vmm->config->timeout;
 }
-
-/* Adds what a process that ended had to say. */
-static int explain(struct qemu_vmm *vmm, int result, const char *what, struct drafter_error *err)
-{
-    if (result == -EPIPE)
-        process_explain(&vmm->process, 2000, err);
-    return drafter_error_wrap(err, "%s", what);
-}
-
-static int refuse(const struct qemu_vmm *vmm, const char *what, struct drafter_error *err)
-{
-    static const char *const phases[] = {
-        [QEMU_STOPPED] = "there is no VM",
-        [QEMU_LAUNCHED] = "the VM was not started yet",
-        [QEMU_RUNNING] = "the VM runs",
-        [QEMU_PAUSED] = "the VM is paused",
-        [QEMU_SAVED] = "the VM is paused",
-        [QEMU_INCOMING] = "the VM has no state yet",
-        [QEMU_BROKEN] = "a load of the VM's state failed",
-    };
-
-    return drafter_error_set(err, EINVAL, "cannot %s: %s", what, phases[vmm->phase]);
-}
-
-/* ---- pause and resume */
-
-static int qemu_pause(void *instance, struct drafter_error *err)
-{
-    struct qemu_vmm *vmm = instance;
-    int result;
-
-    if (vmm->phase == QEMU_PAUSED || vmm->phase == QEMU_SAVED)
-        return 0;
-    if (vmm->phase != QEMU_RUNNING)
-        return refuse(vmm, "pause", err);
-    /* Also drains and flushes the drives. */
-    result = qmp_execute(&vmm->qmp, "stop", NULL, -1, qemu_deadline(vmm), err);
-    if (result < 0)
-        return explain(vmm, result, "pause", err);
-    vmm->phase = QEMU_PAUSED;
-    return 0;
-}
-
-static int qemu_resume(void *instance, struct drafter_error *err)
-{
-    struct qemu_vmm *vmm = instance;
-    int result;
-
-    if (vmm->phase == QEMU_RUNNING)
-        return 0;
-    if (vmm->phase != QEMU_PAUSED && vmm->phase != QEMU_SAVED)
-        return refuse(vmm, "resume", err);
-    result = qmp_execute(&vmm->qmp, "cont", NULL, -1, qemu_deadline(vmm), err);
-    if (result < 0)
-        return explain(vmm, result, "resume", err);
-    if (vmm->saved_fd >= 0)
-        close(vmm->saved_fd);
-    vmm->saved_fd = -1;
-    vmm->phase = QEMU_RUNNING;
-    return 0;
-}
-
-/* ---- save and load */
-
-/* Why the last migration failed, as QEMU has it. */
-static void add_reason(struct qemu_vmm *vmm, uint64_t deadline, struct drafter_error *err)
-{
-    json_t *value = NULL;
-    const char *text;
-
-    if (qmp_send(&vmm->qmp, "query-migrate", NULL, -1, deadline, NULL) < 0 ||
-        qmp_receive(&vmm->qmp, vmm->qmp.last_id, deadline, &value, NULL) < 0)
-        return;
-    text = json_string_value(json_object_get(value, "error-desc"));
-    if (text)
-        drafter_error_set(err, EIO, "QEMU: %.400s", text);
-    json_decref(value);
-}
-
-/* Runs a migration command on the memory file; both commands are sent before an answer is awaited.
- */
-static int transfer(struct qemu_vmm *vmm, const char *command, int memory_fd, uint64_t deadline,
-                    struct drafter_error *err)
-{
-    struct qmp *qmp = &vmm->qmp;
-    int result;
-
-    qmp->migration = QMP_MIGRATION_NONE;
-    result = qmp_send(qmp, "getfd", json_pack("{s:s}", "fdname", STATE_FD_NAME), memory_fd,
-                      deadline, err);
-    if (result == 0)
-        result = qmp_send(qmp, command, json_pack("{s:s}", "uri", "fd:" STATE_FD_NAME), -1,
-                          deadline, err);
-    if (result == 0)
-        result = qmp_receive(qmp, qmp->last_id - 1, deadline, NULL, err);
-    if (result == 0)
-        result = qmp_receive(qmp, qmp->last_id, deadline, NULL, err);
-    if (result == 0)
-        result = qmp_wait_migration(qmp, deadline, err);
-    if (result == -EIO && qmp->migration == QMP_MIGRATION_FAILED)
-        add_reason(vmm, deadline, err);
-    return result;
-}
-
-/* The event comes a moment before QEMU has put its own affairs in order; `cont` would be refused.
- */
-static int wait_settled(struct qemu_vmm *vmm, uint64_t deadline, struct drafter_error *err)
-{
-    static const struct timespec moment = {.tv_nsec = 100000};
-
-    for (;;) {
-        json_t *value = NULL;
-        const char *status;
-        bool settled;
-        int result = qmp_send(&vmm->qmp, "query-status", NULL, -1, deadline, err);
-
-        if (result == 0)
-            result = qmp_receive(&vmm->qmp, vmm->qmp.last_id, deadline, &value, err);
-        if (result < 0)
-            return result;
-        status = json_string_value(json_object_get(value, "status"));
-        settled = status && strcmp(status, "postmigrate") == 0;
-        json_decref(value);
-        if (settled)
-            return 0;
-        if (drafter_now_ns() > deadline)
-            return drafter_error_set(err, ETIMEDOUT, "QEMU does not end the transfer");
-        nanosleep(&moment, NULL);
-    }
-}
-
-static int qemu_save(void *instance, int fd, struct drafter_error *err)
-{
-    struct qemu_vmm *vmm = instance;
-    uint64_t deadline = qemu_deadline(vmm);
-    cleanup_close int memory_fd = -1;
-    int result;
-
-    /* QEMU saves a VM once in a pause; the guest has not changed since. */
-    if (vmm->phase == QEMU_SAVED)
-        return state_write(state_magic, vmm->saved_fd, fd, err);
-    if (vmm->phase != QEMU_PAUSED)
-        return refuse(vmm, "save", err);
-    result = state_create(&memory_fd, err);
-    if (result < 0)
-        return result;
-    result = transfer(vmm, "migrate", memory_fd, deadline, err);
-    if (result == 0)
-        result = wait_settled(vmm, deadline, err);
-    if (result < 0)
-        return explain(vmm, result, "save", err);
-    vmm->saved_fd = steal_fd(&memory_fd);
-    vmm->phase = QEMU_SAVED;
-    return state_write(state_magic, vmm->saved_fd, fd, err);
-}
-
-static int qemu_load(void *instance, int fd, struct drafter_error *err)
-{
-    struct qemu_vmm *vmm = instance;
-    cleanup_close int memory_fd = -1;
-    int result;
-
-    if (vmm->phase != QEMU_INCOMING)
-        return refuse(vmm, "load", err);
-    result = state_read(state_magic, false, fd, &memory_fd, err);
-    if (result < 0)
-        return drafter_error_wrap(err, "load");
-    vmm->phase = QEMU_BROKEN;
-    result = transfer(vmm, "migrate-incoming", memory_fd, qemu_deadline(vmm), err);
-    if (result < 0)
-        return explain(vmm, result, "load", err);
-    vmm->phase = QEMU_PAUSED;
-    return 0;
-}
-
-/* ---- the rest */
 
 static int qemu_describe(void *instance, char *buffer, size_t size)
 {
@@ -224,7 +41,7 @@ static int qemu_channel(void *instance, const char *name, int *ret_fd, struct dr
     const struct qemu_vmm *vmm = instance;
 
     if (vmm->phase == QEMU_STOPPED)
-        return refuse(vmm, "connect", err);
+        return qemu_refuse(vmm, "connect", err);
     for (size_t i = 0; i < QEMU_CHANNELS; i++) {
         if (strcmp(name, qemu_channels[i].name) == 0)
             return socket_connect(vmm->directory, qemu_channels[i].socket, ret_fd, err);
@@ -269,7 +86,7 @@ static int qemu_create(const struct drafter_context *context, const void *config
     vmm->keeper = context->keeper;
     vmm->created = accel_tsc_read();
     vmm->qmp.fd = -1;
-    vmm->saved_fd = vmm->gate_fd = vmm->control_fd = -1;
+    vmm->state_fd = vmm->gate_fd = vmm->control_fd = vmm->incoming_fd = -1;
     *ret_instance = vmm;
     return 0;
 }
@@ -377,6 +194,7 @@ static const struct drafter_vmm_ops qemu_ops = {
     .stop = qemu_stop,
     .adopt = qemu_adopt,
     .launch = qemu_launch,
+    .foresee = qemu_foresee,
 };
 
 static const struct drafter_plugin qemu_plugin = {

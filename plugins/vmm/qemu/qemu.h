@@ -36,7 +36,8 @@ enum qemu_phase {
     QEMU_LAUNCHED, /* waits at its gate for start() */
     QEMU_RUNNING,
     QEMU_PAUSED,
-    QEMU_SAVED,    /* paused, and saved_fd holds the state */
+    QEMU_SAVING,   /* paused, and QEMU writes the state into state_fd */
+    QEMU_SAVED,    /* paused, and state_fd holds the state */
     QEMU_INCOMING, /* waits for load() */
     QEMU_BROKEN,   /* a load failed: only stop() is left */
 };
@@ -65,7 +66,9 @@ struct qemu_vmm {
     struct process process;
     struct qmp qmp;
     int gate_fd, control_fd; /* while launched, else -1: QEMU goes on when the gate is closed */
-    int saved_fd; /* memory file with the stream of the last save, or -1 */
+    int incoming_fd; /* while QEMU waits for its state: where load() writes it; else -1 */
+    int state_fd;    /* memory file for the state, of which QEMU knows; or -1 */
+    bool cont_begun; /* all but the last byte of `cont` was said */
 };
 
 /* Deadline of one control operation that starts now. */
@@ -84,6 +87,14 @@ int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter
                struct drafter_error *err);
 void qemu_stop(void *instance);
 const char *qemu_log_path(const char *directory, char *buffer, size_t size);
+
+/* transfer.c */
+int qemu_foresee(void *instance, struct drafter_error *err);
+int qemu_pause(void *instance, struct drafter_error *err);
+int qemu_save(void *instance, int fd, struct drafter_error *err);
+int qemu_load(void *instance, int fd, struct drafter_error *err);
+int qemu_resume(void *instance, struct drafter_error *err);
+int qemu_refuse(const struct qemu_vmm *vmm, const char *what, struct drafter_error *err);
 
 /* adopt.c: a QEMU that outlived its drafter. */
 int qemu_keep(struct qemu_vmm *vmm, struct drafter_error *err);

@@ -3,7 +3,6 @@
 #include "util/cleanup.h"
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -60,7 +59,7 @@ int qmp_parse(const char *line, size_t length, struct qmp_message *ret_message)
 
 /* ---- reading */
 
-static int wait_for(int fd, short events, uint64_t deadline)
+int qmp_poll(int fd, short events, uint64_t deadline)
 {
     for (;;) {
         struct pollfd wait = {.fd = fd, .events = events};
@@ -110,7 +109,7 @@ static int fill(struct qmp *qmp, uint64_t deadline)
         if (got == 0)
             return -EPIPE;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
-            result = wait_for(qmp->fd, POLLIN, deadline);
+            result = qmp_poll(qmp->fd, POLLIN, deadline);
         else if (errno != EINTR)
             result = errno == ECONNRESET ? -EPIPE : -errno;
     }
@@ -148,6 +147,7 @@ static int next_message(struct qmp *qmp, uint64_t deadline, struct qmp_message *
 
 static void note_event(struct qmp *qmp, const struct qmp_message *event)
 {
+    qmp->stopped |= strcmp(event->text, "STOP") == 0;
     if (!event->status)
         return;
     if (strcmp(event->status, "completed") == 0)
@@ -214,6 +214,27 @@ int qmp_wait_migration(struct qmp *qmp, uint64_t deadline, struct drafter_error 
     return 0;
 }
 
+int qmp_wait_stopped(struct qmp *qmp, uint64_t deadline)
+{
+    uint64_t id = qmp->last_id;
+
+    while (!qmp->stopped && qmp->migration < QMP_MIGRATION_DONE) {
+        struct qmp_message message;
+        int result = next_message(qmp, deadline, &message);
+
+        if (result < 0)
+            return result;
+        if (message.type == QMP_EVENT)
+            note_event(qmp, &message);
+        if (message.type == QMP_ERROR && message.id == id)
+            result = -EIO;
+        qmp_message_release(&message);
+        if (result < 0)
+            return result;
+    }
+    return qmp->migration == QMP_MIGRATION_FAILED ? -EIO : 0;
+}
+
 /* ---- writing */
 
 static int send_text(struct qmp *qmp, const char *text, size_t length, int pass_fd,
@@ -238,7 +259,7 @@ static int send_text(struct qmp *qmp, const char *text, size_t length, int pass_
         }
         sent = sendmsg(qmp->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            int result = wait_for(qmp->fd, POLLOUT, deadline);
+            int result = qmp_poll(qmp->fd, POLLOUT, deadline);
 
             if (result < 0)
                 return result;
@@ -253,23 +274,50 @@ static int send_text(struct qmp *qmp, const char *text, size_t length, int pass_
     return 0;
 }
 
-int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
-             uint64_t deadline, struct drafter_error *err)
+/* Ends a command of which the rest will not come (QEMU's QMP specification, "Protocol conventions"). */
+static const char reset[] = "\xff\n";
+
+static int send_command(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
+                        size_t held_back, uint64_t deadline, struct drafter_error *err)
 {
-    json_t *request = json_pack("{s:s, s:I, s:o*}", "execute", command, "id",
-                                (json_int_t)++qmp->last_id, "arguments", arguments);
+    json_t *request = json_pack("{s:s, s:o*, s:I}", "execute", command, "arguments", arguments,
+                                "id", (json_int_t)++qmp->last_id);
     cleanup_free char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-    int result;
+    int result = 0;
 
     json_decref(request);
     if (!text)
         return drafter_error_errno(err, ENOMEM, "%s", command);
-    result = send_text(qmp, text, strlen(text), pass_fd, deadline);
+    if (qmp->begun)
+        result = send_text(qmp, reset, sizeof(reset) - 1, -1, deadline);
+    if (result == 0)
+        result = send_text(qmp, text, strlen(text) - held_back, pass_fd, deadline);
+    qmp->begun = held_back > 0;
     if (result < 0) {
         read_error(result, err);
         return drafter_error_wrap(err, "%s", command);
     }
     return 0;
+}
+
+int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
+             uint64_t deadline, struct drafter_error *err)
+{
+    return send_command(qmp, command, arguments, pass_fd, 0, deadline, err);
+}
+
+int qmp_begin(struct qmp *qmp, const char *command, json_t *arguments, uint64_t deadline,
+              struct drafter_error *err)
+{
+    return send_command(qmp, command, arguments, -1, 1, deadline, err);
+}
+
+int qmp_end(struct qmp *qmp, uint64_t deadline, struct drafter_error *err)
+{
+    int result = qmp->begun ? send_text(qmp, "}", 1, -1, deadline) : -EINVAL;
+
+    qmp->begun = false;
+    return result < 0 ? read_error(result, err) : 0;
 }
 
 int qmp_execute(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
@@ -297,29 +345,29 @@ static void take_version(struct qmp *qmp, json_t *greeting)
 
 int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err)
 {
-    struct qmp_message message;
-    int result;
-
     *qmp = (struct qmp){.fd = fd};
-    result = next_message(qmp, deadline, &message);
+    return qmp_send(qmp, "qmp_capabilities", NULL, -1, deadline, err);
+}
+
+int qmp_greet(struct qmp *qmp, uint64_t deadline, struct drafter_error *err)
+{
+    struct qmp_message message;
+    int result = next_message(qmp, deadline, &message);
+
     if (result < 0)
         return read_error(result, err);
     result = message.type == QMP_GREETING ? 0 : -EBADMSG;
     take_version(qmp, message.root);
     qmp_message_release(&message);
-    if (result < 0)
-        return read_error(result, err);
-    return qmp_execute(qmp, "qmp_capabilities", NULL, -1, deadline, err);
+    return result < 0 ? read_error(result, err) : qmp_receive(qmp, 1, deadline, NULL, err);
 }
 
 /*
- * The byte ends whatever command the dead process may not have ended (QMP specification, "Protocol
- * conventions").  Of what QEMU says the first line may lack its beginning, and answers to the dead
- * process's commands follow: our numbers begin beyond all of its.
+ * The dead process may not have ended its last command.  Of what QEMU says the first line may lack its
+ * beginning, and answers to the dead process's commands follow: our numbers begin beyond all of its.
  */
 int qmp_adopt(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err)
 {
-    static const char reset[] = "\xff\n";
     struct qmp_message message;
     int result;
 

@@ -12,6 +12,7 @@
 
 #include <drafter/common.h>
 #include <jansson.h>
+#include <poll.h>
 
 #define QMP_LINE_MAX ((size_t)1 << 20)
 
@@ -27,6 +28,8 @@ struct qmp {
     char *buffer; /* received, not consumed */
     size_t used, capacity;
     uint64_t last_id; /* of the command sent last */
+    bool begun; /* the command sent last lacks its last byte */
+    bool stopped; /* a STOP event came since this was cleared */
     enum qmp_migration migration;
     char version[40]; /* of QEMU, as it greeted: "7.2.22"; "" when it did not say */
 };
@@ -47,8 +50,13 @@ struct qmp_message {
 int qmp_parse(const char *line, size_t length, struct qmp_message *ret_message);
 void qmp_message_release(struct qmp_message *message);
 
-/* Takes `fd` in any case, reads the greeting and enters command mode. */
+/*
+ * Takes `fd` in any case and asks for command mode, which QEMU grants whenever it has come so far:
+ * commands can be sent at once.
+ */
 int qmp_open(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *err);
+/* Reads the greeting and whether command mode was granted. */
+int qmp_greet(struct qmp *qmp, uint64_t deadline, struct drafter_error *err);
 void qmp_close(struct qmp *qmp);
 
 /*
@@ -62,6 +70,14 @@ int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, int pass_f
              uint64_t deadline, struct drafter_error *err);
 
 /*
+ * Sends a command but for its last byte, which qmp_end sends: QEMU reads a byte at a time and slowly.
+ * A command that is sent in between puts an end to the one that was begun.
+ */
+int qmp_begin(struct qmp *qmp, const char *command, json_t *arguments, uint64_t deadline,
+              struct drafter_error *err);
+int qmp_end(struct qmp *qmp, uint64_t deadline, struct drafter_error *err);
+
+/*
  * Waits for the answer to the command with this id.  The value is a new reference; `ret_value` may
  * be NULL.  -EPIPE: QEMU is gone.
  */
@@ -71,6 +87,12 @@ int qmp_receive(struct qmp *qmp, uint64_t id, uint64_t deadline, json_t **ret_va
 /* qmp_send and qmp_receive of a command whose value does not matter. */
 int qmp_execute(struct qmp *qmp, const char *command, json_t *arguments, int pass_fd,
                 uint64_t deadline, struct drafter_error *err);
+
+/* After `migrate`: waits until QEMU has stopped the guest; an error: it did not and will not. */
+int qmp_wait_stopped(struct qmp *qmp, uint64_t deadline);
+
+/* poll(2) for one descriptor; -ETIMEDOUT. */
+int qmp_poll(int fd, short events, uint64_t deadline);
 
 /* Waits for the end of a migration; forget what earlier ones left with qmp->migration first. */
 int qmp_wait_migration(struct qmp *qmp, uint64_t deadline, struct drafter_error *err);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define CONTROL_SOCKET "qmp.sock"
 #define TSC_DRIFT_PPM 500 /* beyond what NTP corrects */
@@ -89,14 +90,23 @@ static int choose_machine(struct qemu_vmm *vmm, const struct drafter_vmm_spec *s
 
 /* ---- the process */
 
+/* QEMU's ends. */
 struct sockets {
-    int qmp, channels[QEMU_CHANNELS];
+    int qmp, channels[QEMU_CHANNELS], gate, incoming;
 };
+#define SOCKETS_NONE                                                                               \
+    {                                                                                              \
+        .qmp = -1, .channels = {-1, -1}, .gate = -1, .incoming = -1                                \
+    }
 
 static void close_sockets(struct sockets *sockets)
 {
-    if (sockets->qmp >= 0)
-        close(sockets->qmp);
+    int fds[] = {sockets->qmp, sockets->gate, sockets->incoming};
+
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
     for (size_t i = 0; i < QEMU_CHANNELS; i++) {
         if (sockets->channels[i] >= 0)
             close(sockets->channels[i]);
@@ -124,7 +134,7 @@ static bool has_output(const struct qemu_config *config)
 }
 
 static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
-                 enum drafter_vmm_start how, const struct sockets *sockets, int gate_fd,
+                 enum drafter_vmm_start how, const struct sockets *sockets,
                  struct drafter_error *err)
 {
     struct cmdline cmdline = {0};
@@ -134,14 +144,16 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
                                   .how = how,
                                   .tsc_khz = vmm->machine.tsc_khz,
                                   .qmp_fd = sockets->qmp,
-                                  .gate_fd = gate_fd};
-    int keep_fds[QEMU_CHANNELS + 3] = {sockets->qmp, gate_fd};
+                                  .incoming_fd = sockets->incoming,
+                                  .gate_fd = sockets->gate};
+    int keep_fds[QEMU_CHANNELS + 4] = {sockets->qmp, sockets->gate};
     char log_path[PATH_MAX];
     int result;
 
     for (size_t i = 0; i < QEMU_CHANNELS; i++)
         keep_fds[i + 2] = input.channel_fds[i] = sockets->channels[i];
-    keep_fds[QEMU_CHANNELS + 2] = -1;
+    keep_fds[QEMU_CHANNELS + 2] = sockets->incoming; /* -1 ends the list already */
+    keep_fds[QEMU_CHANNELS + 3] = -1;
     result = cmdline_build(&cmdline, &input, err);
     if (result == 0)
         result = process_start(
@@ -160,21 +172,46 @@ static int spawn(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
     return result;
 }
 
-/* The answers come in one go with the greeting's; RAM is a shared file and no part of the stream.
+/*
+ * All is said before QEMU listens, and the answers come in one go with its greeting.  RAM is a shared
+ * file and no part of the stream.  A `cont` is begun for when the state was loaded.
  */
-static int set_up_control(struct qemu_vmm *vmm, int fd, uint64_t deadline,
+static int set_up_control(struct qemu_vmm *vmm, enum drafter_vmm_start how, uint64_t deadline,
                           struct drafter_error *err)
 {
-    int result = qmp_open(&vmm->qmp, fd, deadline, err);
-    json_t *capabilities;
+    struct qmp *qmp = &vmm->qmp;
+    int fd = vmm->control_fd, result;
+    uint64_t id;
 
-    if (result < 0)
-        return result;
-    if (!*vmm->version) /* spares a process that only says it */
-        snprintf(vmm->version, sizeof(vmm->version), "%s", vmm->qmp.version);
-    capabilities = json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
-                             "x-ignore-shared", "state", 1, "capability", "events", "state", 1);
-    return qmp_execute(&vmm->qmp, "migrate-set-capabilities", capabilities, -1, deadline, err);
+    vmm->control_fd = -1;
+    result = qmp_open(qmp, fd, deadline, err);
+    if (result == 0)
+        result = qmp_send(qmp, "migrate-set-capabilities",
+                          json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability",
+                                    "x-ignore-shared", "state", 1),
+                          -1, deadline, err);
+    id = qmp->last_id;
+    if (result == 0 && how == DRAFTER_VMM_RESTORE) {
+        result = qmp_begin(qmp, "cont", NULL, deadline, err);
+        vmm->cont_begun = true;
+    }
+    if (result == 0)
+        result = qmp_greet(qmp, deadline, err);
+    if (result == 0 && !*vmm->version) /* spares a process that only says it */
+        snprintf(vmm->version, sizeof(vmm->version), "%s", qmp->version);
+    return result < 0 ? result : qmp_receive(qmp, id, deadline, NULL, err);
+}
+
+/* The way that the state will take into QEMU, which waits at its end. */
+static int open_incoming(struct qemu_vmm *vmm, struct sockets *sockets, struct drafter_error *err)
+{
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return drafter_error_errno(err, errno, "cannot make a socket");
+    vmm->incoming_fd = ends[0];
+    sockets->incoming = ends[1];
+    return 0;
 }
 
 /* QEMU reads an empty configuration file from the gate before it opens anything that `spec` names. */
@@ -182,30 +219,31 @@ static int spawn_at_gate(struct qemu_vmm *vmm, const struct drafter_vmm_spec *sp
                          enum drafter_vmm_start how, struct sockets *sockets,
                          struct drafter_error *err)
 {
-    cleanup_close int inner = -1;
     int ends[2], result;
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         return drafter_error_errno(err, errno, "cannot make a pipe");
-    inner = ends[0];
+    sockets->gate = ends[0];
     vmm->gate_fd = ends[1];
     result = open_sockets(spec->directory, sockets, err);
+    if (result == 0 && how == DRAFTER_VMM_RESTORE)
+        result = open_incoming(vmm, sockets, err);
     /* Connected before QEMU runs: the greeting is awaited, not looked for. */
     if (result == 0)
         result = socket_connect(spec->directory, CONTROL_SOCKET, &vmm->control_fd, err);
-    return result < 0 ? result : spawn(vmm, spec, how, sockets, inner, err);
+    return result < 0 ? result : spawn(vmm, spec, how, sockets, err);
 }
 
 /* Lets QEMU go on and waits until it answers. */
 static int open_gate(struct qemu_vmm *vmm, const struct drafter_vmm_spec *spec,
-                     struct drafter_error *err)
+                     enum drafter_vmm_start how, struct drafter_error *err)
 {
     uint64_t timeout_ms = spec->timeout_ms ? spec->timeout_ms : vmm->config->timeout / 1000000;
-    int fd = vmm->control_fd, result;
+    int result;
 
     close(vmm->gate_fd);
-    vmm->gate_fd = vmm->control_fd = -1;
-    result = set_up_control(vmm, fd, drafter_now_ns() + timeout_ms * 1000000, err);
+    vmm->gate_fd = -1;
+    result = set_up_control(vmm, how, drafter_now_ns() + timeout_ms * 1000000, err);
     return result < 0 ? result : qemu_keep(vmm, err);
 }
 
@@ -222,7 +260,7 @@ static int check_spec(const struct drafter_vmm_spec *spec, struct drafter_error 
 int qemu_launch(void *instance, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
                 struct drafter_error *err)
 {
-    struct sockets sockets = {.qmp = -1, .channels = {-1, -1}};
+    struct sockets sockets = SOCKETS_NONE;
     struct qemu_vmm *vmm = instance;
     int result = check_spec(spec, err);
 
@@ -252,7 +290,7 @@ int qemu_start(void *instance, const struct drafter_vmm_spec *spec, enum drafter
 
     if (result < 0)
         return result;
-    result = open_gate(vmm, spec, err);
+    result = open_gate(vmm, spec, how, err);
     if (result == -EPIPE)
         result = process_explain(&vmm->process, 2000, err);
     if (result < 0) {
@@ -275,17 +313,25 @@ static void remove_file(const char *directory, const char *name)
         unlink(path);
 }
 
+static void close_own(struct qemu_vmm *vmm)
+{
+    int *const fds[] = {&vmm->gate_fd, &vmm->control_fd, &vmm->incoming_fd, &vmm->state_fd};
+
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+    vmm->cont_begun = false;
+}
+
 void qemu_stop(void *instance)
 {
     struct qemu_vmm *vmm = instance;
 
     process_stop(&vmm->process);
     qmp_close(&vmm->qmp);
-    if (vmm->gate_fd >= 0)
-        close(vmm->gate_fd);
-    if (vmm->control_fd >= 0)
-        close(vmm->control_fd);
-    vmm->gate_fd = vmm->control_fd = -1;
+    close_own(vmm);
     qemu_forget(vmm);
     if (vmm->directory) {
         remove_file(vmm->directory, CONTROL_SOCKET);
@@ -296,8 +342,5 @@ void qemu_stop(void *instance)
     }
     free(vmm->directory);
     vmm->directory = NULL;
-    if (vmm->saved_fd >= 0)
-        close(vmm->saved_fd);
-    vmm->saved_fd = -1;
     vmm->phase = QEMU_STOPPED;
 }
