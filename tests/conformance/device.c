@@ -600,21 +600,21 @@ static void guard(void)
 }
 
 /*
- * What a child of reclaim_removes_a_dead_mount is: it serves a directory until it is killed.  Not
- * within Check, so nothing of it may be used here.
+ * What a child of reclaim_removes_a_dead_mount is, and what scripts start: it serves a device of so many
+ * MiB in a directory until it is killed.  Not within Check, so nothing of it may be used here.
  */
-static int serve(const char *name, const char *where)
+static int serve(const char *name, const char *where, const char *mebibytes)
 {
     struct drafter_device_spec spec;
     struct drafter_error err = {0};
     struct exposure *exposed;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    store_init(&store, PAGES * PAGE);
+    store_init(&store, mebibytes ? strtoull(mebibytes, NULL, 10) << 20 : PAGES * PAGE);
     spec = store_spec(&store, "memory", DRAFTER_DEVICE_MAPPED);
     if ((mkdir(where, 0700) < 0 && errno != EEXIST) ||
         instance_new(DRAFTER_KIND_DEVICE, NULL, name, NULL, "dead", where, NULL, &device, &err) ||
-        device_start(device, where, &err) || device_expose(device, &spec, &exposed, &err))
+        device_reclaim(device, where, &err) || device_start(device, where, &err) || device_expose(device, &spec, &exposed, &err))
         fprintf(stderr, "%s: %s\n", where, err.message);
     else if (puts("ready") >= 0 && fflush(stdout) == 0)
         pause();
@@ -650,8 +650,8 @@ int main(int argc, char **argv)
 {
     int status, result = 77;
 
-    if (argc == 4 && strcmp(argv[1], "serve") == 0)
-        return serve(argv[2], argv[3]);
+    if (argc >= 4 && strcmp(argv[1], "serve") == 0)
+        return serve(argv[2], argv[3], argc > 4 ? argv[4] : NULL);
     base = conformance_directory();
     if (argc > 1)
         return run(argv[1]);

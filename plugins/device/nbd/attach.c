@@ -213,7 +213,8 @@ static int show(struct export *export, struct drafter_error *err)
         return result;
     node_set_queue(&export->node, "max_sectors_kb", SERVER_CHUNK >> 10);
     node_set_queue(&export->node, "read_ahead_kb", 0);
-    return 0;
+    result = node_invalidate(&export->node, 0, 0); /* what the kernel has read so far */
+    return result < 0 ? drafter_error_errno(err, -result, "%s", export->node.path) : 0;
 }
 
 int attach_begin(struct export *export, struct drafter_error *err)
