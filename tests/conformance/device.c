@@ -614,7 +614,8 @@ static int serve(const char *name, const char *where, const char *mebibytes)
     spec = store_spec(&store, "memory", DRAFTER_DEVICE_MAPPED);
     if ((mkdir(where, 0700) < 0 && errno != EEXIST) ||
         instance_new(DRAFTER_KIND_DEVICE, NULL, name, NULL, "dead", where, NULL, &device, &err) ||
-        device_reclaim(device, where, &err) || device_start(device, where, &err) || device_expose(device, &spec, &exposed, &err))
+        device_reclaim(device, where, &err) || device_start(device, where, &err) ||
+        device_expose(device, &spec, &exposed, &err))
         fprintf(stderr, "%s: %s\n", where, err.message);
     else if (puts("ready") >= 0 && fflush(stdout) == 0)
         pause();
