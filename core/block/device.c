@@ -156,7 +156,16 @@ static int refuse_bad(const struct block_device *device, uint64_t offset)
     return -EIO;
 }
 
-int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset)
+static int count(struct block_counters *counters, size_t length, int rc)
+{
+    __atomic_fetch_add(&counters->ops, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&counters->bytes, length, __ATOMIC_RELAXED);
+    if (rc)
+        __atomic_fetch_add(&counters->errors, 1, __ATOMIC_RELAXED);
+    return rc;
+}
+
+static int read_here(struct block_device *device, void *buffer, size_t length, uint64_t offset)
 {
     int rc = check_range(device, length, offset);
 
@@ -177,6 +186,11 @@ int block_device_read(struct block_device *device, void *buffer, size_t length, 
         rc = 0;
     }
     return refuse_bad(device, offset);
+}
+
+int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset)
+{
+    return count(&device->reads, length, read_here(device, buffer, length, offset));
 }
 
 /* The pages at the ends of a write that it covers only partly must be here before it. */
@@ -227,8 +241,8 @@ static int write_remote(struct block_device *device, const void *buffer, size_t 
     return 0;
 }
 
-int block_device_write(struct block_device *device, const void *buffer, size_t length,
-                       uint64_t offset)
+static int write_here(struct block_device *device, const void *buffer, size_t length,
+                      uint64_t offset)
 {
     uint64_t first = first_page(offset), count = end_page(offset, length) - first;
     int rc = check_range(device, length, offset);
@@ -248,6 +262,12 @@ int block_device_write(struct block_device *device, const void *buffer, size_t l
     if (rc)
         block_map_mark_unsaved(&device->map, first, count);
     return note(device, rc);
+}
+
+int block_device_write(struct block_device *device, const void *buffer, size_t length,
+                       uint64_t offset)
+{
+    return count(&device->writes, length, write_here(device, buffer, length, offset));
 }
 
 static int rescue_page(struct block_device *device, uint64_t page)
@@ -279,7 +299,7 @@ int block_device_flush(struct block_device *device)
 {
     int rc = device->unsettled && is_remote(device) ? wait_for(device, 0, device->map.pages) : 0;
 
-    return rc ? rc : note(device, storage_flush(device->storage));
+    return count(&device->flushes, 0, rc ? rc : note(device, storage_flush(device->storage)));
 }
 
 int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset)

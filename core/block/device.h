@@ -21,6 +21,11 @@ struct block_device;
 /* Asks the source for missing pages; must not block on them. */
 typedef void block_need_fn(void *opaque, struct block_device *device, uint64_t first, uint64_t count);
 
+/* All atomic. */
+struct block_counters {
+    uint64_t ops, bytes, errors;
+};
+
 struct block_device {
     char name[DRAFTER_NAME_MAX + 1];
     uint64_t size;       /* bytes */
@@ -36,6 +41,7 @@ struct block_device {
     bool unsettled; /* what is missing may be on no disk yet: it was written elsewhere and not flushed */
 
     bool authority; /* atomic: the VMM here may write; false from begin_remote to the hand-over */
+    struct block_counters reads, writes, flushes; /* of the VMM */
     int io_error;   /* atomic: first errno that storage gave to the VMM, 0 */
 };
 

@@ -338,6 +338,11 @@ static void report(struct source *source)
     pthread_mutex_lock(&source->session.lock);
     progress.pass = source->pass;
     progress.left_bytes = schedule_left(&source->schedule) << DRAFTER_PAGE_SHIFT;
+    progress.device_count = source->device_count;
+    for (unsigned i = 0; i < source->device_count; i++) {
+        progress.devices[i].block = source->devices[i].block;
+        progress.devices[i].left_pages = source->schedule.devices[i].todo_count;
+    }
     for (unsigned i = 0; i < source->session.bulk_count; i++)
         progress.sent_bytes += source->session.bulk[i]->bytes_sent;
     pthread_mutex_unlock(&source->session.lock);

@@ -48,6 +48,11 @@ struct source_progress {
     uint64_t total_bytes, left_bytes, sent_bytes;
     uint64_t predicted_downtime_ns;
     uint64_t dirty_bytes_per_s; /* written by the guest during the last pass */
+    struct {
+        const struct block_device *block;
+        uint64_t left_pages;
+    } devices[WIRE_DEVICES_MAX];
+    unsigned device_count;
     bool converging;            /* each pass leaves less than the one before */
 };
 

@@ -20,6 +20,8 @@ const struct drafter_option peer_option_table[] = {
     OPTION("connect", STRING, connect, NULL, "address to take the VM over from; without it, local "
                                              "files are started"),
     OPTION("listen", STRING, listen, NULL, "address at which the VM can be taken over"),
+    OPTION("metrics", STRING, metrics, NULL,
+           "ADDRESS:PORT at which http://ADDRESS:PORT/metrics has figures; without it nowhere"),
     OPTION("cache-base-dir", PATH, cache_base_dir, NULL,
            "where devices are received that have no file; without it the state directory"),
     OPTION("transport", STRING, transport, DEFAULT_TRANSPORT,
@@ -289,6 +291,7 @@ static int leave(struct peer *peer, int rc, struct drafter_error *err)
 static void release(struct peer *peer)
 {
     peer_control_stop(peer);
+    peer_metrics_stop(peer);
     if (peer->node->left) /* the holder has it, and this process ends */
         return;
     peer_step(peer, PEER_STEP_NOTHING);
@@ -400,6 +403,8 @@ int peer_run(struct node *node, struct drafter_error *err)
     rc = supervisor_init(&peer->supervisor, err);
     if (!rc)
         rc = peer_control_start(peer, err);
+    if (!rc)
+        rc = peer_metrics_start(peer, err);
     if (!rc)
         rc = run(peer, err);
     release(peer);

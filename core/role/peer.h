@@ -17,7 +17,8 @@ enum peer_hook_errors { PEER_HOOK_ABORT, PEER_HOOK_IGNORE };
 
 struct peer_options {
     int hook_errors;
-    const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir;
+    const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir,
+        *metrics;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
     uint64_t downtime_limit, max_size, relink_timeout;
@@ -61,6 +62,7 @@ struct peer {
     struct peer_watch watch;
 
     struct control *control;
+    struct metrics *metrics;
     char *late_listen; /* an address that came by the control socket; the main thread's */
 };
 
@@ -121,6 +123,10 @@ int peer_adopt_arriving(struct peer *peer); /* a process that died has written i
 void peer_end_arriving(struct peer *peer);
 int peer_settle(struct peer *peer, const struct destination_options *options,
                 struct drafter_error *err);
+
+/* peer-metrics.c: the endpoint of [peer] metrics, if there is to be one. */
+int peer_metrics_start(struct peer *peer, struct drafter_error *err);
+void peer_metrics_stop(struct peer *peer);
 
 /* Guest hook and page cache after a resume, in a thread of its own. */
 void peer_start_aftermath(struct peer *peer);

@@ -5,11 +5,15 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import socket
 import stat
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 from nodelab import DEVICES, PATIENCE, Node, make_package
 
@@ -67,6 +71,35 @@ def hostile(run):
                 continue
             assert answer == b"" or json.loads(answer)["ok"] is False, (words, answer)
     assert state(run)["state"] == "running"
+
+
+def metrics(port):
+    """The original's names, with figures that are true; whatever else is asked is refused."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        text = answer.read().decode()
+    assert text.endswith("# EOF\n")
+    assert 'drafter_peer_vm_running{instance_id="vm"} 1\n' in text, text
+    assert 'silo_migrator_total_blocks{instance="vm",device="memory"} 272\n' in text, text  # 17 MiB of 64 KiB
+    written = re.search(r'silo_metrics_read_ops{instance="vm",device="state"} (\d+)', text)
+    assert written and int(written[1]) > 0, text
+    for line in text.splitlines():
+        assert line.startswith("# ") or re.fullmatch(r"[a-zA-Z_]+({[a-z_]+=\"[^\"]*\"(,[a-z_]+=\"[^\"]*\")*})? [0-9.e+]+", line), line
+    if shutil.which("promtool"):  # camelCase is the original's; what remains is the syntax
+        told = subprocess.run(["promtool", "check", "metrics"], input=text.replace("# EOF\n", ""), capture_output=True, text=True)
+        assert told.returncode in (0, 3), told
+    for request in (f"http://127.0.0.1:{port}/", urllib.request.Request(f"http://127.0.0.1:{port}/metrics", data=b"x")):
+        try:
+            urllib.request.urlopen(request, timeout=10)
+            raise AssertionError(request)
+        except urllib.error.HTTPError as refusal:
+            assert refusal.code in (404, 405), refusal
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def suspending(run):
@@ -142,9 +175,11 @@ def main():
 def tour(directory):
     make_package(directory)
     run = f"{directory}/source/run"
-    node = start(f"{directory}/source", directory, limits=LONG)
+    port = free_port()
+    node = start(f"{directory}/source", directory, f"metrics = 127.0.0.1:{port}\n", LONG)
     node.wait("resumed")
     looking(node, run)
+    metrics(port)
     hostile(run)
     suspending(run)
     snapshotting(directory, run)
