@@ -16,8 +16,8 @@ Parts (default: all, in this order):
   check     build and `make check`: no root, no network, no KVM
   root      tests that need root (skipped otherwise)
   dist      `make distcheck` without the tests, which `check` ran
-  address   units, conformance, integration, crashes and fuzz corpora with ASan and UBSan
-  thread    integration and conformance of transports and storage with ThreadSanitizer
+  address   units, conformance, integration, crashes, tls and fuzz corpora with ASan and UBSan
+  thread    integration, conformance of transports and storage, and floods of tls with ThreadSanitizer
 
 Options:
   --build DIR     where to build (default: a temporary directory, removed afterwards)
@@ -318,14 +318,15 @@ sanitized() # LABEL SANITIZERS DIRECTORY[:TESTS]...
 
 part_address()
 {
-    sanitized address address,undefined unit conformance integration crash fuzz
+    sanitized address address,undefined unit conformance integration crash fuzz \
+        "tls:test-tls-handshake test-tls-attacks test-tls-x509 test-tls-flood"
 }
 
 part_thread()
 {
     # ThreadSanitizer's memory has a fixed place, which some kernels give to others.
     ! setarch -R true 2>/dev/null || personality="setarch -R"
-    sanitized thread thread integration "conformance:transport storage"
+    sanitized thread thread integration "conformance:transport storage" "tls:test-tls-flood"
     personality=
 }
 

@@ -103,7 +103,7 @@ serve()
 {
     port=$(free_port)
     them=$work/them.$checks.log
-    gnutls-serv --port "$port" --alpn $alpn --alpn-fatal --echo "$@" >"$them" 2>&1 </dev/null &
+    stdbuf -oL gnutls-serv --port "$port" --alpn $alpn --alpn-fatal --echo "$@" >"$them" 2>&1 </dev/null &
     pids="$pids $!"
     await "$them" 'listening on IPv4.*done' || cat "$them"
 }
@@ -122,6 +122,8 @@ expect "our client with a certificate that gnutls verifies" "$out" '^hello draft
 times=3 client $cert
 grep -c '^peer sha256' "$log" >count
 expect "comes again and again" count '^3$'
+grep -c 'This is a resumed session' "$them" >count
+expect "of which twice without signatures" count '^2$'
 client key=peer.key certificate=peer.crt
 refuse "a certificate that gnutls does not verify is refused" "$out" '^hello'
 expect "and the alert is understood" "$log" 'refused us with alert|error'
