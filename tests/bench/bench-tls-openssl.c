@@ -108,11 +108,11 @@ double bench_openssl(const char *suite, const char *key, const char *certificate
     if (SSL_connect(near) != 1)
         bench_die("openssl", "the handshake failed");
     pthread_join(thread, NULL);
-    start = drafter_now_ns();
+    start = bench_cpu_ns();
     if (pthread_create(&thread, NULL, send_main, &sender))
         bench_die("thread", "cannot start");
     receive(far, bytes);
-    seconds = (double)(drafter_now_ns() - start) / 1e9;
+    seconds = (double)(bench_cpu_ns() - start) / 1e9;
     pthread_join(thread, NULL);
     SSL_free(near);
     SSL_free(far);
