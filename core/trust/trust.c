@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const right_names[TRUST_RIGHTS] = {"pull", "push", "registry", "control"};
 
@@ -109,6 +110,16 @@ static bool matches(const char *patterns, const char *vm)
     return false;
 }
 
+/* The rules of a file that anybody may write are nobody's. */
+static int check_mode(const char *path, struct drafter_error *err)
+{
+    struct stat status;
+
+    if (stat(path, &status) == 0 && status.st_mode & S_IWOTH)
+        return drafter_error_set(err, EACCES, "%s: anybody may write it; run chmod o-w on it", path);
+    return 0;
+}
+
 /* The section of an identity; `config` outlives what points into it. */
 static int find_key(const char *path, const char *identity, struct config **ret_config,
                     struct config_section **ret_section, struct trust_key *ret_key,
@@ -118,8 +129,10 @@ static int find_key(const char *path, const char *identity, struct config **ret_
     struct config_section *section = NULL;
     struct config *config;
     bool found = false;
-    int rc = config_load(path, &config, err);
+    int rc = check_mode(path, err);
 
+    if (!rc)
+        rc = config_load(path, &config, err);
     if (rc)
         return rc;
     rc = config_check_kinds(config, kinds, err);

@@ -9,7 +9,7 @@
  *
  * Transports that know their peers let in whoever has a section; what the peer may then do is decided here,
  * where the VM is known.  The file is read for each decision, so that what is added or removed counts at
- * once; a file with a fault trusts nobody.
+ * once; a file with a fault, or that anybody may write, trusts nobody.
  */
 #ifndef TRUST_TRUST_H
 #define TRUST_TRUST_H

@@ -85,6 +85,19 @@ START_TEST(one_mistake_anywhere_means_that_nobody_is_trusted)
 }
 END_TEST
 
+START_TEST(a_file_that_anybody_may_write_trusts_nobody)
+{
+    char name[64];
+
+    write_text("[key:a]\nidentity = " A "\nmay = pull\n");
+    ck_assert_int_eq(chmod(path, 0664), 0);
+    ck_assert_int_eq(trust_check(A, TRUST_PULL, "web", &err), 0);
+    ck_assert_int_eq(chmod(path, 0666), 0);
+    expect_refused(A, TRUST_PULL, "web", "chmod o-w");
+    ck_assert_int_ne(drafter_trust_find(A, name, sizeof(name)), 0);
+}
+END_TEST
+
 START_TEST(keys_are_added_found_and_removed)
 {
     const struct trust_key a = {.name = "a", .identity = A, .may = "pull push", .vms = "*"};
@@ -159,6 +172,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_transport_that_knows_nobody_is_not_asked);
     tcase_add_test(tests, without_a_file_nobody_is_trusted);
     tcase_add_loop_test(tests, one_mistake_anywhere_means_that_nobody_is_trusted, 0, 5);
+    tcase_add_test(tests, a_file_that_anybody_may_write_trusts_nobody);
     tcase_add_test(tests, keys_are_added_found_and_removed);
     tcase_add_test(tests, removing_keeps_the_rest_as_it_was_written);
     tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 8);
