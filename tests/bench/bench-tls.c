@@ -4,7 +4,7 @@
  * JSON line per figure; rounds alternate (A-B-A-B), and the ratio is the median of those of the pairs: what
  * else the machine does then counts for both sides, or for few of the pairs.
  *
- *     bench-tls [ROUNDS]
+ *     bench-tls [ROUNDS [FIGURES]]        those whose names begin so
  *
  *     tls/seal_*, tls/open_*   one thread, 16 KiB records, in memory: nothing but the cipher
  *     tls/loopback_*           a thread that sends and one that receives, over TCP on the loopback: the
@@ -429,7 +429,8 @@ int main(int argc, char **argv)
         rounds = 11;
     setup();
     for (size_t i = 0; i < sizeof(figures) / sizeof(*figures); i++)
-        measure(&figures[i], rounds);
+        if (argc < 3 || !strncmp(figures[i].name, argv[2], strlen(argv[2])))
+            measure(&figures[i], rounds);
     instance_free(tls);
     instance_free(tcp);
     io_remove_tree(directory, NULL);
