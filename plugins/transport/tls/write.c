@@ -165,6 +165,8 @@ static ssize_t send_batch(struct tls_connection *connection, struct tls_cursor *
     }
     length = take_back(connection, &begin, length);
     connection->sealed += length;
+    if (rc != -ETIMEDOUT)
+        connection->closed = true; /* how much of it went is not known: no number may come again */
     return rc == -ETIMEDOUT && length ? (ssize_t)length : rc;
 }
 
