@@ -90,7 +90,7 @@ def test_owned_here(lab, package, a):
     c = lab.peer("c", package, listen=None)
     c.wait("resumed")
     check(c.stop() == 0, "the other VM was saved")
-    again = lab.peer("c", connect=a, overwrite=True)
+    again = lab.peer("c", connect=a)  # with overwrite it would
     check(again.exited() > 0, "c does not take it over")
     check("owned here" in again.messages("error")[0], "because it owns one of that name")
     a.settled()
