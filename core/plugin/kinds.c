@@ -64,6 +64,7 @@ static const struct plugin_op network_ops[] = {
     MAY(network, forward_remove),
     MAY(network, forward_list),
     MAY(network, withdraw),
+    MAY(network, adopt),
     OPS_END,
 };
 

@@ -8,6 +8,22 @@ static const struct drafter_network_ops *ops_of(const struct instance *network)
     return network->plugin->ops;
 }
 
+/* No plugin is trusted with the ends of strings. */
+static void take_slot(struct drafter_network_slot *slot, struct drafter_network_slot *ret_slot)
+{
+    adapter_terminate(slot->netns, sizeof(slot->netns));
+    adapter_terminate(slot->tap, sizeof(slot->tap));
+    adapter_terminate(slot->mac, sizeof(slot->mac));
+    adapter_terminate(slot->address, sizeof(slot->address));
+    adapter_terminate(slot->name, sizeof(slot->name));
+    adapter_terminate(slot->address6, sizeof(slot->address6));
+    adapter_terminate(slot->guest, sizeof(slot->guest));
+    adapter_terminate(slot->gateway, sizeof(slot->gateway));
+    adapter_terminate(slot->guest6, sizeof(slot->guest6));
+    adapter_terminate(slot->gateway6, sizeof(slot->gateway6));
+    *ret_slot = *slot;
+}
+
 int network_claim(struct instance *network, const char *name, const char *owner,
                   struct drafter_network_slot *ret_slot, struct drafter_error *err)
 {
@@ -17,20 +33,29 @@ int network_claim(struct instance *network, const char *name, const char *owner,
 
     ret = ops_of(network)->claim(network->data, name, owner, &slot, err);
     ret = adapter_result(network, "claim", ret, err);
-    if (ret < 0)
-        return ret;
-    adapter_terminate(slot.netns, sizeof(slot.netns));
-    adapter_terminate(slot.tap, sizeof(slot.tap));
-    adapter_terminate(slot.mac, sizeof(slot.mac));
-    adapter_terminate(slot.address, sizeof(slot.address));
-    adapter_terminate(slot.name, sizeof(slot.name));
-    adapter_terminate(slot.address6, sizeof(slot.address6));
-    adapter_terminate(slot.guest, sizeof(slot.guest));
-    adapter_terminate(slot.gateway, sizeof(slot.gateway));
-    adapter_terminate(slot.guest6, sizeof(slot.guest6));
-    adapter_terminate(slot.gateway6, sizeof(slot.gateway6));
-    *ret_slot = slot;
-    return 0;
+    if (ret == 0)
+        take_slot(&slot, ret_slot);
+    return ret;
+}
+
+bool network_adoptable(const struct instance *network)
+{
+    return ops_of(network)->adopt != NULL;
+}
+
+int network_adopt(struct instance *network, const char *owner, struct drafter_network_slot *ret_slot,
+                  struct drafter_error *err)
+{
+    struct drafter_network_slot slot = {0};
+    int ret;
+    adapter_scope(network);
+
+    if (!network_adoptable(network))
+        return drafter_error_set(err, ENOTSUP, "its plugin cannot take a slot over");
+    ret = adapter_result(network, "adopt", ops_of(network)->adopt(network->data, owner, &slot, err), err);
+    if (ret == 0)
+        take_slot(&slot, ret_slot);
+    return ret;
 }
 
 int network_announce(struct instance *network, const struct drafter_network_slot *slot,

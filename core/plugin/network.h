@@ -8,6 +8,10 @@
 
 int network_claim(struct instance *network, const char *name, const char *owner,
                   struct drafter_network_slot *ret_slot, struct drafter_error *err);
+/* See the plugin's adopt. */
+bool network_adoptable(const struct instance *network);
+int network_adopt(struct instance *network, const char *owner, struct drafter_network_slot *ret_slot,
+                  struct drafter_error *err);
 int network_announce(struct instance *network, const struct drafter_network_slot *slot,
                      struct drafter_error *err);
 int network_withdraw(struct instance *network, const struct drafter_network_slot *slot,

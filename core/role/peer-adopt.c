@@ -37,12 +37,12 @@ int peer_keep(struct peer *peer, struct drafter_error *err)
 {
     struct node *node = peer->node;
     bool found;
-    int rc;
+    int rc = slot_open(&peer->slot, node, peer->options.network, peer->options.netns, err);
 
-    if (!vmm_adoptable(peer->vmm) || !device_adoptable(peer->exposer))
+    if (rc)
+        return rc;
+    if (!vmm_adoptable(peer->vmm) || !device_adoptable(peer->exposer) || !slot_adoptable(&peer->slot))
         return 0;
-    if (peer->options.network || peer->options.netns)
-        return 0; /* a slot of a network is given back when its drafter dies */
     rc = holder_start(node->holder, node->directory, node->lock, err);
     if (!rc)
         rc = map_kept(peer, &found, err);
@@ -183,6 +183,8 @@ int peer_adopt(struct peer *peer, bool *ret_adopted, struct drafter_error *err)
         rc = go_on(peer, phase, err);
     if (rc)
         return drafter_error_wrap(err, "going on with VM %s", peer->node->options.name);
+    if (!peer->resume_leaving)
+        slot_announce(&peer->slot);
     peer->facts = peer->vm.package.facts;
     peer->node->left = false;
     *ret_adopted = true;

@@ -109,7 +109,9 @@ static int prepare(struct peer *peer, struct drafter_error *err)
 
 int peer_make_vm(struct peer *peer, struct drafter_error *err)
 {
-    int rc = slot_claim(&peer->slot, peer->node, peer->options.network, peer->options.netns, err);
+    int (*take)(struct slot *slot, struct node *node, const char *network, const char *netns,
+                struct drafter_error *err) = peer->node->left ? slot_adopt : slot_claim;
+    int rc = take(&peer->slot, peer->node, peer->options.network, peer->options.netns, err);
 
     if (!rc)
         rc = vm_init(&peer->vm, peer->node->options.name, peer->node->directory, peer->vmm,

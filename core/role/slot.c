@@ -17,19 +17,47 @@ static void name_owner(const struct node *node, char owner[DRAFTER_NAME_MAX + 1]
              process);
 }
 
+int slot_open(struct slot *slot, struct node *node, const char *network, const char *netns,
+              struct drafter_error *err)
+{
+    if (slot->network || (!network && !netns))
+        return 0;
+    return node_instance(node, DRAFTER_KIND_NETWORK, network ? network : DEFAULT_NETWORK, &slot->network,
+                         err);
+}
+
+bool slot_adoptable(const struct slot *slot)
+{
+    return !slot->network || network_adoptable(slot->network);
+}
+
+int slot_adopt(struct slot *slot, struct node *node, const char *network, const char *netns,
+               struct drafter_error *err)
+{
+    struct drafter_error error = {0};
+    char owner[DRAFTER_NAME_MAX + 1];
+    int rc = slot_open(slot, node, network, netns, err);
+
+    if (rc || !slot->network)
+        return rc;
+    name_owner(node, owner);
+    if (network_adopt(slot->network, owner, &slot->claimed, &error))
+        log_error("network", "VM %s goes on without its slot: %s", node->options.name, error.message);
+    else
+        slot->taken = true;
+    return 0;
+}
+
 int slot_claim(struct slot *slot, struct node *node, const char *network, const char *netns,
                struct drafter_error *err)
 {
     char owner[DRAFTER_NAME_MAX + 1];
-    int rc;
+    int rc = slot_open(slot, node, network, netns, err);
 
-    if (!network && !netns)
-        return 0;
+    if (rc || !slot->network)
+        return rc;
     name_owner(node, owner);
-    rc = node_instance(node, DRAFTER_KIND_NETWORK, network ? network : DEFAULT_NETWORK,
-                       &slot->network, err);
-    if (!rc)
-        rc = network_claim(slot->network, netns, owner, &slot->claimed, err);
+    rc = network_claim(slot->network, netns, owner, &slot->claimed, err);
     if (rc)
         return rc;
     slot->taken = true;

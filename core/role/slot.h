@@ -28,6 +28,17 @@ struct slot {
 int slot_claim(struct slot *slot, struct node *node, const char *network, const char *netns,
                struct drafter_error *err);
 
+/* Its plugin, ahead of the claim; nothing is claimed by that. */
+int slot_open(struct slot *slot, struct node *node, const char *network, const char *netns,
+              struct drafter_error *err);
+
+/* Whether a VM that outlives its drafter can keep its slot; without one it can. */
+bool slot_adoptable(const struct slot *slot);
+
+/* As slot_claim, of what a drafter that died had; the VM goes on without a slot that is not there any more. */
+int slot_adopt(struct slot *slot, struct node *node, const char *network, const char *netns,
+               struct drafter_error *err);
+
 /* The guest is here: what fails is only logged.  Nothing without a slot. */
 void slot_announce(const struct slot *slot);
 

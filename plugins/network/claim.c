@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define KEPT "slots"
+
 static struct table_slot *slot_at(const struct pool *pool, uint32_t slot)
 {
     return &pool->table.file->slots[slot];
@@ -115,6 +117,53 @@ static int claim_locked(struct pool *pool, const char *name, const char *owner,
     return ret;
 }
 
+/* The locks of our slots live as long as anybody has the open file. */
+static void keep_slots(const struct pool *pool)
+{
+    int r = pool->keeper ? pool->keeper->put(pool->keeper->opaque, KEPT, pool->table.slots_fd) : 0;
+
+    if (r < 0)
+        drafter_log(DRAFTER_LOG_WARNING, pool->backend->name,
+                    "a slot will not outlive its drafter (error %d)", -r);
+}
+
+/* The slot that a dead process had; -ENOENT: none. */
+static int find_mine(const struct pool *pool, uint32_t *ret_slot)
+{
+    for (uint32_t slot = 0; slot < pool_header(pool)->layout.slots; slot++)
+        if (slot_at(pool, slot)->pid && table_mine(&pool->table, slot)) {
+            *ret_slot = slot;
+            return 0;
+        }
+    return -ENOENT;
+}
+
+int pool_adopt(void *instance, const char *owner, struct drafter_network_slot *ret_slot,
+               struct drafter_error *err)
+{
+    struct pool *pool = instance;
+    uint32_t slot = 0;
+    int fd, ret;
+
+    if (!pool->keeper || pool->keeper->take(pool->keeper->opaque, KEPT, &fd) < 0)
+        return drafter_error_set(err, ENOENT, "no slot was kept");
+    if ((ret = pool_attach(pool, err)) < 0 || (ret = table_lock(&pool->table, err)) < 0) {
+        close(fd);
+        return ret;
+    }
+    if (!table_inherit(&pool->table, fd)) {
+        close(fd);
+        ret = drafter_error_set(err, ENOENT, "the pool \"%s\" was made anew since", pool->layout.prefix);
+    } else if ((ret = find_mine(pool, &slot)) < 0) {
+        drafter_error_set(err, ENOENT, "the slot that was kept has been given back");
+    } else {
+        fill_slot(pool, slot, owner, table_hash(owner));
+        layout_describe(&pool_header(pool)->layout, slot, ret_slot);
+    }
+    table_unlock(&pool->table);
+    return ret;
+}
+
 int pool_claim(void *instance, const char *name, const char *owner,
                struct drafter_network_slot *ret_slot, struct drafter_error *err)
 {
@@ -135,6 +184,7 @@ int pool_claim(void *instance, const char *name, const char *owner,
     if ((slot_at(pool, slot)->flags & SLOT_ANNOUNCED) && pool_silence(pool, slot, &error) < 0)
         drafter_log(DRAFTER_LOG_WARNING, pool->backend->name, "%s", error.message);
     layout_describe(&pool_header(pool)->layout, slot, ret_slot);
+    keep_slots(pool);
     return 0;
 }
 

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-int pool_create(const struct rules_backend *backend, const struct pool_config *pool_config,
-                const void *config, void **ret_instance, struct drafter_error *err)
+int pool_create(const struct drafter_context *context, const struct rules_backend *backend,
+                const struct pool_config *pool_config, const void *config, void **ret_instance,
+                struct drafter_error *err)
 {
     struct pool *pool = calloc(1, sizeof(*pool));
     int ret;
@@ -15,6 +16,7 @@ int pool_create(const struct rules_backend *backend, const struct pool_config *p
     pool->config = pool_config;
     pool->plugin_config = config;
     pool->backend = backend;
+    pool->keeper = context->keeper;
     pool->table = (struct table)TABLE_INIT;
     ret = layout_init(&pool->layout, pool_config, err);
     if (ret < 0) {
@@ -88,4 +90,5 @@ const struct drafter_network_ops pool_ops = {
     .forward_remove = pool_forward_remove,
     .forward_list = pool_forward_list,
     .withdraw = pool_withdraw,
+    .adopt = pool_adopt,
 };

@@ -18,6 +18,7 @@ struct pool {
     const struct pool_config *config;
     const void *plugin_config;
     const struct rules_backend *backend;
+    const struct drafter_keeper *keeper; /* or NULL: a claim ends with the process */
     struct layout layout; /* as configured; the one in use is in the table */
     struct table table;
     bool maker;
@@ -27,8 +28,9 @@ struct pool {
 };
 
 /* For the plugins: their operations.  `pool` is within the plugin's configuration `config`. */
-int pool_create(const struct rules_backend *backend, const struct pool_config *pool_config,
-                const void *config, void **ret_instance, struct drafter_error *err);
+int pool_create(const struct drafter_context *context, const struct rules_backend *backend,
+                const struct pool_config *pool_config, const void *config, void **ret_instance,
+                struct drafter_error *err);
 void pool_destroy(void *instance);
 extern const struct drafter_network_ops pool_ops;
 
@@ -38,6 +40,8 @@ int pool_probe(int (*rules)(struct drafter_error *err), struct drafter_probe *re
 /* claim.c */
 int pool_claim(void *instance, const char *name, const char *owner,
                struct drafter_network_slot *ret_slot, struct drafter_error *err);
+int pool_adopt(void *instance, const char *owner, struct drafter_network_slot *ret_slot,
+               struct drafter_error *err);
 void pool_release(void *instance, const struct drafter_network_slot *slot);
 int pool_list(void *instance, drafter_network_slot_fn *each, void *context,
               struct drafter_error *err);

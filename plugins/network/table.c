@@ -44,20 +44,43 @@ static int lock_call(int fd, int command, short type, off_t byte)
     return command == F_OFD_GETLK && lock.l_type != F_UNLCK;
 }
 
+static int lock_fd(const struct table *table, enum table_lock_kind kind)
+{
+    return kind == TABLE_LOCK_SLOT ? table->slots_fd : table->fd;
+}
+
 bool table_take(struct table *table, enum table_lock_kind kind, uint32_t number)
 {
-    return lock_call(table->fd, F_OFD_SETLK, F_WRLCK, lock_byte(kind, number)) == 0;
+    return lock_call(lock_fd(table, kind), F_OFD_SETLK, F_WRLCK, lock_byte(kind, number)) == 0;
 }
 
 void table_drop(struct table *table, enum table_lock_kind kind, uint32_t number)
 {
-    lock_call(table->fd, F_OFD_SETLK, F_UNLCK, lock_byte(kind, number));
+    lock_call(lock_fd(table, kind), F_OFD_SETLK, F_UNLCK, lock_byte(kind, number));
 }
 
 /* A failure to ask counts as taken: nobody's slot is given away by it. */
 bool table_taken(const struct table *table, enum table_lock_kind kind, uint32_t number)
 {
-    return lock_call(table->fd, F_OFD_GETLK, F_WRLCK, lock_byte(kind, number)) != 0;
+    return lock_call(lock_fd(table, kind), F_OFD_GETLK, F_WRLCK, lock_byte(kind, number)) != 0;
+}
+
+bool table_mine(const struct table *table, uint32_t slot)
+{
+    return lock_call(table->fd, F_OFD_GETLK, F_WRLCK, lock_byte(TABLE_LOCK_SLOT, slot)) > 0 &&
+           !table_taken(table, TABLE_LOCK_SLOT, slot);
+}
+
+bool table_inherit(struct table *table, int slots_fd)
+{
+    struct stat mine, its;
+
+    if (fstat(table->fd, &mine) < 0 || fstat(slots_fd, &its) < 0 || mine.st_ino != its.st_ino ||
+        mine.st_dev != its.st_dev)
+        return false;
+    close(table->slots_fd);
+    table->slots_fd = slots_fd;
+    return true;
 }
 
 static int wait_byte(struct table *table, off_t byte, uint64_t timeout_ns,
@@ -177,6 +200,16 @@ static int map_file(struct table *table, bool create, struct drafter_error *err)
     return ret;
 }
 
+/* Another open file: table_lock must not outlive a process that is killed with it. */
+static int open_again(struct table *table, struct drafter_error *err)
+{
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", table->fd);
+    table->slots_fd = open(path, O_RDWR | O_CLOEXEC);
+    return table->slots_fd < 0 ? drafter_error_errno(err, errno, "%s", table->path) : 0;
+}
+
 int table_open(struct table *table, const char *directory, const char *prefix, bool create,
                struct drafter_error *err)
 {
@@ -196,6 +229,8 @@ int table_open(struct table *table, const char *directory, const char *prefix, b
     if (ret == 0)
         ret = check_owner(opened.fd, opened.path, err);
     if (ret == 0)
+        ret = open_again(&opened, err);
+    if (ret == 0)
         ret = map_file(&opened, create, err);
     if (ret < 0) {
         table_close(&opened);
@@ -211,6 +246,8 @@ void table_close(struct table *table)
         munmap(table->file, sizeof(struct table_file));
     if (table->fd >= 0)
         close(table->fd);
+    if (table->slots_fd >= 0)
+        close(table->slots_fd);
     free(table->path);
     *table = (struct table)TABLE_INIT;
 }

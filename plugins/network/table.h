@@ -70,13 +70,14 @@ struct table_file {
 
 struct table {
     int fd; /* -1: not open */
+    int slots_fd; /* the file once more, for the locks of slots: these may outlive the process */
     struct table_file *file;
     char *path;
 };
 
 #define TABLE_INIT                                                                                 \
     {                                                                                              \
-        -1, NULL, NULL                                                                             \
+        -1, -1, NULL, NULL                                                                         \
     }
 
 /* What a lock stands for. */
@@ -105,6 +106,15 @@ int table_wait(struct table *table, enum table_lock_kind kind, struct drafter_er
 
 /* Whether another instance, in this process or any other, has it. */
 bool table_taken(const struct table *table, enum table_lock_kind kind, uint32_t number);
+
+/*
+ * Takes over the locks of slots that a dead process left with an open file, which is taken.  False: it is another
+ * pool's, or what this one was before it was made anew.
+ */
+bool table_inherit(struct table *table, int slots_fd);
+
+/* Whether the lock of a slot is this instance's. */
+bool table_mine(const struct table *table, uint32_t slot);
 
 /* Forgets all records and the layout. */
 void table_clear(struct table *table);

@@ -83,6 +83,23 @@ def step(lab, third, source, there, nats, text, number):
     return node
 
 
+def outlive(lab, third, node, host, nat):
+    """The drafter is killed and started again, then replaced by itself: the VM keeps its slot, and
+    its clients their connections; it waits only for devices, which nobody serves in between."""
+    check(slot_of(host, nat)["state"] == "announced", "the VM has its slot")
+    node.kill()
+    seen = slot_of(host, nat)
+    check(seen["state"] == "announced" and seen["owner"] == f"vm@{node.child.pid}", f"the slot outlives its drafter: {seen}")
+    again = lab.restart(node)
+    again.lab_host = host
+    again.wait("adopted")
+    lab.eventually(lambda: slot_of(host, nat)["owner"] == f"vm@{again.child.pid}", "the slot is the new drafter's")
+    host.drafter("reexec", "--config", again.config)
+    check(slot_of(host, nat)["state"] == "announced", "and stays so over an upgrade")
+    lab.eventually(lambda: third.tool("redis", ADDRESS, 6379, "PING", timeout=1) == "PONG", "the VM answers")
+    return again
+
+
 def move(lab, plugin):
     path = image()
     a, b, third = lab.hosts("a", "b", "c")
@@ -101,6 +118,7 @@ def move(lab, plugin):
     node = step(lab, third, node, b, nats, text, 1)
     node = step(lab, third, node, a, nats, text, 2)
     check(third.tool("redis", ADDRESS, 6379, "PING") == "PONG", "new connections come to the VM")
+    node = outlive(lab, third, node, a, nats["a"])
     lab.eventually(lambda: int(third.tool("redis", ADDRESS, 6379, "GET", "held") or 0) > 100, "the old one is in use")
     holder.terminate()
     report = json.loads(holder.stdout.readline())

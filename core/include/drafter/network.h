@@ -152,6 +152,13 @@ struct drafter_network_ops {
      */
     int (*withdraw)(void *instance, const struct drafter_network_slot *slot,
                     struct drafter_error *err);
+
+    /*
+     * Since 1.1.  In place of claim(): takes over, for `owner`, the slot that a dead process claimed and left to
+     * the holder, as it is.  ENOENT: there is none.  Optional: a slot is given back when its drafter dies.
+     */
+    int (*adopt)(void *instance, const char *owner, struct drafter_network_slot *ret_slot,
+                 struct drafter_error *err);
 };
 
 #ifdef __cplusplus

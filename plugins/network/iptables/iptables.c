@@ -165,8 +165,7 @@ static int iptables_create(const struct drafter_context *context, const void *co
 {
     const struct iptables_config *iptables = config;
 
-    (void)context;
-    return pool_create(&backend, &iptables->pool, iptables, ret_instance, err);
+    return pool_create(context, &backend, &iptables->pool, iptables, ret_instance, err);
 }
 
 static const struct drafter_plugin iptables_plugin = {

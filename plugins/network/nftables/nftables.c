@@ -127,8 +127,7 @@ static int nftables_create(const struct drafter_context *context, const void *co
 {
     const struct nftables_config *nftables = config;
 
-    (void)context;
-    return pool_create(&backend, &nftables->pool, nftables, ret_instance, err);
+    return pool_create(context, &backend, &nftables->pool, nftables, ret_instance, err);
 }
 
 static const struct drafter_plugin nftables_plugin = {
