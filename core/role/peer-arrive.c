@@ -207,7 +207,11 @@ static int start(void *opaque, struct drafter_error *err)
         rc = vm_read_config(&peer->vm, err);
     if (!rc)
         rc = hello_compare_facts(&peer->vm.package.facts, &peer->facts, err);
-    return rc ? rc : vm_prepare(&peer->vm, err);
+    if (!rc)
+        rc = vm_prepare(&peer->vm, err);
+    if (!rc)
+        peer_tell_hook(peer, "devices-ready");
+    return rc;
 }
 
 /* A copy from a registry is a VM of its own: its epochs start here. */
@@ -313,6 +317,7 @@ static void *aftermath_main(void *opaque)
     if (vm_after_resume(&peer->vm, &error))
         log_warning("peer", "VM %s: the guest's after-resume hook: %s", peer->vm.name,
                     error.message);
+    peer_tell_hook(peer, "after-resume");
     if (peer->options.connect)
         populate(peer);
     return NULL;
@@ -397,6 +402,7 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
     case DESTINATION_OUTCOME_COMPLETE:
         peer_step(peer, PEER_STEP_STARTING);
         log_event("arrived", "\"vm\":\"%s\"", peer->vm.name);
+        peer_tell_hook(peer, "arrived");
         if (interrupted)
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
         *err = (struct drafter_error){0};

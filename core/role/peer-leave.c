@@ -18,8 +18,10 @@ static int before_suspend(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
     struct drafter_error hook = {0};
-    int rc = vm_before_suspend(&peer->vm, &hook);
+    int rc = peer_hook(peer, "before-suspend", &hook);
 
+    if (!rc)
+        rc = vm_before_suspend(&peer->vm, &hook);
     if (rc && peer->options.hook_errors == PEER_HOOK_IGNORE) {
         log_warning("peer", "VM %s is handed over all the same: %s", peer->vm.name, hook.message);
         return 0;
@@ -52,6 +54,8 @@ static int save(void *opaque, struct drafter_error *err)
 
     if (!rc)
         vm_rescue(&peer->vm);
+    if (!rc)
+        peer_tell_hook(peer, "after-suspend");
     return rc;
 }
 
@@ -197,6 +201,8 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     else if (outcome == SOURCE_OUTCOME_KEPT)
         log_event("kept", "\"vm\":\"%s\",\"reason\":\"%s\"", peer->vm.name,
                   error->code ? "failed" : "cancelled");
+    if (outcome != SOURCE_OUTCOME_LOST)
+        peer_tell_hook(peer, outcome == SOURCE_OUTCOME_MOVED ? "moved" : "kept");
     if (outcome != SOURCE_OUTCOME_MOVED)
         log_warning("peer", "VM %s was not moved: %s", peer->vm.name, error->message);
     supervisor_notify(&peer->supervisor);

@@ -20,6 +20,8 @@ const struct drafter_option peer_option_table[] = {
     OPTION("connect", STRING, connect, NULL, "address to take the VM over from; without it, local "
                                              "files are started"),
     OPTION("listen", STRING, listen, NULL, "address at which the VM can be taken over"),
+    OPTION("hook", PATH, hook, NULL,
+           "program to run when something becomes of the VM, with the event and the VM as arguments"),
     OPTION("metrics", STRING, metrics, NULL,
            "ADDRESS:PORT at which http://ADDRESS:PORT/metrics has figures; without it nowhere"),
     OPTION("cache-base-dir", PATH, cache_base_dir, NULL,
@@ -151,6 +153,8 @@ static int start_local(struct peer *peer, struct drafter_error *err)
     }
     if (!rc)
         rc = prepare(peer, err);
+    if (!rc)
+        peer_tell_hook(peer, "devices-ready");
     if (!rc)
         rc = vm_load(&peer->vm, err);
     if (!rc)

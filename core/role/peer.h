@@ -18,7 +18,7 @@ enum peer_hook_errors { PEER_HOOK_ABORT, PEER_HOOK_IGNORE };
 struct peer_options {
     int hook_errors;
     const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir,
-        *metrics;
+        *metrics, *hook;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
     uint64_t downtime_limit, max_size, relink_timeout;
@@ -123,6 +123,10 @@ int peer_adopt_arriving(struct peer *peer); /* a process that died has written i
 void peer_end_arriving(struct peer *peer);
 int peer_settle(struct peer *peer, const struct destination_options *options,
                 struct drafter_error *err);
+
+/* peer-hook.c: runs [peer] hook, if there is one; peer_tell_hook only logs what fails. */
+int peer_hook(const struct peer *peer, const char *event, struct drafter_error *err);
+void peer_tell_hook(const struct peer *peer, const char *event);
 
 /* peer-metrics.c: the endpoint of [peer] metrics, if there is to be one. */
 int peer_metrics_start(struct peer *peer, struct drafter_error *err);

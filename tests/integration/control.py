@@ -149,19 +149,27 @@ def cancelling(directory, run):
     assert late.child.wait(PATIENCE) == 6 or "door" in late.said()
 
 
+def heard(directory):
+    return pathlib.Path(directory, "heard").read_text().split("\n")[:-1]
+
+
 def moving(directory, node, run):
     mover = subprocess.Popen([DRAFTER, "ctl", "--run-directory", run, "migrate", f"{directory}/door"],
                              stdout=subprocess.PIPE, text=True)
     assert mover.stdout.readline() == f"waiting for a peer that connects to {directory}/door\n"
-    target = pull(f"{directory}/target", f"{directory}/door")
+    target = start(f"{directory}/target", f"{directory}/target", f"connect = {directory}/door\nhook = {directory}/hook\n")
     said = mover.communicate(timeout=PATIENCE)[0]
     assert mover.returncode == 0 and said.endswith("moved\n"), said
     assert node.child.wait(PATIENCE) == 0, node.said()
     assert not os.path.exists(f"{run}/vm.control")
     target.wait("arrived")
+    # What the two hooks heard, each in its order.
+    assert [word for word in heard(f"{directory}/source") if word != "after-resume vm"] == [
+        "devices-ready vm", "before-suspend vm", "after-suspend vm", "moved vm"], heard(f"{directory}/source")
     ctl(f"{directory}/target/run", "stop")
     assert target.child.wait(PATIENCE) == 0, target.said()
     assert '"event":"suspended"' in target.said()
+    assert sorted(heard(f"{directory}/target")) == ["after-resume vm", "arrived vm", "devices-ready vm"], heard(f"{directory}/target")
 
 
 def main():
@@ -185,7 +193,10 @@ def tour(directory):
     snapshotting(directory, run)
     cancelling(directory, run)
     node.stop()
-    node = start(f"{directory}/source", directory)
+    hook = pathlib.Path(directory, "hook")
+    hook.write_text("#!/bin/sh\necho \"$1 $2\" >>heard\n")
+    hook.chmod(0o700)
+    node = start(f"{directory}/source", directory, f"hook = {hook}\n")
     node.wait("resumed")
     moving(directory, node, run)
 

@@ -19,7 +19,7 @@ class Node:
         ini.write_text(f"[drafter]\nrole = {role}\nstate-directory = {directory}\nrun-directory = {directory}/run\n{text}")
         self.log = open(f"{directory}/{role}.log", "w+")
         drafter = os.environ["DRAFTER"]
-        self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log)
+        self.child = subprocess.Popen([drafter, "--log-format", "json", "--config", ini], stderr=self.log, cwd=directory)
         Node.all.append(self)
 
     @classmethod
