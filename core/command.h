@@ -39,6 +39,12 @@ int command_reexec(const char *config_path, struct drafter_error *err);
 int command_ctl(const struct options *options, struct drafter_error *err);
 int command_ps(const struct options *options, struct drafter_error *err);
 
+/*
+ * Prints the completions of a shell (bash, zsh, fish), made from the option tables.  `commands`, names and summaries
+ * by turns, ends with NULL.
+ */
+int command_completion(const char *shell, const char *const *commands, struct drafter_error *err);
+
 /* Makes a key at PATH.key, with its certificate, and prints how others call it. */
 int command_keygen(const char *path, bool json, struct drafter_error *err);
 

@@ -79,8 +79,11 @@ static int run_trust(const struct options *options, struct drafter_error *err)
     return command_trust(options->config, options->rest_count, options->rest, options->json, err);
 }
 
+static int run_completion(const struct options *options, struct drafter_error *err);
+
 static const struct command commands[] = {
     {"check", "check a configuration, or overlays, ledgers and packages", run_check},
+    {"completion", "print the completions of bash, zsh or fish", run_completion},
     {"config", "print what the flags of a role, or a file, mean, as a file", command_config},
     {"ctl", "ask a node that runs: status, migratable, migrate, cancel, snapshot, suspend, resume, stop",
      command_ctl},
@@ -94,6 +97,19 @@ static const struct command commands[] = {
     {"trust", "list, add or remove the keys that this node trusts", run_trust},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+static int run_completion(const struct options *options, struct drafter_error *err)
+{
+    const char *words[2 * COMMAND_COUNT + 1] = {NULL};
+
+    if (options->rest_count != 1)
+        return drafter_error_set(err, EINVAL, "completion takes bash, zsh or fish");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        words[2 * i] = commands[i].name;
+        words[2 * i + 1] = commands[i].summary;
+    }
+    return command_completion(options->rest[0], words, err);
+}
 
 static void print_help(void)
 {

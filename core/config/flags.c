@@ -326,13 +326,6 @@ int config_set_flags(struct config *config, const struct config_flags *flags,
 
 /* ---- what there is */
 
-static void print_flag(const char *name, const char *type, const char *default_value,
-                       const char *help, FILE *stream)
-{
-    fprintf(stream, "  --%-32s %s%s%s%s\n      %s\n", name, type, default_value ? " (default " : "",
-            default_value ? default_value : "", default_value ? ")" : "", help ? help : "");
-}
-
 /* Whether the role's table says what a name means. */
 static bool is_in_table(const struct config_flags *flags, const char *name)
 {
@@ -342,38 +335,64 @@ static bool is_in_table(const struct config_flags *flags, const char *name)
     return false;
 }
 
-static void print_options(const struct config_flags *flags, const struct drafter_option *option,
-                          const char *name, FILE *stream)
+static void show_options(const struct config_flags *flags, const struct drafter_option *option,
+                         const char *name, config_flag_fn *show, void *opaque)
 {
     for (; option && option->key; option++) {
         bool is_name = name && strcmp(option->key, "name") == 0;
+        const struct config_shown shown = {
+            .name = option->key,
+            .type = table_type_name(option->type),
+            .default_value = is_name ? name : option->default_value,
+            .help = option->help,
+            .is_switch = option->type == DRAFTER_OPTION_BOOL,
+        };
 
         if (!(option->flags & DRAFTER_OPTION_SECRET) && strcmp(option->key, "role") != 0 &&
             !is_in_table(flags, option->key))
-            print_flag(option->key, table_type_name(option->type),
-                       is_name ? name : option->default_value, option->help, stream);
+            show(opaque, &shown);
     }
 }
 
-void config_print_flags(const struct config_flags *flags, const char *plugin, FILE *stream)
+static void show_table(const struct config_flag *flag, config_flag_fn *show, void *opaque)
 {
     static const char *const types[] = {"string", "boolean", "JSON"};
+
+    for (; flag && flag->name; flag++) {
+        const struct config_shown shown = {
+            .name = flag->name,
+            .type = types[flag->form],
+            .default_value = flag->default_value ? flag->default_value : flag->plugin_default,
+            .help = flag->ignored ? flag->ignored : flag->help,
+            .is_switch = flag->form == CONFIG_FLAG_SWITCH,
+        };
+
+        show(opaque, &shown);
+    }
+}
+
+void config_show_flags(const struct config_flags *flags, config_flag_fn *show, void *opaque)
+{
+    const struct config_shown set = {.name = "set",
+                                     .type = "SECTION.KEY=VALUE",
+                                     .help = "any other key of the configuration"};
+
+    show_options(flags, flags->options, NULL, show, opaque);
+    show_table(flags->flags, show, opaque);
+    show_options(flags, flags->node, flags->name, show, opaque);
+    show(opaque, &set);
+}
+
+const char *config_show_plugin_flags(const struct config_flags *flags, config_flag_fn *show,
+                                     void *opaque)
+{
     static char *const no_arguments[] = {NULL};
     struct config *none = config_new("");
+    const char *plugin = none ? flags_chosen_plugin(none, flags, no_arguments) : NULL;
 
-    print_options(flags, flags->options, NULL, stream);
-    for (const struct config_flag *flag = flags->flags; flag && flag->name; flag++)
-        print_flag(flag->name, types[flag->form],
-                   flag->default_value ? flag->default_value : flag->plugin_default,
-                   flag->ignored ? flag->ignored : flag->help, stream);
-    print_options(flags, flags->node, flags->name, stream);
-    if (!plugin && none)
-        plugin = flags_chosen_plugin(none, flags, no_arguments);
-    if (plugin && flags->plugin_kind) {
-        fprintf(stream, "\nFlags of the %s plugin %s:\n", flags->plugin_kind, plugin);
-        print_options(flags, flags->plugin_options(flags->opaque, flags->plugin_kind, plugin), NULL,
-                      stream);
-    }
-    print_flag("set", "SECTION.KEY=VALUE", NULL, "any other key of the configuration", stream);
+    if (plugin)
+        show_options(flags, flags->plugin_options(flags->opaque, flags->plugin_kind, plugin), NULL,
+                     show, opaque);
     config_free(none);
+    return plugin;
 }

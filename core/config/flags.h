@@ -8,7 +8,6 @@
 #define CONFIG_FLAGS_H
 
 #include "config/config.h"
-#include <stdio.h>
 
 enum config_flag_form {
     CONFIG_FLAG_TEXT = 0, /* --name VALUE, --name=VALUE */
@@ -73,7 +72,16 @@ struct config_flags {
 int config_set_flags(struct config *config, const struct config_flags *flags,
                      char *const *arguments, struct drafter_error *err);
 
-/* Prints all flags with their defaults; the plugin's are those of `plugin` (NULL: the default one). */
-void config_print_flags(const struct config_flags *flags, const char *plugin, FILE *stream);
+/* A flag as people see it; what is NULL there is none of. */
+struct config_shown {
+    const char *name, *type, *default_value, *help;
+    bool is_switch;
+};
+typedef void config_flag_fn(void *opaque, const struct config_shown *flag);
+
+/* Shows all flags but those of the plugin; those of the default plugin, whose name is returned or NULL. */
+void config_show_flags(const struct config_flags *flags, config_flag_fn *show, void *opaque);
+const char *config_show_plugin_flags(const struct config_flags *flags, config_flag_fn *show,
+                                     void *opaque);
 
 #endif

@@ -104,15 +104,47 @@ static struct config_flags flags_of(const struct role *role, struct plugin **plu
                                  .bare = table->bare};
 }
 
+void role_show_flags(const char *role, config_flag_fn *show, void *opaque)
+{
+    struct plugin *plugin;
+    const struct config_flags flags = flags_of(find_role(role, NULL), &plugin);
+
+    config_show_flags(&flags, show, opaque);
+    config_show_plugin_flags(&flags, show, opaque);
+    plugin_unload(plugin);
+}
+
+static void print_flag(void *opaque, const struct config_shown *flag)
+{
+    const char *value = flag->default_value;
+
+    (void)opaque;
+    printf("  --%-32s %s%s%s%s\n      %s\n", flag->name, flag->type, value ? " (default " : "",
+           value ? value : "", value ? ")" : "", flag->help ? flag->help : "");
+}
+
+/* The heading comes with the first flag, if there is any. */
+static void print_plugin_flag(void *opaque, const struct config_shown *flag)
+{
+    bool *headed = opaque;
+
+    if (!*headed)
+        printf("\nFlags of the VMM plugin, here the default one:\n");
+    *headed = true;
+    print_flag(NULL, flag);
+}
+
 void role_print_help(const char *role)
 {
+    bool headed = false;
     struct plugin *plugin;
     const struct config_flags flags = flags_of(find_role(role, NULL), &plugin);
 
     printf("Usage: drafter %s [--config FILE] [FLAGS]\n\n%s: %s.\n\n"
            "Flags, with one or two dashes:\n",
            role, role, role_table_find(role)->summary);
-    config_print_flags(&flags, NULL, stdout);
+    config_show_flags(&flags, print_flag, NULL);
+    config_show_plugin_flags(&flags, print_plugin_flag, &headed);
     printf("\nKeys of plugins are listed by drafter plugins NAME; see also drafter --help.\n");
     plugin_unload(plugin);
 }

@@ -3,7 +3,7 @@
 #ifndef ROLE_ROLE_H
 #define ROLE_ROLE_H
 
-#include "config/config.h"
+#include "config/flags.h"
 
 struct options;
 
@@ -22,6 +22,9 @@ int role_run(const char *role, const struct options *options, struct drafter_err
  */
 int role_config(const char *role, const struct options *options, char *const *flags,
                 struct config **ret_config, struct drafter_error *err);
+
+/* Shows the flags of a role, which must exist, and those of its default VMM plugin. */
+void role_show_flags(const char *role, config_flag_fn *show, void *opaque);
 
 /* Prints the flags of a role, which must exist. */
 void role_print_help(const char *role);
