@@ -20,7 +20,7 @@ if [ "${1:-}" = all ]; then
 else
     over tcp move-postcopy.py
     over unix move-relink.py
-    over tcp move-kill.py
+    over tcp move-nopostcopy.py
     over unix move-takeover.py
     over tcp move-refused.py
 fi

@@ -180,6 +180,25 @@ def copies(root):
     print("ok: a registry gives to whom the rules name, and copies are taken of whom they name", flush=True)
 
 
+def checked(root):
+    side = Side(root, "checked")
+    ini = side.directory / "peer.ini"
+    ini.write_text("[drafter]\nrole = peer\n" + side.common("tcp", "yes") + "[vmm:vm]\nplugin = null\n[peer]\ntransport = safe\nvmm = vm\n")
+
+    def check(*words):
+        said = subprocess.run([DRAFTER, "check", "--config", ini], capture_output=True, text=True).stdout
+        line = next(line for line in said.splitlines() if "[transport:safe]" in line)
+        assert all(word in line for word in words), line
+
+    check("ok", f"this node is {side.identity}")
+    key = side.directory / "node.key"
+    key.chmod(0o640)
+    check("error", "node.key", "chmod 600")
+    key.unlink()
+    check("error", "node.key", "drafter keygen")
+    print("ok: drafter check reads the key, and says whose it is", flush=True)
+
+
 def plain(root):
     open_side = Side(root, "open", plain="warn")
     nodelab.make_package(str(open_side.directory))
@@ -205,7 +224,7 @@ def tests():
     for below in ("tcp", "unix"):
         with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
             move(root, below)
-    for part in (copies, plain):
+    for part in (copies, checked, plain):
         with tempfile.TemporaryDirectory(prefix="drafter-tls-") as root:
             part(root)
 

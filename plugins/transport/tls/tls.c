@@ -54,9 +54,10 @@ static int64_t tls_now(void)
     return (int64_t)time(NULL);
 }
 
-static int tls_load(struct tls_instance *instance, struct drafter_error *err)
+/* *ret_psk: the key to connect with, if it is one that is shared. */
+static int tls_load(const struct tls_config *config, struct tls_credentials *credentials,
+                    const struct tls_psk **ret_psk, struct drafter_error *err)
 {
-    const struct tls_config *config = instance->config;
     int rc = 0;
 
     if (!config->key && !config->psk_file)
@@ -67,19 +68,43 @@ static int tls_load(struct tls_instance *instance, struct drafter_error *err)
     if (config->psk_identity && !config->psk_file)
         return drafter_error_set(err, EINVAL, "tls: psk-identity needs psk-file");
     if (config->key)
-        rc = tls_load_key(instance->credentials, config->key, err);
+        rc = tls_load_key(credentials, config->key, err);
     if (!rc && config->certificate)
-        rc = tls_load_certificate(instance->credentials, config->certificate, err);
+        rc = tls_load_certificate(credentials, config->certificate, err);
     if (!rc && config->psk_file)
-        rc = tls_load_psks(instance->credentials, config->psk_file, err);
+        rc = tls_load_psks(credentials, config->psk_file, err);
     if (!rc && config->psk_identity) {
-        instance->psk = tls_psk_find(instance->credentials, (const uint8_t *)config->psk_identity,
-                                     strlen(config->psk_identity));
-        if (!instance->psk)
+        *ret_psk = tls_psk_find(credentials, (const uint8_t *)config->psk_identity,
+                                strlen(config->psk_identity));
+        if (!*ret_psk)
             rc = drafter_error_set(err, ENOENT, "tls: %s has no key for psk-identity \"%s\"",
                                    config->psk_file, config->psk_identity);
     }
     return rc;
+}
+
+static int tls_probe(const void *config, struct drafter_probe *ret_probe)
+{
+    struct tls_credentials *credentials = sodium_init() < 0 ? NULL : tls_credentials_new();
+    char identity[TLS_IDENTITY_SIZE] = "known by keys that it shares";
+    const struct tls_psk *psk = NULL;
+    struct drafter_error error = {0};
+    int rc;
+
+    if (!credentials)
+        return -ENOMEM;
+    rc = tls_load(config, credentials, &psk, &error);
+    ret_probe->usable = rc == 0;
+    if (credentials->has_key)
+        tls_key_identity(credentials->secret_key + 32, identity);
+    if (rc)
+        snprintf(ret_probe->reason, sizeof(ret_probe->reason), "%.255s", error.message);
+    else
+        snprintf(ret_probe->reason, sizeof(ret_probe->reason), "this node is %s", identity);
+    if (rc == -ENOENT)
+        snprintf(ret_probe->remedy, sizeof(ret_probe->remedy), "make a key with drafter keygen");
+    tls_credentials_free(credentials);
+    return 0;
 }
 
 /* libsodium goes on without a word where it may not lock memory. */
@@ -136,7 +161,7 @@ static int tls_create(const struct drafter_context *context, const void *config,
     else if (!instance->credentials || (instance->config->resumption && !instance->tickets))
         rc = drafter_error_set(err, ENOMEM, "tls: out of locked memory (ulimit -l)");
     else
-        rc = tls_load(instance, err);
+        rc = tls_load(instance->config, instance->credentials, &instance->psk, err);
     if (rc) {
         tls_destroy(instance);
         return rc;
@@ -254,6 +279,7 @@ static const struct drafter_plugin tls_plugin = {
     .config_size = sizeof(struct tls_config),
     .create = tls_create,
     .destroy = tls_destroy,
+    .probe = tls_probe,
     .ops = &tls_ops,
 };
 DRAFTER_PLUGIN_ENTRY(tls_plugin)
