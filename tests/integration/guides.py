@@ -112,6 +112,12 @@ def earlier(package="earlier"):
         *each("output-path", paths))
     assert os.path.getsize(paths[1]) > 64 << 20
     config_before = content(paths[5])
+    # Packaged, and extracted with --extract appended.
+    run("drafter-packager", "--package-path", "redis.drft", *each("path", paths))
+    os.mkdir("extracted")
+    extracted = [f"extracted/{resource}" for resource in RESOURCES]
+    run("drafter-packager", "--package-path", "redis.drft", *each("path", extracted), "--extract")
+    assert [content(path) for path in paths] == [content(path) for path in extracted]
 
     # A registry, a first node from it that seeds again, and a second one that seeds again by default.
     registry = Tool("drafter-registry", *each("path", paths)).wait("listening", 6)
@@ -197,7 +203,21 @@ def devices(directory, names=FILES, **more):
                         "s3secure": False, "s3bucket": "", "s3concurrency": 0, **more} for name in names])
 
 
+def listing(directory, *names):
+    return json.dumps([{"name": name, "path": f"{directory}/{FILES[name]}"} for name in names])
+
+
+def packaged(package, directory, *names):
+    """A package made of files of a directory, and taken apart in another one, is the same."""
+    run("drafter-packager", "--package-path", package, "--devices", listing(directory, *names))
+    run("drafter-packager", "--package-path", package, "--extract", "--devices", listing("unpacked", *names))
+    for name in names:
+        assert content(f"unpacked/{FILES[name]}") == content(f"{directory}/{FILES[name]}"), name
+
+
 def later():
+    packaged("drafteros-oci.tar.zst", "blueprint", "kernel", "disk")
+    packaged("oci-valkey.tar.zst", "blueprint", "oci")
     snapshot = []
     for name in ("state", "memory", "kernel", "disk", "config", "oci"):
         device = {"name": name, "output": f"package/{FILES[name]}"}
@@ -207,6 +227,7 @@ def later():
     run("drafter-snapshotter", *VMM, "--netns", "", "--liveness=no", "--agent=no", "--memory-size", "64", "--devices",
         json.dumps(snapshot))
     before = {name: content(f"package/{FILES[name]}") for name in FILES}
+    packaged("valkey.tar.zst", "package", *FILES)
 
     # Changes go to the overlay, and the package stays as it was.
     for _ in range(2):
@@ -252,6 +273,7 @@ def make_blueprints():
     for name in ("kernel", "disk", "oci"):
         pathlib.Path(f"blueprint/{FILES[name]}").write_bytes(os.urandom(300000))
     os.mkdir("package")
+    os.mkdir("unpacked")
     os.mkdir("earlier")
     for instance in ("single", "instance-0", "instance-1", "clone"):
         os.makedirs(f"{instance}/overlay")
@@ -263,7 +285,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.mkdir("bin")
-        for role in ("peer", "registry", "snapshotter"):
+        for role in ("packager", "peer", "registry", "snapshotter"):
             os.symlink(os.environ["DRAFTER"], f"bin/drafter-{role}")
         try:
             tour()
