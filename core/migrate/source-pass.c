@@ -93,6 +93,10 @@ static int announce_all(struct source *source, uint32_t generation)
 
 static int sync_devices(struct source *source, struct drafter_error *err)
 {
+    const struct source_vm *vm = source->options.vm;
+
+    if (vm && vm->gather && vm->gather(vm->opaque, err))
+        return drafter_error_wrap(err, "what the guest changed in memory");
     for (unsigned i = 0; i < source->device_count; i++) {
         struct block_device *block = source->devices[i].block;
         int rc = block->exposure && source->options.vm ? exposure_sync(block->exposure, err) : 0;

@@ -32,6 +32,12 @@ struct source_vm {
      * NULL: it cannot be kept.
      */
     int (*keep)(void *opaque, const struct source_kept *kept, struct drafter_error *err);
+
+    /*
+     * Ahead of each pass: brings into the devices what the VMM keeps to itself of the guest's changes.  Of
+     * the first pass this is called from a thread beside source_run's.  NULL: it keeps nothing to itself.
+     */
+    int (*gather)(void *opaque, struct drafter_error *err);
 };
 
 /* A device as it is migrated. */

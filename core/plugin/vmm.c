@@ -57,6 +57,15 @@ int vmm_launch(struct instance *vmm, const struct drafter_vmm_spec *spec, enum d
     return adapter_result(vmm, "launch", ops_of(vmm)->launch(vmm->data, spec, how, err), err);
 }
 
+int vmm_gather(struct instance *vmm, struct drafter_error *err)
+{
+    adapter_scope(vmm);
+
+    if (!ops_of(vmm)->gather)
+        return 0;
+    return adapter_result(vmm, "gather", ops_of(vmm)->gather(vmm->data, err), err);
+}
+
 int vmm_describe(struct instance *vmm, char *buffer, size_t size)
 {
     int ret;

@@ -21,6 +21,8 @@ void vmm_stop(struct instance *vmm);
 /* Nothing happens, and that is success, where the plugin leaves all to start. */
 int vmm_launch(struct instance *vmm, const struct drafter_vmm_spec *spec, enum drafter_vmm_start how,
                struct drafter_error *err);
+/* Nothing to do, and that is success, where the VMM maps memory shared. */
+int vmm_gather(struct instance *vmm, struct drafter_error *err);
 bool vmm_adoptable(const struct instance *vmm);
 int vmm_adopt(struct instance *vmm, const struct drafter_vmm_spec *spec,
               enum drafter_vmm_phase *ret_phase, struct drafter_error *err);

@@ -72,6 +72,13 @@ static int resume(void *opaque, struct drafter_error *err)
     return rc;
 }
 
+static int gather(void *opaque, struct drafter_error *err)
+{
+    struct peer *peer = opaque;
+
+    return vmm_gather(peer->vmm, err);
+}
+
 static int keep(void *opaque, const struct source_kept *kept, struct drafter_error *err)
 {
     struct peer *peer = opaque;
@@ -287,7 +294,8 @@ static int prepare(struct peer *peer, struct drafter_error *err)
                                          .pause = pause_vm,
                                          .save = save,
                                          .resume = resume,
-                                         .keep = keep};
+                                         .keep = keep,
+                                         .gather = gather};
     if (!rc && !peer->transport)
         rc = node_instance(peer->node, DRAFTER_KIND_TRANSPORT, peer->options.transport,
                            &peer->transport, err);

@@ -40,7 +40,7 @@ extern "C" {
 
 #define DRAFTER_PLUGIN_MAGIC UINT32_C(0x31465244) /* "DRF1" in memory */
 #define DRAFTER_ABI_MAJOR 1
-#define DRAFTER_ABI_MINOR 2
+#define DRAFTER_ABI_MINOR 3
 
 enum drafter_kind {
     DRAFTER_KIND_TRANSPORT = 1,

@@ -7,8 +7,8 @@
  *     running [-> foresee] -> pause -> save -> stop                     it moves away
  *     running [-> foresee] -> pause -> save -> resume                   the move failed: it stays
  *
- * Guest memory is the file `memory`, which the VMM maps shared; saving writes only CPU and device
- * state.  Control operations come from one thread at a time and may block up to their timeout.
+ * Guest memory is the file `memory`, which the VMM maps shared (or see gather()); saving writes only CPU and
+ * device state.  Control operations come from one thread at a time and may block up to their timeout.
  */
 #ifndef DRAFTER_VMM_H
 #define DRAFTER_VMM_H
@@ -134,6 +134,15 @@ struct drafter_vmm_ops {
      * The pause may come late or never, and foresee() again before it.  Default: nothing.
      */
     int (*foresee)(void *instance, struct drafter_error *err);
+
+    /*
+     * Since 1.3.  For a VMM that does not map the file `memory` shared: writes what the guest has changed
+     * in memory since the last call to that file.  The guest runs on; it may stand still for a moment.  The
+     * core asks ahead of each pass of a migration.  save() does the same, so that afterwards the file is
+     * complete; what the guest reads first after load() must come from the file at that time, since it
+     * may not be complete before.  Default: the mapping shows all changes.
+     */
+    int (*gather)(void *instance, struct drafter_error *err);
 };
 
 #ifdef __cplusplus

@@ -42,6 +42,14 @@ int firecracker_keep(struct firecracker *vmm, struct drafter_error *err)
     return 0;
 }
 
+/* What is said here holds if this process dies now. */
+void firecracker_keep_memory(struct firecracker *vmm, enum firecracker_memory memory)
+{
+    vmm->memory = memory;
+    if (vmm->kept)
+        __atomic_store_n(&vmm->kept->memory, (int32_t)memory, __ATOMIC_RELEASE);
+}
+
 void firecracker_forget(struct firecracker *vmm)
 {
     if (vmm->kept)

@@ -6,6 +6,7 @@
  *     snapshot.c  save and load                            machine.c  what a restore must repeat
  *     vsock.c     agent and liveness                       api.c      its API
  *     facts.c     what peers compare; fork or release      adopt.c    one that outlived its drafter
+ *     pager.c     pages for memory that is Firecracker's own
  *
  * This file holds the operations on a running VM, and the descriptor.
  */
@@ -43,7 +44,7 @@ static int refuse(const struct firecracker *vmm, const char *what, struct drafte
     return drafter_error_set(err, EINVAL, "cannot %s: %s", what, phases[vmm->phase]);
 }
 
-static int set_state(struct firecracker *vmm, const char *state, struct drafter_error *err)
+int firecracker_set_state(struct firecracker *vmm, const char *state, struct drafter_error *err)
 {
     return api_patch(&vmm->api, "/vm", json_pack("{s:s}", "state", state),
                      firecracker_deadline(vmm), err);
@@ -59,7 +60,7 @@ static int firecracker_pause(void *instance, struct drafter_error *err)
     if (vmm->phase != FIRECRACKER_RUNNING)
         return refuse(vmm, "pause", err);
     vsock_close(vmm); /* a snapshot must find no connection */
-    result = set_state(vmm, "Paused", err);
+    result = firecracker_set_state(vmm, "Paused", err);
     if (result < 0) {
         vsock_open(vmm, NULL);
         return firecracker_explain(vmm, result, "pause", err);
@@ -79,13 +80,14 @@ static int firecracker_resume(void *instance, struct drafter_error *err)
         return refuse(vmm, "resume", err);
     result = vsock_open(vmm, err);
     if (result == 0)
-        result = set_state(vmm, "Resumed", err);
+        result = firecracker_set_state(vmm, "Resumed", err);
     if (result < 0)
         return firecracker_explain(vmm, result, "resume", err);
     if (vmm->saved_fd >= 0)
         close(vmm->saved_fd);
     vmm->saved_fd = -1;
     vmm->phase = FIRECRACKER_RUNNING;
+    pager_prefetch(&vmm->pager);
     return 0;
 }
 
@@ -149,6 +151,7 @@ static int firecracker_create(const struct drafter_context *context, const void 
         return drafter_error_errno(err, ENOMEM, "firecracker");
     vmm->config = config;
     vmm->keeper = context->keeper;
+    pager_init(&vmm->pager);
     vmm->listeners[0] = vmm->listeners[1] = vmm->saved_fd = -1;
     vmm->id = strdup(context->id);
     vmm->scratch = strdup(context->directory);
@@ -251,6 +254,7 @@ static const struct drafter_vmm_ops firecracker_ops = {
     .stop = firecracker_stop,
     .adopt = firecracker_adopt,
     .launch = firecracker_launch,
+    .gather = firecracker_gather,
 };
 
 static const struct drafter_plugin firecracker_plugin = {

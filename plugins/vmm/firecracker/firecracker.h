@@ -5,6 +5,7 @@
 #include "api.h"
 #include "jail.h"
 #include "machine.h"
+#include "pager.h"
 #include "vmm/common/process.h"
 
 #define API_SOCKET "firecracker.sock"
@@ -35,15 +36,17 @@ enum firecracker_phase {
 
 /* Where the guest's memory is. */
 enum firecracker_memory {
-    MEMORY_OWN,     /* Firecracker's alone: it was booted, or loaded without sharing */
+    MEMORY_OWN,     /* Firecracker's alone, and the memory device has an old version of all of it */
     MEMORY_SHARED,  /* a shared mapping of the memory device */
+    MEMORY_TRACKED, /* its own; Firecracker knows what the memory device does not have */
 };
 
 /* What a later process must know of a Firecracker that outlives this one.  Layout 1. */
 struct firecracker_kept {
     uint32_t layout;
     int32_t pid; /* 0: there is none */
-    int32_t kind, memory;
+    int32_t kind;
+    int32_t memory; /* atomic */
     char version[64];
     char machine[MACHINE_TEXT_MAX];
 };
@@ -69,6 +72,7 @@ struct firecracker {
     struct jail jail;
     struct process process;
     struct api api;
+    struct pager pager;
     int listeners[FIRECRACKER_CHANNELS]; /* or -1 */
     int saved_fd; /* memory file with the stream of the last save, or -1 */
 };
@@ -100,6 +104,8 @@ int firecracker_name_jail(struct firecracker *vmm, const struct drafter_vmm_spec
 /* snapshot.c */
 int firecracker_save(void *instance, int fd, struct drafter_error *err);
 int firecracker_load(void *instance, int fd, struct drafter_error *err);
+int firecracker_gather(void *instance, struct drafter_error *err);
+int firecracker_set_state(struct firecracker *vmm, const char *state, struct drafter_error *err);
 
 /* vsock.c: what the guest dials. */
 int vsock_open(struct firecracker *vmm, struct drafter_error *err);
@@ -108,6 +114,7 @@ int firecracker_channel(void *instance, const char *name, int *ret_fd, struct dr
 
 /* adopt.c: a Firecracker that outlived its drafter. */
 int firecracker_keep(struct firecracker *vmm, struct drafter_error *err);
+void firecracker_keep_memory(struct firecracker *vmm, enum firecracker_memory memory);
 void firecracker_forget(struct firecracker *vmm);
 int firecracker_adopt(void *instance, const struct drafter_vmm_spec *spec,
                       enum drafter_vmm_phase *ret_phase, struct drafter_error *err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Save and load.  The state goes through a file in the VM's directory.  What the fork mapped shared it
- * only has to write back; memory of Firecracker's own is written to the memory device as a whole.
+ * only has to write back.  Memory of Firecracker's own is written to the memory device: at first as a
+ * whole, then, by a release, what was changed since.
  */
 #include "firecracker.h"
 #include "util/cleanup.h"
@@ -17,6 +18,7 @@
 
 #define STATE_FILE "state"
 #define DUMP_FILE "memory.dump"
+#define PAGER_SOCKET "pager.sock"
 #define COPY_STEP ((size_t)1 << 20)
 
 static const char state_magic[STATE_MAGIC + 1] = "drffcvm1";
@@ -73,9 +75,9 @@ static int give_state(struct firecracker *vmm, int memory_fd, struct drafter_err
     return jail_give(&vmm->jail, STATE_FILE, err);
 }
 
-static void remove_state(const struct firecracker *vmm)
+static void remove_file(const struct firecracker *vmm, const char *name)
 {
-    cleanup_free char *path = jail_path(&vmm->jail, STATE_FILE);
+    cleanup_free char *path = jail_path(&vmm->jail, name);
 
     if (path)
         unlink(path);
@@ -104,14 +106,14 @@ static int copy_data(int from, int to, char *buffer, struct drafter_error *err)
     return errno == ENXIO ? 0 : drafter_error_errno(err, errno, "the guest's memory");
 }
 
-static int copy_dump(const struct firecracker *vmm, const char *dump, struct drafter_error *err)
+static int copy_dump(const struct firecracker *vmm, struct drafter_error *err)
 {
-    cleanup_free char *buffer = malloc(COPY_STEP);
-    cleanup_close int from = open(dump, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    cleanup_free char *dump = jail_path(&vmm->jail, DUMP_FILE), *buffer = malloc(COPY_STEP);
+    cleanup_close int from = dump ? open(dump, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     cleanup_close int to = open(vmm->memory_path, O_WRONLY | O_CLOEXEC);
 
     if (from < 0 || to < 0 || !buffer)
-        return drafter_error_errno(err, errno, "%s", from < 0 ? dump : vmm->memory_path);
+        return drafter_error_errno(err, errno, "%s", from < 0 ? DUMP_FILE : vmm->memory_path);
     return copy_data(from, to, buffer, err);
 }
 
@@ -124,24 +126,38 @@ static int create_snapshot(struct firecracker *vmm, const char *type, const char
                    firecracker_deadline(vmm), err);
 }
 
-/* Firecracker would cut a longer device to the size of the memory. */
-static int dump(struct firecracker *vmm, struct drafter_error *err)
+/* Whether Firecracker can write to the device itself; it would cut a longer one to the memory's size. */
+static bool fits(const struct firecracker *vmm)
 {
-    cleanup_free char *path = NULL;
     struct stat status;
-    int result;
 
-    if (stat(vmm->memory_path, &status) < 0)
-        return drafter_error_errno(err, errno, "%s", vmm->memory_path);
-    if ((uint64_t)status.st_size == vmm->machine.memory)
-        return create_snapshot(vmm, "Full", "memory", err);
-    path = jail_path(&vmm->jail, DUMP_FILE);
-    if (!path)
-        return drafter_error_errno(err, ENOMEM, "VM");
-    result = create_snapshot(vmm, "Full", DUMP_FILE, err);
-    if (result == 0)
-        result = copy_dump(vmm, path, err);
-    unlink(path);
+    return stat(vmm->memory_path, &status) == 0 &&
+           (uint64_t)status.st_size == vmm->machine.memory;
+}
+
+/*
+ * Snapshots of memory that is Firecracker's own have two steps, so that the guest stands still for the
+ * first alone.  Firecracker holds a page for written once it is in the dump: until the second step is done
+ * nobody knows what the device lacks, and the next dump must be whole.
+ */
+static int dump(struct firecracker *vmm, bool *ret_copy, struct drafter_error *err)
+{
+    bool tracked = vmm->memory == MEMORY_TRACKED;
+    bool direct = !tracked && fits(vmm);
+
+    firecracker_keep_memory(vmm, MEMORY_OWN);
+    *ret_copy = !direct;
+    remove_file(vmm, DUMP_FILE);
+    return create_snapshot(vmm, tracked ? "Diff" : "Full", direct ? "memory" : DUMP_FILE, err);
+}
+
+static int settle(struct firecracker *vmm, bool copy, struct drafter_error *err)
+{
+    int result = copy ? copy_dump(vmm, err) : 0;
+
+    remove_file(vmm, DUMP_FILE);
+    if (result == 0 && vmm->kind == KIND_STOCK)
+        firecracker_keep_memory(vmm, MEMORY_TRACKED);
     return result;
 }
 
@@ -150,6 +166,7 @@ static int dump(struct firecracker *vmm, struct drafter_error *err)
 int firecracker_save(void *instance, int fd, struct drafter_error *err)
 {
     struct firecracker *vmm = instance;
+    bool copy = false;
     int result;
 
     if (vmm->phase == FIRECRACKER_SAVED) /* the guest has not changed since */
@@ -159,14 +176,38 @@ int firecracker_save(void *instance, int fd, struct drafter_error *err)
     if (vmm->memory == MEMORY_SHARED)
         result = create_snapshot(vmm, "MsyncAndState", "memory", err);
     else
-        result = dump(vmm, err);
+        result = dump(vmm, &copy, err);
     if (result < 0)
         return firecracker_explain(vmm, result, "save", err);
-    result = take_state(vmm, err);
+    if (vmm->memory != MEMORY_SHARED)
+        result = settle(vmm, copy, err);
+    if (result == 0)
+        result = take_state(vmm, err);
     if (result < 0)
         return result;
     vmm->phase = FIRECRACKER_SAVED;
     return state_write(state_magic, vmm->saved_fd, fd, err);
+}
+
+/* The guest stands still while Firecracker writes down what it changed. */
+int firecracker_gather(void *instance, struct drafter_error *err)
+{
+    struct firecracker *vmm = instance;
+    bool copy = false;
+    int result, resumed;
+
+    if (vmm->phase != FIRECRACKER_RUNNING || vmm->memory == MEMORY_SHARED)
+        return 0;
+    result = firecracker_set_state(vmm, "Paused", err);
+    if (result == 0) {
+        result = dump(vmm, &copy, err);
+        resumed = firecracker_set_state(vmm, "Resumed", result < 0 ? NULL : err);
+        result = result < 0 ? result : resumed;
+    }
+    if (result == 0)
+        result = settle(vmm, copy, err);
+    remove_file(vmm, STATE_FILE);
+    return result < 0 ? firecracker_explain(vmm, result, "gather memory", err) : 0;
 }
 
 /* The tap of this host takes the place of the saved one, whose name made the interface's identifier. */
@@ -181,20 +222,45 @@ static void override_tap(const struct firecracker *vmm, json_t *body)
                         json_pack("[{s:s,s:s}]", "iface_id", id, "host_dev_name", vmm->tap));
 }
 
-static int load(struct firecracker *vmm, struct drafter_error *err)
+static json_t *describe_load(const struct firecracker *vmm)
 {
-    bool shared = vmm->kind == KIND_FORK;
-    json_t *body = json_pack("{s:s,s:{s:s,s:s},s:b,s:b}", "snapshot_path", STATE_FILE,
-                             "mem_backend", "backend_path", "memory", "backend_type", "File",
-                             "enable_diff_snapshots", 0, "resume_vm", 0);
+    json_t *body = json_pack("{s:s,s:b}", "snapshot_path", STATE_FILE, "resume_vm", 0);
+    bool fork = vmm->kind == KIND_FORK;
+
+    json_object_set_new(body, "mem_backend",
+                        json_pack("{s:s,s:s}", "backend_path", fork ? "memory" : PAGER_SOCKET,
+                                  "backend_type", fork ? "File" : "Uffd"));
+    if (fork)
+        json_object_set_new(body, "shared", json_true());
+    else
+        json_object_set_new(body, "track_dirty_pages", json_true());
+    override_tap(vmm, body);
+    return body;
+}
+
+static int start_pager(struct firecracker *vmm, struct drafter_error *err)
+{
+    int result;
 
     if (vmm->kind == KIND_FORK)
-        json_object_set_new(body, "shared", json_boolean(shared));
-    override_tap(vmm, body);
-    vmm->memory = shared ? MEMORY_SHARED : MEMORY_OWN;
-    if (vmm->kept)
-        vmm->kept->memory = vmm->memory;
-    return api_put(&vmm->api, "/snapshot/load", body, firecracker_deadline(vmm), err);
+        return 0;
+    result = pager_start(&vmm->pager, vmm->jail.root, PAGER_SOCKET, vmm->memory_path,
+                         vmm->machine.memory, vmm->process.pidfd, err);
+    return result < 0 ? result : jail_give(&vmm->jail, PAGER_SOCKET, err);
+}
+
+static int load(struct firecracker *vmm, struct drafter_error *err)
+{
+    int result = start_pager(vmm, err);
+
+    if (result < 0)
+        return result;
+    firecracker_keep_memory(vmm, vmm->kind == KIND_FORK ? MEMORY_SHARED : MEMORY_TRACKED);
+    result = api_put(&vmm->api, "/snapshot/load", describe_load(vmm), firecracker_deadline(vmm), err);
+    if (result == 0 && vmm->kind == KIND_STOCK)
+        result = pager_await(&vmm->pager, firecracker_deadline(vmm), err);
+    remove_file(vmm, PAGER_SOCKET);
+    return result;
 }
 
 int firecracker_load(void *instance, int fd, struct drafter_error *err)
@@ -212,7 +278,7 @@ int firecracker_load(void *instance, int fd, struct drafter_error *err)
         return drafter_error_wrap(err, "load");
     vmm->phase = FIRECRACKER_BROKEN;
     result = load(vmm, err);
-    remove_state(vmm);
+    remove_file(vmm, STATE_FILE);
     if (result < 0)
         return firecracker_explain(vmm, result, "load", err);
     vmm->phase = FIRECRACKER_PAUSED;

@@ -446,6 +446,7 @@ void firecracker_stop(void *instance)
     struct firecracker *vmm = instance;
 
     process_stop(&vmm->process);
+    pager_stop(&vmm->pager);
     api_close(&vmm->api);
     vsock_close(vmm);
     firecracker_forget(vmm);
