@@ -165,8 +165,8 @@ static int store_known(struct block_device *device, uint64_t first, uint64_t cou
             if (!rc)
                 rc = hash(device, first, part, hashes);
             end_claim(device, first, part, generation, mask, hashes, rc);
-            if (rc)
-                return rc;
+            if (rc && visit != keep_run)
+                return rc; /* what cannot be read here stays missing, and is asked for */
         }
         first += part;
         count -= part;

@@ -116,6 +116,20 @@ void destination_need(void *opaque, struct block_device *block, uint64_t first, 
     pthread_rwlock_unlock(&destination->link_lock);
 }
 
+/* What this side would have of a block; its storage may know without reading it. */
+static int hash_block(struct block_device *block, uint64_t offset, size_t length, char *buffer,
+                      uint8_t hash[HAVE_SIZE])
+{
+    int rc = storage_digest(block->storage, offset, length, hash);
+
+    if (rc != -ENOENT)
+        return rc;
+    rc = storage_read(block->storage, buffer, length, offset);
+    if (!rc)
+        crypto_generichash(hash, HAVE_SIZE, (unsigned char *)buffer, length, NULL, 0);
+    return rc;
+}
+
 static int send_block_hashes(struct destination *destination, unsigned index, char *buffer)
 {
     struct block_device *block = destination->devices[index].block;
@@ -131,9 +145,7 @@ static int send_block_hashes(struct destination *destination, unsigned index, ch
             uint64_t left = block->size - offset;
             size_t length = left < block->block_size ? (size_t)left : block->block_size;
 
-            rc = storage_read(block->storage, buffer, length, offset);
-            crypto_generichash(hashes + header.length, HAVE_SIZE, (unsigned char *)buffer, length,
-                               NULL, 0);
+            rc = hash_block(block, offset, length, buffer, hashes + header.length);
         }
         if (!rc)
             rc = stream_send(destination->session.control, header, hashes);

@@ -54,6 +54,7 @@ struct instance {
     struct holder *holder; /* what outlives the process, or NULL */
     struct drafter_keeper keeper; /* as the plugin has it */
     _Atomic int flush_error; /* storage: the first failed flush, which every later one repeats */
+    bool opened;             /* storage */
 };
 
 /*

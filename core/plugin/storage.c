@@ -40,11 +40,13 @@ static void inherit_flush_error(struct instance *storage)
 
 int storage_open(struct instance *storage, uint64_t size, unsigned flags, struct drafter_error *err)
 {
+    int rc;
     adapter_scope(storage);
 
     inherit_flush_error(storage);
-    return adapter_result(storage, "open", ops_of(storage)->open(storage->data, size, flags, err),
-                          err);
+    rc = adapter_result(storage, "open", ops_of(storage)->open(storage->data, size, flags, err), err);
+    storage->opened |= rc == 0;
+    return rc;
 }
 
 uint64_t storage_size(struct instance *storage)
@@ -208,13 +210,33 @@ int storage_verify(struct instance *storage, void (*report)(void *, const char *
     return defects < 0 ? adapter_result(storage, "verify", defects, err) : defects;
 }
 
+int storage_digest(struct instance *storage, uint64_t offset, uint64_t length, uint8_t hash[16])
+{
+    const struct drafter_storage_ops *ops = ops_of(storage);
+    adapter_scope(storage);
+
+    if (adapter_check_range(length, offset, ops->size(storage->data)) < 0)
+        return -EINVAL;
+    return ops->digest ? adapter_errno(ops->digest(storage->data, offset, length, hash)) : -ENOENT;
+}
+
+void storage_settled(struct instance *storage)
+{
+    adapter_scope(storage);
+
+    if (ops_of(storage)->settled)
+        ops_of(storage)->settled(storage->data);
+}
+
 /*
  * What a layer sees of the storage below: the adapter itself, as a table.  So the defaults, the
  * range checks and the lock of a serializing plugin hold for layers as they do for the core.
  */
 static int next_open(void *next, uint64_t size, unsigned flags, struct drafter_error *err)
 {
-    return storage_open(next, size, flags, err);
+    const struct instance *storage = next;
+
+    return storage->opened ? 0 : storage_open(next, size, flags, err);
 }
 
 static uint64_t next_size(void *next)
@@ -274,6 +296,16 @@ static int next_verify(void *next, void (*report)(void *opaque, const char *line
     return storage_verify(next, report, opaque, err);
 }
 
+static int next_digest(void *next, uint64_t offset, uint64_t length, uint8_t hash[16])
+{
+    return storage_digest(next, offset, length, hash);
+}
+
+static void next_settled(void *next)
+{
+    storage_settled(next);
+}
+
 const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance)
 {
     static const struct drafter_storage_ops ops = {
@@ -288,6 +320,8 @@ const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_in
         .layer = next_layer,
         .check = next_check,
         .verify = next_verify,
+        .digest = next_digest,
+        .settled = next_settled,
     };
     const struct instance *storage = next;
 

@@ -21,5 +21,7 @@ int storage_check(struct instance *storage, void (*report)(void *, const char *)
                   struct drafter_error *err);
 int storage_verify(struct instance *storage, void (*report)(void *, const char *), void *opaque,
                    struct drafter_error *err);
+int storage_digest(struct instance *storage, uint64_t offset, uint64_t length, uint8_t hash[16]);
+void storage_settled(struct instance *storage);
 
 #endif

@@ -279,7 +279,11 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
     if (is_stack(device)) {
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
-            rc = storage_open(storage, 0, readonly ? DRAFTER_STORAGE_READONLY : 0, err);
+            rc = storage_open(storage, 0,
+                              readonly        ? DRAFTER_STORAGE_READONLY
+                              : storage->next ? DRAFTER_STORAGE_CREATE /* a layer over what is there */
+                                              : 0,
+                              err);
         return rc ? rc : init_block(device, storage, err);
     }
     rc = check_base(device, err);
@@ -388,7 +392,7 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
         device->filled = true; /* nothing is known of what it holds */
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
-            rc = storage_open(storage, size, DRAFTER_STORAGE_CREATE, err);
+            rc = storage_open(storage, size, DRAFTER_STORAGE_CREATE | DRAFTER_STORAGE_ARRIVING, err);
     } else {
         rc = check_base(device, err);
         if (!rc)
@@ -400,6 +404,13 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
     if (!rc)
         device->block.fresh = !device->filled;
     return rc;
+}
+
+void devices_settled(struct devices *devices)
+{
+    for (unsigned i = 0; i < devices->count; i++)
+        if (devices->list[i].opened)
+            storage_settled(devices->list[i].block.storage);
 }
 
 static void discard_words(const char *list)

@@ -66,6 +66,9 @@ struct node_device *devices_find(struct devices *devices, const char *name);
 /* The original's limits of a device, when its section has any. */
 struct converge_limits devices_limits(const struct node_device *device);
 
+/* They arrived and their VM is ours. */
+void devices_settled(struct devices *devices);
+
 /* Removes the files that devices_open_arriving created, also where it failed half-way. */
 void devices_discard(struct devices *devices);
 void devices_release(struct devices *devices);

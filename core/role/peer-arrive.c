@@ -402,6 +402,7 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
     case DESTINATION_OUTCOME_COMPLETE:
         peer_step(peer, PEER_STEP_STARTING);
         log_event("arrived", "\"vm\":\"%s\"", peer->vm.name);
+        devices_settled(&peer->devices);
         peer_tell_hook(peer, "arrived");
         if (interrupted)
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");

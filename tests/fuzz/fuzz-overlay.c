@@ -42,7 +42,14 @@ static int base_pread(void *instance, void *buffer, size_t length, uint64_t offs
     return 0;
 }
 
-static const struct drafter_storage_ops base_ops = {.size = base_size, .pread = base_pread};
+static int base_open(void *instance, uint64_t size, unsigned flags, struct drafter_error *err)
+{
+    (void)instance, (void)size, (void)flags, (void)err;
+    return 0;
+}
+
+static const struct drafter_storage_ops base_ops = {
+    .open = base_open, .size = base_size, .pread = base_pread};
 
 const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance)
 {

@@ -230,6 +230,37 @@ START_TEST(layers_in_a_circle_are_refused)
 }
 END_TEST
 
+START_TEST(a_layer_opens_what_is_below)
+{
+    char byte = 'n';
+
+    put_file("base", SIZE, 'b');
+    ck_assert_int_eq(open_node("[storage:below]\nplugin = file\npath = DIR/base\n"
+                               "[storage:layer]\nplugin = cow\nnext = below\n"
+                               "overlay = DIR/overlay\nstate = DIR/state\n"
+                               "[device:disk]\nstorage = layer\n"),
+                     0);
+    ck_assert_msg(!devices_open_local(&node, &devices, false, &err), "%s", err.message);
+    ck_assert_uint_eq(devices.list[0].block.size, SIZE);
+    ck_assert_int_eq(first_byte(&devices.list[0].block), 'b');
+    ck_assert_int_eq(block_device_write(&devices.list[0].block, &byte, 1, 0), 0);
+    ck_assert_int_eq(first_byte(&devices.list[0].block), 'n');
+}
+END_TEST
+
+START_TEST(a_layer_does_not_make_up_its_base)
+{
+    ck_assert_int_eq(open_node("[storage:below]\nplugin = file\npath = DIR/base\n"
+                               "[storage:layer]\nplugin = cow\nnext = below\n"
+                               "overlay = DIR/overlay\nstate = DIR/state\n"
+                               "[device:disk]\nstorage = layer\n"),
+                     0);
+    ck_assert_int_eq(devices_open_local(&node, &devices, false, &err), -ENOENT);
+    expect_text("base: cannot open");
+    ck_assert(!file_exists("base"));
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -245,6 +276,8 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_second_node_of_the_name_is_refused);
     tcase_add_test(tests, an_instance_is_made_once);
     tcase_add_test(tests, layers_in_a_circle_are_refused);
+    tcase_add_test(tests, a_layer_opens_what_is_below);
+    tcase_add_test(tests, a_layer_does_not_make_up_its_base);
 }
 
 int main(void)

@@ -23,7 +23,8 @@ extern "C" {
 #endif
 
 #define DRAFTER_STORAGE_READONLY 0x1u /* pwrite, zero and trim answer -EROFS */
-#define DRAFTER_STORAGE_CREATE 0x2u   /* create or enlarge with zeros to the size given */
+#define DRAFTER_STORAGE_CREATE 0x2u   /* create or enlarge with zeros to the size given, if it is not 0 */
+#define DRAFTER_STORAGE_ARRIVING 0x4u /* since 1.2: the device comes from a peer; see settled() */
 
 enum drafter_extent_kind {
     DRAFTER_EXTENT_DATA = 0,
@@ -70,13 +71,27 @@ struct drafter_storage_ops {
     int (*check)(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
                  struct drafter_error *err);
 
-    /* Since 1.1: as check(), and reads all data of which it knows what it must be.  Default: check(). */
+    /* Since 1.2.  As check(), and reads all data of which it knows what it must be.  Default: check(). */
     int (*verify)(void *instance, void (*report)(void *opaque, const char *line), void *opaque,
                   struct drafter_error *err);
+
+    /*
+     * Since 1.2.  BLAKE2b-128 of what a read of the range would give, if that is known without reading
+     * it; -ENOENT otherwise.  Such a read may fail all the same (what is elsewhere may be gone), and then
+     * nothing of the range is used.  For devices that arrive.  Default: nothing is known.
+     */
+    int (*digest)(void *instance, uint64_t offset, uint64_t length, uint8_t hash[16]);
+
+    /*
+     * Since 1.2.  A device that was opened with DRAFTER_STORAGE_ARRIVING is complete, and its VM is this
+     * host's.  Default: nothing.
+     */
+    void (*settled)(void *instance);
 };
 
 /*
  * For layers (a storage over a storage): the instance in drafter_context.next; every operation is there.
+ * A layer opens what is below in its own open(), as it needs it; if that is open already, nothing happens.
  * layer() answers -ENOTSUP when the storage below is no layer: it is the base then.
  */
 DRAFTER_PUBLIC const struct drafter_storage_ops *drafter_next_storage(void *next, void **ret_instance);

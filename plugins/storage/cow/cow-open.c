@@ -264,6 +264,9 @@ int cow_open(void *instance, uint64_t size, unsigned flags, struct drafter_error
 
     if (cow->opened)
         return drafter_error_set(err, EALREADY, "%s: is open", cow->config->state);
+    r = cow->base->open(cow->base_instance, 0, DRAFTER_STORAGE_READONLY, err);
+    if (r < 0)
+        return r;
     cow->readonly = flags & DRAFTER_STORAGE_READONLY;
     r = open_state(cow, size, flags, err);
     if (r < 0) {

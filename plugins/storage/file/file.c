@@ -190,7 +190,7 @@ static int file_open(void *instance, uint64_t size, unsigned flags, struct draft
     if (file->fd >= 0)
         return drafter_error_set(err, EALREADY, "%s: is open", path);
     file->readonly = file->config->readonly || flags & DRAFTER_STORAGE_READONLY;
-    create = flags & DRAFTER_STORAGE_CREATE && !file->readonly;
+    create = flags & DRAFTER_STORAGE_CREATE && size > 0 && !file->readonly;
     mode = (file->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     file->fd = open(path, mode | (create ? O_CREAT : 0), 0600);
     if (file->fd < 0)
