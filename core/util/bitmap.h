@@ -29,6 +29,26 @@ static inline void bitmap_clear(uint64_t *map, uint64_t bit)
     map[bit / BITMAP_WORD_BITS] &= ~(UINT64_C(1) << (bit % BITMAP_WORD_BITS));
 }
 
+/* The same while other threads change other bits of the word. */
+static inline void bitmap_set_atomic(uint64_t *map, uint64_t bit)
+{
+    __atomic_fetch_or(&map[bit / BITMAP_WORD_BITS], UINT64_C(1) << (bit % BITMAP_WORD_BITS),
+                      __ATOMIC_ACQ_REL);
+}
+
+/* Whether the bit was set. */
+static inline bool bitmap_take_atomic(uint64_t *map, uint64_t bit)
+{
+    uint64_t mask = UINT64_C(1) << (bit % BITMAP_WORD_BITS);
+
+    return __atomic_fetch_and(&map[bit / BITMAP_WORD_BITS], ~mask, __ATOMIC_ACQ_REL) & mask;
+}
+
+static inline bool bitmap_test_atomic(const uint64_t *map, uint64_t bit)
+{
+    return __atomic_load_n(&map[bit / BITMAP_WORD_BITS], __ATOMIC_ACQUIRE) >> (bit % BITMAP_WORD_BITS) & 1;
+}
+
 /* A zeroed map for `bits` bits, or NULL; the caller frees it. */
 uint64_t *bitmap_new(uint64_t bits);
 

@@ -19,17 +19,20 @@ struct subject {
     bool keeps;             /* content outlives the instance */
     bool base_is_zero;      /* nothing written yet reads as zeros, not as the base's pattern */
     const char *const *options; /* of a `file` */
+    bool takes_over; /* a second writer ends the first one's writes instead of being refused */
 };
 
 static const char *const direct[] = {"direct", "yes", NULL};
 
 static const struct subject all_subjects[] = {
-    {"null", {"null"}, false, true, NULL},
-    {"file", {"file"}, true, true, NULL},
-    {"direct file", {"file"}, true, true, direct},
-    {"cow over file", {"file", "cow"}, true, false, NULL},
-    {"cow over cow", {"file", "cow", "cow"}, true, false, NULL},
-    {"cow over null", {"null", "cow"}, true, true, NULL},
+    {"null", {"null"}, false, true, NULL, false},
+    {"file", {"file"}, true, true, NULL, false},
+    {"direct file", {"file"}, true, true, direct, false},
+    {"cow over file", {"file", "cow"}, true, false, NULL, false},
+    {"cow over cow", {"file", "cow", "cow"}, true, false, NULL, false},
+    {"cow over null", {"null", "cow"}, true, true, NULL, false},
+    {"s3", {"s3"}, true, true, NULL, true},
+    {"s3 over file", {"file", "s3"}, true, false, NULL, true},
 };
 #define ALL_SUBJECTS (sizeof(all_subjects) / sizeof(*all_subjects))
 
@@ -118,6 +121,8 @@ static struct instance *make_level(const struct subject *subject, unsigned level
     snprintf(path, sizeof path, "%s/%s.file", conformance_directory(), name);
     if (strcmp(subject->plugins[level], "cow") == 0)
         return storage_cow(next, name);
+    if (strcmp(subject->plugins[level], "s3") == 0)
+        return storage_s3(next, name, NULL);
     if (strcmp(subject->plugins[level], "null") == 0)
         return storage_make("null", (const char *const[]){"size", "1229800", NULL}, NULL);
     for (const char *const *option = subject->options; option && *option; option++)
@@ -158,7 +163,7 @@ static struct stack stack_make(const struct subject *subject, const char *tag)
             instance_free(stack.top);
             stack.top = stack.levels[1] = make_level(subject, 1, tag, stack.levels[0]);
         }
-        if (level > 0)
+        if (level > 0 && strcmp(subject->plugins[level], "s3") != 0) /* it opens what is below for writing */
             storage_must_open(stack.top, SIZE, DRAFTER_STORAGE_READONLY);
         stack.top = stack.levels[stack.count++] = make_level(subject, level, tag, stack.top);
     }
@@ -205,6 +210,7 @@ static void teardown(void)
     free(reference);
     ck_assert_uint_eq(conformance_open_fds(), fds_before);
     remove_files();
+    storage_s3_clear();
 }
 
 static uint64_t chance(uint64_t below)
@@ -484,7 +490,7 @@ START_TEST(a_second_writer_is_refused)
     struct instance *second;
     struct drafter_error err = {0};
 
-    if (subject->keeps) {
+    if (subject->keeps && !subject->takes_over) {
         second = make_level(subject, top, "a", top ? stack.levels[top - 1] : NULL);
         conformance_expect_error(storage_open(second, SIZE, 0, &err), EBUSY, &err, "a.");
         instance_free(second);
@@ -563,6 +569,8 @@ static bool subject_built(const struct subject *subject)
     for (unsigned level = 0; level < 3 && subject->plugins[level]; level++) {
         if (!conformance_available(DRAFTER_KIND_STORAGE, subject->plugins[level]))
             return false;
+        if (strcmp(subject->plugins[level], "s3") == 0 && !storage_s3_start())
+            return false;
     }
     return true;
 }
@@ -589,5 +597,7 @@ int main(void)
         suite_add_tcase(suite, storage_cow_case());
     if (cow && conformance_available(DRAFTER_KIND_STORAGE, "package"))
         suite_add_tcase(suite, storage_package_case());
+    if (conformance_available(DRAFTER_KIND_STORAGE, "s3") && storage_s3_start())
+        suite_add_tcase(suite, storage_s3_case());
     return conformance_run(suite, subject_count);
 }

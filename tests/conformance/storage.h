@@ -34,6 +34,19 @@ struct instance *storage_base(const char *path);
 /* `cow` over an open base: the files are NAME.overlay and NAME.state.  Not opened. */
 struct instance *storage_cow(struct instance *base, const char *name);
 
+/*
+ * A server for the s3 plugin: tests/s3/server.py, a child of this program that ends with it.  False, with
+ * a line that says why, when it cannot be started.
+ */
+bool storage_s3_start(void);
+
+/* Forgets all objects, faults and options of the server, if there is one. */
+void storage_s3_clear(void);
+
+/* `s3` at the prefix NAME/, over `next` if that is not NULL; `more`: further options.  Not opened. */
+struct instance *storage_s3(struct instance *next, const char *name, const char *const *more);
+
+TCase *storage_s3_case(void);
 TCase *storage_cow_case(void);
 TCase *storage_file_case(void);
 TCase *storage_package_case(void);

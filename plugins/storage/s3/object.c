@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One object as it is, read-only: a package that was uploaded, an image.  It must not change meanwhile. */
+#include "s3.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static int load_range(void *host, uint64_t block, void *content, size_t length)
+{
+    struct s3 *s3 = host;
+    uint64_t first = block * s3->config->block_size;
+    struct http_response response = {0};
+    struct http_request request = {.method = "GET", .path = s3->path, .ranged = true, .first = first,
+                                   .last = first + length - 1, .if_match = s3->etag, .limit = length};
+    int rc = http_send(s3->http, &request, &response);
+
+    if (!rc && response.length != length)
+        rc = -EPROTO;
+    if (!rc)
+        memcpy(content, response.body, length);
+    else
+        drafter_log(DRAFTER_LOG_ERROR, "s3", "%s: bytes %" PRIu64 "-%" PRIu64 ": %s", s3->path,
+                    request.first, request.last,
+                    rc == -ESTALE ? "the object was replaced while it is in use" : response.message);
+    http_response_release(&response);
+    return rc ? -EIO : 0;
+}
+
+static int find_object(struct s3 *s3, struct drafter_error *err)
+{
+    struct http_response response = {0};
+    struct http_request request = {.method = "HEAD", .path = s3->path, .limit = 65536};
+    char encoded[1200];
+    int n, rc = 0;
+
+    if (sign_encode(s3->config->object, 1, encoded, sizeof encoded) < 0 ||
+        (n = snprintf(s3->path, sizeof s3->path, "/%s/%s", s3->config->bucket, encoded)) < 0 ||
+        (size_t)n >= sizeof s3->path)
+        return drafter_error_set(err, ENAMETOOLONG, "s3: object = %s: too long", s3->config->object);
+    rc = http_send(s3->http, &request, &response);
+    if (rc)
+        drafter_error_set(err, -rc, "s3: object %s in bucket %s: %s", s3->config->object,
+                          s3->config->bucket, response.message);
+    else if (!*response.etag)
+        rc = drafter_error_set(err, EPROTO, "s3: object %s: the server gives no ETag", s3->config->object);
+    s3->size = response.total;
+    memcpy(s3->etag, response.etag, sizeof s3->etag);
+    http_response_release(&response);
+    return rc;
+}
+
+static int object_open(struct s3 *s3, uint64_t size, unsigned flags, struct drafter_error *err)
+{
+    struct cache_source source = {.host = s3, .load = load_range};
+    int rc;
+
+    if (!s3->readonly)
+        return drafter_error_set(err, EROFS, "s3: object = %s can only be read; put an overlay over it",
+                                 s3->config->object);
+    (void)flags;
+    rc = find_object(s3, err);
+    if (!rc && size && size != s3->size)
+        rc = drafter_error_set(err, EINVAL, "s3: object %s has %" PRIu64 " bytes instead of %" PRIu64,
+                               s3->config->object, s3->size, size);
+    if (rc)
+        return rc;
+    source.size = s3->size;
+    s3->cache = cache_new(&source, s3->pool, (uint32_t)s3->config->block_size, s3->config->cache_size,
+                          (unsigned)s3->config->readahead);
+    return s3->cache ? 0 : drafter_error_set(err, ENOMEM, "s3: no memory");
+}
+
+static int object_read(struct s3 *s3, void *buffer, size_t length, uint64_t offset)
+{
+    return cache_read(s3->cache, buffer, length, offset);
+}
+
+static int object_flush(struct s3 *s3)
+{
+    (void)s3;
+    return 0;
+}
+
+static int object_extent(struct s3 *s3, uint64_t offset, uint64_t length,
+                         enum drafter_extent_kind *ret_kind, uint64_t *ret_length)
+{
+    (void)s3, (void)offset;
+    *ret_kind = DRAFTER_EXTENT_DATA;
+    *ret_length = length;
+    return 0;
+}
+
+static void object_close(struct s3 *s3)
+{
+    (void)s3;
+}
+
+const struct s3_form s3_object = {
+    .open = object_open,
+    .pread = object_read,
+    .flush = object_flush,
+    .extent = object_extent,
+    .close = object_close,
+};

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A layer over a local storage, which stays the truth, with a copy in a bucket that follows it.
+ *
+ * Writes set a bit per page, after they reached the storage below.  A thread takes bits back, reads the
+ * block and sends it; so what is written while a block is read makes it dirty again, and the copy
+ * catches up.  Unless only-dirty is set, the thread also goes through the whole device once and sends
+ * what the bucket does not have: an index by hash makes that cheap, and a copy that was cut off goes on
+ * where it was.
+ *
+ * An arriving device offers what the bucket has of it: digest() names blocks by
+ * their hash, and a block that turns out to be the right one is fetched when it is first read.  The copy
+ * is not taken over from the source before settled().
+ */
+#include "s3.h"
+
+#include "util/bitmap.h"
+#include "util/cleanup.h"
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define COMMIT_PERIOD_NS UINT64_C(1000000000)
+#define RETRY_NS UINT64_C(5000000000)
+#define STRIPES 64
+
+struct sync {
+    struct s3 *s3;
+    uint64_t pages, blocks;
+    unsigned per_block; /* pages */
+    uint64_t *dirty;    /* atomic words, a bit per page */
+    uint64_t *since;    /* atomic, per block: when the first of its pages became dirty, 0: none is */
+    uint64_t *offered;  /* atomic words, a bit per block: its content is in the bucket, not below */
+    _Atomic uint64_t offered_count;
+    pthread_mutex_t fetch[STRIPES]; /* by block: who brings an offered one */
+
+    /* Of the thread. */
+    uint64_t cursor; /* block where the next round begins to look */
+    uint64_t scanned; /* blocks of the first copy that were queued */
+    uint64_t committed_at, failed_at;
+    bool unsaved; /* sent and not committed */
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+    unsigned sending; /* the rest under `lock` */
+    int error;
+    bool started, ending, lost; /* lost: another writer has the copy */
+    _Atomic bool idle;          /* nothing is dirty: the next write wakes the thread */
+    pthread_t thread;
+};
+
+struct sending {
+    struct pool_job job;
+    struct sync *sync;
+    uint64_t block;
+    bool changed;
+};
+
+/* ---- what is dirty ---------------------------------------------------------------------------- */
+
+static void mark(struct sync *sync, uint64_t length, uint64_t offset)
+{
+    uint64_t page_size = sync->s3->config->page_size, none;
+
+    if (length == 0)
+        return;
+    for (uint64_t page = offset / page_size; page <= (offset + length - 1) / page_size; page++) {
+        bitmap_set_atomic(sync->dirty, page);
+        none = 0;
+        __atomic_compare_exchange_n(&sync->since[page / sync->per_block], &none, drafter_now_ns(), false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    if (atomic_load(&sync->idle)) {
+        lock_scope(&sync->lock);
+        atomic_store(&sync->idle, false);
+        pthread_cond_signal(&sync->wake);
+    }
+}
+
+static uint64_t first_page(const struct sync *sync, uint64_t block)
+{
+    return block * sync->per_block;
+}
+
+static uint64_t end_page(const struct sync *sync, uint64_t block)
+{
+    uint64_t end = (block + 1) * sync->per_block;
+
+    return end < sync->pages ? end : sync->pages;
+}
+
+static unsigned count_dirty(const struct sync *sync, uint64_t block)
+{
+    unsigned count = 0;
+
+    for (uint64_t page = first_page(sync, block); page < end_page(sync, block); page++)
+        count += bitmap_test_atomic(sync->dirty, page);
+    return count;
+}
+
+static void take_bits(struct sync *sync, uint64_t block)
+{
+    __atomic_store_n(&sync->since[block], 0, __ATOMIC_RELEASE);
+    for (uint64_t page = first_page(sync, block); page < end_page(sync, block); page++)
+        bitmap_take_atomic(sync->dirty, page);
+}
+
+static bool due(const struct sync *sync, uint64_t block, uint64_t now, bool all)
+{
+    const struct s3_config *config = sync->s3->config;
+    uint64_t since = __atomic_load_n(&sync->since[block], __ATOMIC_ACQUIRE);
+
+    return since != 0 && (all || now - since >= config->max_age ||
+                          count_dirty(sync, block) >= config->min_changed);
+}
+
+/* ---- sending ---------------------------------------------------------------------------------- */
+
+static int send_content(struct sync *sync, struct sending *sending, void *content)
+{
+    struct s3 *s3 = sync->s3;
+    struct volume_upload upload;
+    int rc = s3->next->pread(s3->next_instance, content, volume_length(&s3->volume, sending->block),
+                             sending->block * s3->volume.block_size);
+
+    if (!rc)
+        rc = volume_prepare(&s3->volume, sending->block, content, &upload);
+    if (rc)
+        return rc;
+    sending->changed = !upload.same;
+    return volume_send(&s3->volume, &upload);
+}
+
+static void send_block(struct pool_job *job)
+{
+    struct sending *sending = (struct sending *)job;
+    struct sync *sync = sending->sync;
+    void *content = malloc(sync->s3->volume.block_size);
+    int rc = content ? send_content(sync, sending, content) : -ENOMEM;
+
+    free(content);
+    if (rc)
+        mark(sync, 1, sending->block * sync->s3->volume.block_size);
+    lock_scope(&sync->lock);
+    if (rc && !sync->error)
+        sync->error = rc;
+    sync->unsaved |= sending->changed;
+    if (--sync->sending == 0)
+        pthread_cond_signal(&sync->done);
+    free(sending);
+}
+
+static bool queue_block(struct sync *sync, uint64_t block)
+{
+    struct sending *sending = calloc(1, sizeof *sending);
+
+    if (!sending)
+        return false;
+    take_bits(sync, block);
+    sending->job.run = send_block;
+    sending->sync = sync;
+    sending->block = block;
+    pthread_mutex_lock(&sync->lock);
+    sync->sending++;
+    pthread_mutex_unlock(&sync->lock);
+    pool_queue(sync->s3->pool, &sending->job);
+    return true;
+}
+
+static int wait_sent(struct sync *sync)
+{
+    int rc;
+
+    lock_scope(&sync->lock);
+    while (sync->sending > 0)
+        pthread_cond_wait(&sync->done, &sync->lock);
+    rc = sync->error;
+    sync->error = 0;
+    return rc;
+}
+
+/* Sends one round of blocks; *ret_count says how many, so that the caller knows whether there is more. */
+static int send_round(struct sync *sync, bool all, uint64_t *ret_count)
+{
+    const struct s3_config *config = sync->s3->config;
+    uint64_t now = drafter_now_ns(), count = 0;
+
+    for (uint64_t i = 0; i < sync->blocks && count < config->limit; i++) {
+        uint64_t block = (sync->cursor + i) % sync->blocks;
+
+        if (due(sync, block, now, all) && queue_block(sync, block)) {
+            count++;
+            sync->cursor = block + 1;
+        }
+    }
+    for (; sync->scanned < sync->blocks && count < config->limit; count++)
+        if (!queue_block(sync, sync->scanned++))
+            break;
+    *ret_count = count;
+    return wait_sent(sync);
+}
+
+static int commit(struct sync *sync)
+{
+    struct drafter_error err = {0};
+    int rc = volume_commit(&sync->s3->volume, &err);
+
+    sync->committed_at = drafter_now_ns();
+    if (rc == 0)
+        sync->unsaved = false;
+    if (rc == -ESTALE) {
+        drafter_log(DRAFTER_LOG_WARNING, "s3", "%s; the copy is no longer kept here", err.message);
+        pthread_mutex_lock(&sync->lock);
+        sync->lost = true;
+        pthread_mutex_unlock(&sync->lock);
+    }
+    return rc;
+}
+
+/* Says once in a while that the copy falls behind; what could not be sent is still dirty. */
+static void note_failure(struct sync *sync, int rc)
+{
+    uint64_t now = drafter_now_ns();
+
+    if (rc == 0 || rc == -ESTALE || (sync->failed_at && now - sync->failed_at < 12 * RETRY_NS))
+        return;
+    sync->failed_at = now;
+    drafter_log(DRAFTER_LOG_WARNING, "s3", "%s: the copy in the bucket falls behind (error %d); trying again",
+                sync->s3->volume.prefix, -rc);
+}
+
+static bool nothing_dirty(const struct sync *sync)
+{
+    for (uint64_t block = 0; block < sync->blocks; block++)
+        if (__atomic_load_n(&sync->since[block], __ATOMIC_SEQ_CST))
+            return false;
+    return true;
+}
+
+/* Sleeps until something is written, if nothing is dirty.  The order makes sure that no write is missed. */
+static void rest_idle(struct sync *sync)
+{
+    atomic_store(&sync->idle, true);
+    if (nothing_dirty(sync)) {
+        lock_scope(&sync->lock);
+        while (atomic_load(&sync->idle) && !sync->ending)
+            pthread_cond_wait(&sync->wake, &sync->lock);
+    }
+    atomic_store(&sync->idle, false);
+}
+
+/* False when it is time to end. */
+static bool rest(struct sync *sync, uint64_t ns)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += (time_t)((ns + (uint64_t)at.tv_nsec) / 1000000000);
+    at.tv_nsec = (long)((ns + (uint64_t)at.tv_nsec) % 1000000000);
+    lock_scope(&sync->lock);
+    while (!sync->ending && pthread_cond_timedwait(&sync->wake, &sync->lock, &at) != ETIMEDOUT)
+        ;
+    return !sync->ending && !sync->lost;
+}
+
+static int take_over(struct sync *sync)
+{
+    struct s3 *s3 = sync->s3;
+    struct drafter_error err = {0};
+    int rc;
+
+    for (int attempt = 0;; attempt++) {
+        rc = s3_open_volume(s3, s3->size, true, true, &err);
+        if (rc != -ESTALE || attempt == 3) /* the last commit of the one before may come between */
+            break;
+    }
+    if (!rc && (s3->volume.size != s3->size || s3->volume.block_size != s3->config->block_size))
+        rc = drafter_error_set(&err, EINVAL, "s3: %sroot: the copy has %" PRIu64 " bytes in blocks of %u; "
+                                             "remove it, or give this device another prefix",
+                               s3->volume.prefix, s3->volume.size, s3->volume.block_size);
+    if (rc)
+        drafter_log(DRAFTER_LOG_WARNING, "s3", "%s", err.message);
+    return rc;
+}
+
+/* An orderly end: everything, while there is time. */
+static void drain(struct sync *sync)
+{
+    uint64_t count = 1;
+    int rc = 0;
+
+    http_set_deadline(sync->s3->http, drafter_now_ns() + sync->s3->config->drain);
+    while (!rc && count > 0)
+        rc = send_round(sync, true, &count);
+    if (sync->unsaved && commit(sync) == 0 && !rc && count == 0)
+        return;
+    if (rc || count > 0)
+        drafter_log(DRAFTER_LOG_WARNING, "s3", "%s: the copy in the bucket is not complete",
+                    sync->s3->volume.prefix);
+}
+
+static void *keep_copy(void *opaque)
+{
+    struct sync *sync = opaque;
+    const struct s3_config *config = sync->s3->config;
+    bool going = true;
+    int rc;
+
+    while ((rc = take_over(sync)) && (going = rest(sync, RETRY_NS)))
+        ;
+    if (rc)
+        return NULL;
+    s3_sweep(sync->s3);
+    while (going) {
+        uint64_t count;
+
+        rc = send_round(sync, false, &count);
+        if (!rc && sync->unsaved &&
+            (count == 0 || drafter_now_ns() - sync->committed_at >= COMMIT_PERIOD_NS))
+            rc = commit(sync);
+        note_failure(sync, rc);
+        if (!rc && count == 0 && !sync->unsaved)
+            rest_idle(sync);
+        going = rest(sync, rc ? RETRY_NS : count == config->limit ? 0 : config->check_period);
+    }
+    if (!sync->lost)
+        drain(sync);
+    return NULL;
+}
+
+/* ---- the arrival ------------------------------------------------------------------------------ */
+
+/* What the bucket has is an offer: it counts when the source says that it is the same. */
+static void load_offer(struct s3 *s3)
+{
+    struct sync *sync = s3->sync;
+    struct drafter_error err = {0};
+    int rc = volume_load(&s3->volume, &err);
+
+    if (rc || s3->volume.size != s3->size || s3->volume.block_size != s3->config->block_size) {
+        if (rc != -ENOENT)
+            drafter_log(DRAFTER_LOG_WARNING, "s3", "nothing is taken from the bucket: %s",
+                        rc ? err.message : "the device there has another size or block size");
+        return;
+    }
+    for (uint64_t block = 0; block < s3->volume.blocks; block++) {
+        struct volume_entry entry;
+
+        if (volume_find(&s3->volume, block, &entry) || !entry.serial)
+            continue;
+        bitmap_set(sync->offered, block);
+        atomic_fetch_add(&sync->offered_count, 1);
+    }
+}
+
+static void refuse_offer(struct sync *sync, uint64_t block)
+{
+    if (bitmap_take_atomic(sync->offered, block))
+        atomic_fetch_sub(&sync->offered_count, 1);
+}
+
+/* Brings an offered block to the storage below. */
+static int accept_offer(struct sync *sync, uint64_t block)
+{
+    struct s3 *s3 = sync->s3;
+    cleanup_free void *content = NULL;
+    int rc;
+
+    lock_scope(&sync->fetch[block % STRIPES]);
+    if (!bitmap_test_atomic(sync->offered, block))
+        return 0;
+    content = malloc(s3->volume.block_size);
+    rc = content ? volume_get(&s3->volume, block, content) : -ENOMEM;
+    if (!rc)
+        rc = s3->next->pwrite(s3->next_instance, content, volume_length(&s3->volume, block),
+                              block * s3->volume.block_size);
+    if (rc)
+        return -EIO;
+    refuse_offer(sync, block);
+    return 0;
+}
+
+/*
+ * Makes a range usable: blocks that are only in the bucket are brought, or, if all of a block is going to
+ * be overwritten, forgotten.
+ */
+static int settle_range(struct sync *sync, uint64_t length, uint64_t offset, bool overwrite)
+{
+    uint64_t size = sync->s3->volume.block_size, end = offset + length;
+    int rc = 0;
+
+    if (atomic_load(&sync->offered_count) == 0 || length == 0)
+        return 0;
+    for (uint64_t block = offset / size; !rc && block * size < end; block++) {
+        bool whole = block * size >= offset &&
+                     block * size + volume_length(&sync->s3->volume, block) <= end;
+
+        if (!bitmap_test_atomic(sync->offered, block))
+            continue;
+        if (!overwrite || !whole)
+            rc = accept_offer(sync, block);
+        else {
+            lock_scope(&sync->fetch[block % STRIPES]);
+            refuse_offer(sync, block);
+        }
+    }
+    return rc;
+}
+
+int s3_layer_digest(struct s3 *s3, uint64_t offset, uint64_t length, uint8_t hash[CODEC_HASH])
+{
+    struct volume *volume = &s3->volume;
+    struct volume_entry entry;
+    int rc;
+
+    if (atomic_load(&s3->sync->offered_count) == 0 || offset % volume->block_size ||
+        length != volume_length(volume, offset / volume->block_size) ||
+        !bitmap_test_atomic(s3->sync->offered, offset / volume->block_size))
+        return -ENOENT;
+    rc = volume_find(volume, offset / volume->block_size, &entry);
+    if (!rc)
+        memcpy(hash, entry.hash, CODEC_HASH);
+    return rc;
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+static void free_sync(struct sync *sync)
+{
+    if (!sync)
+        return;
+    for (unsigned i = 0; i < STRIPES; i++)
+        pthread_mutex_destroy(&sync->fetch[i]);
+    pthread_mutex_destroy(&sync->lock);
+    pthread_cond_destroy(&sync->wake);
+    pthread_cond_destroy(&sync->done);
+    free(sync->dirty);
+    free(sync->since);
+    free(sync->offered);
+    free(sync);
+}
+
+static struct sync *new_sync(struct s3 *s3)
+{
+    const struct s3_config *config = s3->config;
+    struct sync *sync = calloc(1, sizeof *sync);
+    pthread_condattr_t monotonic;
+
+    if (!sync)
+        return NULL;
+    sync->s3 = s3;
+    sync->per_block = (unsigned)(config->block_size / config->page_size);
+    sync->pages = (s3->size + config->page_size - 1) / config->page_size;
+    sync->blocks = (s3->size + config->block_size - 1) / config->block_size;
+    sync->dirty = calloc(bitmap_words(sync->pages) + 1, sizeof *sync->dirty);
+    sync->since = calloc(sync->blocks + 1, sizeof *sync->since);
+    sync->offered = calloc(bitmap_words(sync->blocks) + 1, sizeof *sync->offered);
+    for (unsigned i = 0; i < STRIPES; i++)
+        pthread_mutex_init(&sync->fetch[i], NULL);
+    pthread_mutex_init(&sync->lock, NULL);
+    pthread_cond_init(&sync->done, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&sync->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    sync->scanned = config->only_dirty ? sync->blocks : 0;
+    if (sync->dirty && sync->since && sync->offered)
+        return sync;
+    free_sync(sync);
+    return NULL;
+}
+
+void s3_layer_settled(struct s3 *s3)
+{
+    struct sync *sync = s3->sync;
+
+    if (!sync || s3->readonly || sync->started)
+        return;
+    atomic_store(&sync->offered_count, 0);
+    sync->started = pthread_create(&sync->thread, NULL, keep_copy, sync) == 0;
+    if (!sync->started)
+        drafter_log(DRAFTER_LOG_WARNING, "s3", "%s: no thread for the copy in the bucket",
+                    s3->volume.prefix);
+}
+
+static int layer_open(struct s3 *s3, uint64_t size, unsigned flags, struct drafter_error *err)
+{
+    int rc = s3->next->open(s3->next_instance, size, flags, err);
+
+    if (rc)
+        return rc;
+    s3->size = s3->next->size(s3->next_instance);
+    s3->sync = new_sync(s3);
+    if (!s3->sync)
+        return drafter_error_set(err, ENOMEM, "s3: no memory to follow %" PRIu64 " bytes", s3->size);
+    if (s3->readonly)
+        return 0;
+    if (flags & DRAFTER_STORAGE_ARRIVING)
+        load_offer(s3);
+    else
+        s3_layer_settled(s3);
+    return 0;
+}
+
+static void layer_close(struct s3 *s3)
+{
+    struct sync *sync = s3->sync;
+
+    if (sync && sync->started) {
+        pthread_mutex_lock(&sync->lock);
+        sync->ending = true;
+        pthread_cond_signal(&sync->wake);
+        pthread_mutex_unlock(&sync->lock);
+        pthread_join(sync->thread, NULL);
+    }
+    free_sync(sync);
+    s3->sync = NULL;
+}
+
+/* ---- data ------------------------------------------------------------------------------------- */
+
+static int layer_read(struct s3 *s3, void *buffer, size_t length, uint64_t offset)
+{
+    int rc = settle_range(s3->sync, length, offset, false);
+
+    return rc ? rc : s3->next->pread(s3->next_instance, buffer, length, offset);
+}
+
+static int layer_write(struct s3 *s3, const void *buffer, size_t length, uint64_t offset)
+{
+    int rc = settle_range(s3->sync, length, offset, true);
+
+    if (!rc)
+        rc = s3->next->pwrite(s3->next_instance, buffer, length, offset);
+    mark(s3->sync, length, offset); /* a write that failed may have changed something */
+    return rc;
+}
+
+static int layer_flush(struct s3 *s3)
+{
+    return s3->next->flush(s3->next_instance);
+}
+
+static int layer_zero(struct s3 *s3, uint64_t length, uint64_t offset)
+{
+    int rc = settle_range(s3->sync, length, offset, true);
+
+    if (!rc)
+        rc = s3->next->zero(s3->next_instance, length, offset);
+    mark(s3->sync, length, offset);
+    return rc;
+}
+
+static int layer_trim(struct s3 *s3, uint64_t length, uint64_t offset)
+{
+    int rc = settle_range(s3->sync, length, offset, true);
+
+    if (!rc)
+        rc = s3->next->trim(s3->next_instance, length, offset);
+    mark(s3->sync, length, offset);
+    return rc;
+}
+
+static int layer_extent(struct s3 *s3, uint64_t offset, uint64_t length,
+                        enum drafter_extent_kind *ret_kind, uint64_t *ret_length)
+{
+    if (atomic_load(&s3->sync->offered_count) == 0)
+        return s3->next->extent(s3->next_instance, offset, length, ret_kind, ret_length);
+    *ret_kind = DRAFTER_EXTENT_DATA;
+    *ret_length = length;
+    return 0;
+}
+
+const struct s3_form s3_layer = {
+    .open = layer_open,
+    .pread = layer_read,
+    .pwrite = layer_write,
+    .flush = layer_flush,
+    .zero = layer_zero,
+    .trim = layer_trim,
+    .extent = layer_extent,
+    .close = layer_close,
+};

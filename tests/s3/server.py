@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""An S3 server for tests, strict where clients err: server.py [--port N]
+
+It checks Signature Version 4 with the payload's hash and the clock (15 minutes), and knows objects
+(PUT, GET, HEAD, DELETE, ranges, If-Match, If-None-Match) and ListObjectsV2 with pages.  Objects are
+kept in memory.  The first line it prints is its port; it ends with its standard input.
+
+Faults: POST /_faults with a JSON list of rules, each {"method", "path" (regular expression),
+"count", "action", ...}; the first rule that fits a request is used up by one:
+  {"action": "status", "status": 503}    answers so and does nothing
+  {"action": "drop"}                     closes the connection before it does anything
+  {"action": "unheard"}                  does it, then closes the connection without an answer
+  {"action": "cut"}                      sends half of the body
+  {"action": "corrupt"}                  flips a bit of the body
+  {"action": "delay", "seconds": 0.5}
+  {"action": "whole"}                    ignores Range
+Options of the server: POST /_options {"conditions": false, "skew": seconds, "page": keys a page}.
+GET /_log gives the requests so far, GET /_objects the names and sizes of the objects.
+"""
+
+import argparse
+import calendar
+import hashlib
+import hmac
+import json
+import re
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+ACCESS, SECRET, REGION = "AKTEST", "SKTEST/secret+key", "us-east-1"
+TOKEN = "session/token+"
+
+
+class Failure(Exception):
+    def __init__(self, status, code, message=""):
+        super().__init__(code)
+        self.status, self.code, self.message = status, code, message
+
+
+class Store:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.buckets = {"test": {}}
+        self.faults, self.log = [], []
+        self.options = {"conditions": True, "skew": 0, "page": 1000}
+
+    def take_fault(self, method, path):
+        with self.lock:
+            for rule in self.faults:
+                if rule.get("count", 1) > 0 and rule.get("method", method) == method \
+                        and re.search(rule.get("path", ""), path):
+                    rule["count"] = rule.get("count", 1) - 1
+                    return rule
+        return {}
+
+
+def sign(key, text):
+    return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 20  # an answer is one segment: nobody waits for a delayed ACK
+    disable_nagle_algorithm = True
+    store = None
+
+    def log_message(self, *args):
+        pass
+
+    def handle_one_request(self):
+        try:
+            super().handle_one_request()
+        except OSError:  # the client went away
+            self.close_connection = True
+
+    # ---- who asks
+
+    def authenticate(self, body):
+        header = self.headers.get("Authorization", "")
+        match = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, "
+                             r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})", header)
+        if not match:
+            raise Failure(403, "AccessDenied", "no signature")
+        access, day, region, names, signature = match.groups()
+        if access != ACCESS:
+            raise Failure(403, "InvalidAccessKeyId", "no such key")
+        names = names.split(";")
+        for name in self.headers:
+            if name.lower().startswith("x-amz-") and name.lower() not in names:
+                raise Failure(403, "AccessDenied", f"{name} is not signed")
+        if "host" not in names:
+            raise Failure(403, "AccessDenied", "host is not signed")
+        date = self.headers.get("x-amz-date", "")
+        when = calendar.timegm(time.strptime(date, "%Y%m%dT%H%M%SZ"))
+        if abs(when - time.time() - self.store.options["skew"]) > 900 or not date.startswith(day):
+            raise Failure(403, "RequestTimeTooSkewed",
+                          "The difference between the request time and the server's time is too large.")
+        said = self.headers.get("x-amz-content-sha256", "")
+        if said != hashlib.sha256(body).hexdigest():
+            raise Failure(400, "XAmzContentSHA256Mismatch", "the payload is another")
+        token = self.headers.get("x-amz-security-token")
+        if token is not None and token != TOKEN:
+            raise Failure(403, "InvalidToken", "no such session")
+        path, _, query = self.path.partition("?")
+        if query != "&".join(sorted(query.split("&"))):
+            raise Failure(403, "SignatureDoesNotMatch", "the query is not sorted")
+        headers = "".join(f"{name}:{' '.join(self.headers[name].split())}\n" for name in names)
+        canonical = "\n".join([self.command, path, query, headers, ";".join(names), said])
+        scope = f"{day}/{region}/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256", date, scope,
+                          hashlib.sha256(canonical.encode()).hexdigest()])
+        key = f"AWS4{SECRET}".encode()
+        for part in (day, region, "s3", "aws4_request"):
+            key = sign(key, part)
+        if region != REGION or sign(key, text).hex() != signature:
+            raise Failure(403, "SignatureDoesNotMatch", "the signature is wrong")
+
+    # ---- objects
+
+    def split(self):
+        path, _, query = self.path.partition("?")
+        bucket, _, key = path[1:].partition("/")
+        if bucket not in self.store.buckets:
+            raise Failure(404, "NoSuchBucket", bucket)
+        return self.store.buckets[bucket], unquote(key), dict(
+            (unquote(name), unquote(value))
+            for name, _, value in (part.partition("=") for part in query.split("&") if part))
+
+    @staticmethod
+    def etag(body):
+        return f'"{hashlib.md5(body).hexdigest()}"'
+
+    def check_conditions(self, objects, key):
+        match, none = self.headers.get("If-Match"), self.headers.get("If-None-Match")
+        if self.command == "PUT" and (match or none) and not self.store.options["conditions"]:
+            raise Failure(501, "NotImplemented", "conditional PUT")
+        if none == "*" and key in objects:
+            raise Failure(412, "PreconditionFailed", "it exists")
+        if match and key not in objects:
+            raise Failure(404, "NoSuchKey", key)
+        if match and self.etag(objects[key]) != match:
+            raise Failure(412, "PreconditionFailed", "it is another")
+
+    def put(self, body):
+        objects, key, _ = self.split()
+        with self.store.lock:
+            self.check_conditions(objects, key)
+            objects[key] = body
+        return 200, {"ETag": self.etag(body)}, b""
+
+    def get(self, fault):
+        objects, key, query = self.split()
+        if not key:
+            return self.list(objects, query)
+        with self.store.lock:
+            if key not in objects:
+                raise Failure(404, "NoSuchKey", key)
+            self.check_conditions(objects, key)
+            body = objects[key]
+        headers = {"ETag": self.etag(body)}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not wanted or fault.get("action") == "whole":
+            return 200, headers, body
+        first, last = int(wanted[1]), min(int(wanted[2]), len(body) - 1)
+        if first >= len(body):
+            raise Failure(416, "InvalidRange")
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+        return 206, headers, body[first:last + 1]
+
+    def list(self, objects, query):
+        if query.get("list-type") != "2":
+            raise Failure(501, "NotImplemented", "only ListObjectsV2")
+        page = self.store.options["page"]
+        with self.store.lock:
+            keys = sorted(key for key in objects if key.startswith(query.get("prefix", "")))
+        keys = [key for key in keys if key > query.get("continuation-token", "")]
+        more = len(keys) > page
+        text = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys[:page])
+        if more:
+            text += f"<NextContinuationToken>{escape(keys[page - 1])}</NextContinuationToken>"
+        text = (f"<ListBucketResult><IsTruncated>{'true' if more else 'false'}</IsTruncated>{text}"
+                "</ListBucketResult>")
+        return 200, {"Content-Type": "application/xml"}, text.encode()
+
+    def delete(self):
+        objects, key, _ = self.split()
+        with self.store.lock:
+            objects.pop(key, None)
+        return 204, {}, b""
+
+    # ---- what steers the server
+
+    def control(self, body):
+        if self.path == "/_log":
+            return 200, {}, json.dumps(self.store.log).encode()
+        if self.path == "/_objects":
+            with self.store.lock:
+                sizes = {key: len(value) for key, value in self.store.buckets["test"].items()}
+            return 200, {}, json.dumps(sizes).encode()
+        if self.path == "/_faults":
+            self.store.faults = json.loads(body)
+        elif self.path == "/_options":
+            self.store.options.update(json.loads(body))
+        elif self.path == "/_clear":
+            self.store.buckets["test"].clear()
+            self.store.log.clear()
+            self.store.faults = []
+            self.store.options = {"conditions": True, "skew": 0, "page": 1000}
+        elif self.path.startswith("/_corrupt/"):
+            key = unquote(self.path[len("/_corrupt/"):])
+            data = bytearray(self.store.buckets["test"][key])
+            data[len(data) // 2] ^= 0x10
+            self.store.buckets["test"][key] = bytes(data)
+        return 200, {}, b"{}"
+
+    def answer(self, status, headers, body, fault):
+        action = fault.get("action")
+        if action == "unheard":
+            self.close_connection = True
+            return
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if action == "corrupt" and body:
+            body = body[:len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1:]
+        if action == "cut":
+            body = body[:len(body) // 2]
+            self.close_connection = True
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def serve(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if self.path.startswith("/_"):
+            self.answer(*self.control(body), {})
+            return
+        self.store.log.append([self.command, self.path])
+        fault = self.store.take_fault(self.command, self.path)
+        if fault.get("action") == "drop":
+            self.close_connection = True
+            return
+        time.sleep(fault.get("seconds", 0))
+        try:
+            if fault.get("action") == "status":
+                raise Failure(fault["status"], "SlowDown" if fault["status"] == 503 else "InternalError",
+                              "a fault")
+            self.authenticate(body)
+            if self.command == "PUT":
+                result = self.put(body)
+            elif self.command == "DELETE":
+                result = self.delete()
+            else:
+                result = self.get(fault)
+        except Failure as failure:
+            text = (f"<?xml version=\"1.0\"?><Error><Code>{failure.code}</Code>"
+                    f"<Message>{escape(failure.message)}</Message></Error>")
+            result = failure.status, {"Content-Type": "application/xml"}, text.encode()
+        self.answer(*result, fault)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    Handler.store = Store()
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write(f"{server.server_address[1]}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
