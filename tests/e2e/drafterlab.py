@@ -44,7 +44,7 @@ FILES = {"kernel": "vmlinux", "state": "state.bin", "memory": "memory.bin", "con
 QUIET = "fill=16 dirty=2 rate=1000"  # a guest for tests that are not about memory
 BUSY = "fill=64 dirty=16 rate=40000 check=1"  # proves its memory while it changes it
 TLS = os.environ.get("LAB_TLS")
-PATIENCE = 60  # s for anything that should happen at once; machines of tests are busy
+PATIENCE = float(os.environ.get("DRAFTER_TEST_PATIENCE", 60))  # s for anything that should happen at once; machines of tests are busy
 
 
 class Failure(Exception):
@@ -63,9 +63,9 @@ def skip(reason):
     sys.exit(77)
 
 
-def need_host():
+def need_host(qemu=True):
     """Skips where no VM can be shown a device file or none can run."""
-    if not shutil.which(benchlib.QEMU):
+    if qemu and not shutil.which(benchlib.QEMU):
         skip(f"{benchlib.QEMU} is not installed")
     if not os.path.exists("/dev/fuse"):
         skip("/dev/fuse is missing")
@@ -75,9 +75,9 @@ def need_host():
         skip(f"{DRAFTER} is not built")
 
 
-def main(test, make_lab=None):
+def main(test, make_lab=None, qemu=True):
     """Runs a test function with a Lab; its failure is one line and the logs of all nodes."""
-    need_host()
+    need_host(qemu)
     lab = (make_lab or Lab)()
     try:
         with lab:
@@ -352,8 +352,12 @@ class Lab(benchlib.Bench):
         """A peer on a copy of `files` or on empty files of its own; `connect`: a node or an address.
 
         `devices` gives more options of devices by name (None: not this device), `vmm` those of the VMM, `options` those
-        of [peer].
+        of [peer]. DRAFTER_TEST_EXPOSURE names the plugin that shows the devices, where the test chooses none.
         """
+        exposure = os.environ.get("DRAFTER_TEST_EXPOSURE")
+        if exposure and "exposure" not in options:
+            extra += section("exposure:shown", plugin=exposure)
+            options["exposure"] = "shown"
         directory = self.path(name)
         os.makedirs(directory, exist_ok=True)
         if files and copy and str(files) != directory:

@@ -110,7 +110,8 @@ static int renew(struct link *link)
         return -ESHUTDOWN;
     for (unsigned i = 0; i < RENEW_TRIES && result < 0 && !withdrawn(export); i++) {
         usleep(RENEW_PERIOD_NS / 1000);
-        result = netlink_reconnect(export->index, &pair[1], 1, identifier, false, &error);
+        result = netlink_reconnect(export->index, &pair[1], 1, identifier, RELEASE_AS_IT_IS,
+                                   &error);
     }
     close(pair[1]);
     if (result < 0) {
@@ -233,7 +234,7 @@ int attach_begin(struct export *export, struct drafter_error *err)
         result = show(export, err);
     /* From here on it is open, by us if by nobody else: when the last one is gone, it goes. */
     if (result == 0)
-        result = netlink_reconnect(export->index, NULL, 0, identifier, true, err);
+        result = netlink_reconnect(export->index, NULL, 0, identifier, RELEASE_ON_CLOSE, err);
     if (result == 0 && (result = keep_add(export)) < 0)
         drafter_error_errno(err, -result, "%s: cannot keep the device", export->name);
     if (result < 0)
@@ -241,17 +242,28 @@ int attach_begin(struct export *export, struct drafter_error *err)
     return result;
 }
 
+/* The kernel need not do it again, and complain, at the last close. */
+static void disconnect(struct export *export)
+{
+    char identifier[PATH_MAX + 128];
+    struct drafter_error error = {0};
+
+    identify(identifier, export->server->directory, export->name);
+    netlink_reconnect(export->index, NULL, 0, identifier, RELEASE_BY_HAND, &error);
+    error = (struct drafter_error){0};
+    if (netlink_disconnect(export->index, &error) < 0)
+        drafter_log(DRAFTER_LOG_WARNING, export->server->id, "%s: %s", export->name, error.message);
+}
+
 /* Nobody enters the export any more. */
 void attach_end(struct export *export)
 {
-    struct drafter_error error = {0};
-
     pthread_mutex_lock(&export->lock);
     export->withdrawn = true;
     pthread_mutex_unlock(&export->lock);
     keep_remove(export);
-    if (export->index >= 0 && netlink_disconnect(export->index, &error) < 0)
-        drafter_log(DRAFTER_LOG_WARNING, export->server->id, "%s: %s", export->name, error.message);
+    if (export->index >= 0)
+        disconnect(export);
     pthread_mutex_lock(&export->lock);
     for (unsigned i = 0; i < export->link_count; i++)
         if (export->links[i].fd >= 0)
@@ -319,8 +331,8 @@ int attach_resume(struct export *export, struct drafter_error *err)
     identify(identifier, export->server->directory, export->name);
     result = make_links(export, kernel_ends, err);
     if (result == 0)
-        result = netlink_reconnect(export->index, kernel_ends, export->link_count, identifier, true,
-                                   err);
+        result = netlink_reconnect(export->index, kernel_ends, export->link_count, identifier,
+                                   RELEASE_ON_CLOSE, err);
     close_all(kernel_ends, export->link_count);
     return result < 0 ? result : run_links(export, err);
 }

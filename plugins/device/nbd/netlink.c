@@ -203,7 +203,7 @@ int netlink_connect(const struct netlink_device *device, const int *fds, unsigne
 }
 
 int netlink_reconnect(int index, const int *fds, unsigned count, const char *identifier,
-                      bool release, struct drafter_error *err)
+                      enum netlink_release release, struct drafter_error *err)
 {
     struct channel channel;
     struct nl_msg *message;
@@ -215,7 +215,9 @@ int netlink_reconnect(int index, const int *fds, unsigned count, const char *ide
     message = begin(&channel, NBD_CMD_RECONFIGURE);
     if (!message || nla_put_u32(message, NBD_ATTR_INDEX, (uint32_t)index) < 0 ||
         nla_put_string(message, NBD_ATTR_BACKEND_IDENTIFIER, identifier) < 0 ||
-        (release && nla_put_u64(message, NBD_ATTR_CLIENT_FLAGS, FLAG_DISCONNECT_ON_CLOSE) < 0) ||
+        (release != RELEASE_AS_IT_IS &&
+         nla_put_u64(message, NBD_ATTR_CLIENT_FLAGS,
+                     release == RELEASE_ON_CLOSE ? FLAG_DISCONNECT_ON_CLOSE : 0) < 0) ||
         (count && put_sockets(message, fds, count) < 0)) {
         nlmsg_free(message);
         channel_close(&channel);

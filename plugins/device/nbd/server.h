@@ -220,9 +220,11 @@ struct netlink_device {
 int netlink_probe(struct drafter_error *err);
 int netlink_connect(const struct netlink_device *device, const int *fds, unsigned count, int *ret_index,
                     struct drafter_error *err);
-/* Gives a device connections in place of dead ones; `release`: it goes when nobody has it open. */
+/* Whether a device goes when nobody has it open. */
+enum netlink_release { RELEASE_AS_IT_IS, RELEASE_ON_CLOSE, RELEASE_BY_HAND };
+/* Gives a device connections in place of dead ones. */
 int netlink_reconnect(int index, const int *fds, unsigned count, const char *identifier,
-                      bool release, struct drafter_error *err);
+                      enum netlink_release release, struct drafter_error *err);
 int netlink_disconnect(int index, struct drafter_error *err);
 
 /* keep.c */
