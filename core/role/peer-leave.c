@@ -275,12 +275,16 @@ static int listen_within(struct peer *peer, uint64_t patience_ns, struct drafter
     static const struct timespec moment = {0, 50000000};
     const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
     uint64_t deadline = drafter_now_ns() + patience_ns;
+    struct server *server = NULL;
     int rc;
 
     do {
         *err = (struct drafter_error){0};
-        rc = server_start(peer->transport, peer->options.listen, &ops, &peer->server, err);
+        rc = server_start(peer->transport, peer->options.listen, &ops, &server, err);
     } while (rc == -EADDRINUSE && drafter_now_ns() < deadline && !nanosleep(&moment, NULL));
+    pthread_mutex_lock(&peer->lock);
+    peer->server = server;
+    pthread_mutex_unlock(&peer->lock);
     return rc;
 }
 

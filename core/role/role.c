@@ -232,8 +232,6 @@ int role_run(const char *name, const struct options *options, struct drafter_err
 
     if (name && !role)
         return -EINVAL;
-    if (role && !role->bare && !options->config && !*flags)
-        return drafter_error_set(err, EINVAL, "%s needs --config FILE, or flags", name);
     if (sodium_init() < 0)
         return drafter_error_set(err, EIO, "libsodium does not start");
     rc = role_config(name, options, flags + status, &config, err);
