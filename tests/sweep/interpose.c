@@ -5,6 +5,7 @@
  *     DRAFTER_FAIL=KIND:N      malloc, open, read, write, fsync, mmap, ioctl or socket; N = 0 counts only
  *     DRAFTER_FAIL=short:N     the n-th transfer of bytes does half of what it was asked for
  *     DRAFTER_FAIL=eintr:N     the n-th call that a signal may interrupt is
+ *     DRAFTER_FAIL=kill:N      the program is killed ahead of the n-th call that changes or opens a file
  *     DRAFTER_FAIL_FILE=FILE   4096 bytes that get the number of calls, whether one failed, and whose it was
  *
  * Programs that this one starts are left alone.
@@ -13,6 +14,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,11 +29,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum kind { MALLOC, OPEN, READ, WRITE, FSYNC, MMAP, IOCTL, SOCKET, SHORT, EINTR_, KINDS };
+enum kind { MALLOC, OPEN, READ, WRITE, FSYNC, MMAP, IOCTL, SOCKET, SHORT, EINTR_, KILL, NAMES, KINDS };
 
 static const char *const names[KINDS] = {"malloc", "open",  "read",   "write", "fsync",
-                                         "mmap",   "ioctl", "socket", "short", "eintr"};
-static const int errors[KINDS] = {ENOMEM, EMFILE, EIO, EIO, EIO, ENOMEM, EIO, EMFILE, 0, EINTR};
+                                         "mmap",   "ioctl", "socket", "short", "eintr",  "kill",  "names"};
+static const int errors[KINDS] = {ENOMEM, EMFILE, EIO, EIO, EIO, ENOMEM, EIO, EMFILE, 0, EINTR, 0, 0};
 
 struct shared {
     _Atomic uint64_t calls, failed;
@@ -58,12 +60,17 @@ static bool note_caller(void *caller)
 /* Counts a call; whether it is the one. */
 static bool hit(enum kind kind, void *caller)
 {
-    if (kind != chosen || !shared || atomic_fetch_add(&shared->calls, 1) + 1 < at || at == 0)
+    bool changes = kind == OPEN || kind == WRITE || kind == FSYNC || kind == NAMES;
+
+    if (!(kind == chosen || (chosen == KILL && changes)) || !shared ||
+        atomic_fetch_add(&shared->calls, 1) + 1 < at || at == 0)
         return false;
     if (!note_caller(caller)) /* the next one, then */
         return false;
-    chosen = KINDS;
     atomic_store(&shared->failed, 1);
+    if (chosen == KILL)
+        raise(SIGKILL);
+    chosen = KINDS;
     return true;
 }
 
@@ -250,6 +257,24 @@ int fdatasync(int fd)
 {
     NEXT(fdatasync);
     return FAILS(FSYNC) ? -1 : next(fd);
+}
+
+int rename(const char *from, const char *to)
+{
+    NEXT(rename);
+    return FAILS(NAMES) ? -1 : next(from, to);
+}
+
+int unlink(const char *path)
+{
+    NEXT(unlink);
+    return FAILS(NAMES) ? -1 : next(path);
+}
+
+int ftruncate(int fd, off_t length)
+{
+    NEXT(ftruncate);
+    return FAILS(NAMES) ? -1 : next(fd, length);
 }
 
 #define MMAP_FUNCTION(name)                                                                        \

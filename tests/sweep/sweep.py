@@ -48,7 +48,7 @@ class Failure:
     """What is to fail, and what came of it."""
 
     def __init__(self, directory, kind, at):
-        self.path, self.kind = os.path.join(directory, "calls"), kind
+        self.path, self.kind, self.number = os.path.join(directory, "calls"), kind, int(at)
         self.environment = {"LD_PRELOAD": INTERPOSER, "DRAFTER_FAIL": f"{kind}:{at}", "DRAFTER_FAIL_FILE": self.path}
         with open(self.path, "wb") as file:
             file.truncate(4096)
@@ -282,8 +282,27 @@ def scenario_destination(case):
     scenario_move(case, "b")
 
 
+def scenario_killed(case):
+    """The snapshotter is killed: there is no package, or a whole one, whatever was there before."""
+    if case.failure.number % 2:
+        case.package()
+    node = case.snapshotter(case.failure)
+    await_that(node.ended, "does not end")
+    check(node.child.poll() in (0, -signal.SIGKILL), f"exit status {node.child.poll()}")
+    case.nodes.remove(node)
+    node.log.close()
+    if os.path.exists(f"{case.a}/config"):
+        done = subprocess.run([DRAFTER, "check", f"{case.a}/config"], capture_output=True, text=True, check=False)
+        check(done.returncode == 0, f"half a package: {done.stdout}")
+    case.package()
+    check(restart(case), "the next package is none")
+    end_all(case)
+    left = [name for name in os.listdir(case.a) if name.endswith(".part")]
+    check(not left, f"left behind: {left}")
+
+
 SCENARIOS = {"package": scenario_package, "start": scenario_start, "source": scenario_source,
-             "destination": scenario_destination}
+             "destination": scenario_destination, "killed": scenario_killed}
 
 
 def left_behind(case):
@@ -303,7 +322,7 @@ def left_behind(case):
 def run(template, scenario, kind, at):
     """Returns the number of calls and whether one failed; raises Wrong."""
     with tempfile.TemporaryDirectory(prefix="drafter-sweep-") as directory:
-        if scenario != "package":
+        if scenario not in ("package", "killed"):
             shutil.copytree(f"{template}/a", f"{directory}/a", symlinks=True)
         case = Case(directory, kind, at)
         try:
@@ -319,7 +338,7 @@ def run(template, scenario, kind, at):
 
 def plan(template, scenarios, kinds):
     for scenario in scenarios:
-        for kind in kinds:
+        for kind in kinds if scenario != "killed" else ("kill",):
             count, _ = run(template, scenario, kind, 0)
             print(f"{scenario}: {count} calls of {kind}", flush=True)
             yield scenario, kind, count
