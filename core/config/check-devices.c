@@ -214,6 +214,13 @@ static void check_packed(const struct device *device)
         check_output(device, "path", path);
 }
 
+static void check_backup(const struct device *device)
+{
+    if (!device->options.output)
+        fault(device, "add output = FILE", NULL, "device %s needs an output", device->section->id);
+    check_output(device, "output", device->options.output);
+}
+
 static void check_stack(const struct device *device)
 {
     const struct device_options *options = &device->options;
@@ -253,12 +260,14 @@ static void check_device(struct check_devices *all, const struct config_section 
                      sizeof(device.options)))
         return;
     if (!device.options.base)
-        device.options.base = device.options.input;
+        device.options.base = device.options.input ? device.options.input : device.options.path;
     if (all->listening && !device.options.make_migratable)
         fault(&device, "remove one of the two", "make-migratable", "%s",
               "a device that is not migratable and listen exclude each other");
     if (all->use == CHECK_USE_PACK || all->use == CHECK_USE_EXTRACT)
         check_packed(&device);
+    else if (all->use == CHECK_USE_BACKUP)
+        check_backup(&device);
     else if (all->use == CHECK_USE_SNAPSHOT)
         check_made(&device);
     else if (device.options.storage && !device.options.base)

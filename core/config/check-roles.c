@@ -127,6 +127,10 @@ static enum check_use use_of(const struct role_table *role, const void *options,
         return CHECK_USE_SERVE;
     if (!strcmp(role->section, "snapshotter"))
         return CHECK_USE_SNAPSHOT;
+    if (!strcmp(role->section, "terminator"))
+        return CHECK_USE_BACKUP;
+    if (!strcmp(role->section, "mounter") && !arriving)
+        return CHECK_USE_MOUNT;
     return arriving ? CHECK_USE_ARRIVE : CHECK_USE_START;
 }
 

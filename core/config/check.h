@@ -59,6 +59,8 @@ enum check_use {
     CHECK_USE_SNAPSHOT, /* reads input, makes output */
     CHECK_USE_PACK,     /* reads path */
     CHECK_USE_EXTRACT,  /* makes path */
+    CHECK_USE_MOUNT,    /* as to start a VM, but for the VM */
+    CHECK_USE_BACKUP,   /* makes output */
 };
 
 struct node;

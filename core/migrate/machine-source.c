@@ -94,7 +94,8 @@ static unsigned on_progress(struct source_machine *machine, enum machine_event e
         if (event != EVENT_ACCEPT)
             return 0;
         machine->state = SOURCE_COPYING;
-        return ACTION_BEGIN_PASS;
+        /* Whoever has no VMM to start may be ready before its streams are here. */
+        return ACTION_BEGIN_PASS | (machine->ready && !machine->live ? ACTION_COMMIT : 0);
     case SOURCE_COPYING:
         if (event != EVENT_PASS_SENT)
             return 0;

@@ -29,7 +29,7 @@ const struct drafter_option device_option_table[] = {
            "id of a [storage:ID] section to be used instead of base, overlay and state"),
     OPTION("input", PATH, input, NULL, "snapshotter: file to start from"),
     OPTION("output", PATH, output, NULL, "snapshotter: file to write"),
-    OPTION("path", PATH, path, NULL, "packager: the file"),
+    OPTION("path", PATH, path, NULL, "packager: the file; runner: another word for base"),
     {.key = "block-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct device_options, block_size), .default_value = "64k",
      .minimum = 4096, .maximum = 64 << 20, .help = "bytes that travel together"},
@@ -118,7 +118,7 @@ int devices_read(struct node *node, struct devices *devices, struct drafter_erro
         if (rc)
             return rc;
         if (!device->options.base) /* what a registry hands out was called its input */
-            device->options.base = device->options.input;
+            device->options.base = device->options.input ? device->options.input : device->options.path;
         devices->blocks[devices->count++] = &device->block;
     }
     return 0;

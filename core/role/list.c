@@ -8,6 +8,7 @@
 #include "role/node.h"
 #include "role/original.h"
 #include "role/packager.h"
+#include "role/peer-roles.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
@@ -31,6 +32,13 @@ const struct role_table role_tables[] = {
      sizeof(struct forwarder_options), true, false, forwarder_flags, CONFIG_FLAG_ANY},
     {"packager", "puts the devices of a VM into one file, or takes them out", packager_option_table,
      sizeof(struct packager_options), true, true, packager_flags,
+     CONFIG_FLAG_WHOLE},
+    {"runner", "runs a VM from files and saves it there", runner_option_table,
+     sizeof(struct peer_options), true, true, runner_flags, CONFIG_FLAG_WHOLE},
+    {"mounter", "takes devices without their VM, shows them and hands them on", mounter_option_table,
+     sizeof(struct peer_options), true, true, mounter_flags, CONFIG_FLAG_WHOLE},
+    {"terminator", "takes a VM and puts it into files instead of running it",
+     terminator_option_table, sizeof(struct peer_options), true, true, terminator_flags,
      CONFIG_FLAG_WHOLE},
     {"device", "a device of the VM, in [device:NAME]", device_option_table,
      sizeof(struct device_options), false, false, NULL, CONFIG_FLAG_ANY},

@@ -21,7 +21,8 @@ static const char *const log_levels[] = {"error", "warning", "info", "debug", NU
 
 const struct drafter_option node_option_table[] = {
     {.key = "role", .type = DRAFTER_OPTION_STRING, .offset = offsetof(struct node_options, role),
-     .help = "what this node is: peer, registry, snapshotter, nat, forwarder or packager"},
+     .help = "what this node is: peer, registry, snapshotter, nat, forwarder, packager, "
+             "runner, mounter or terminator"},
     {.key = "name", .type = DRAFTER_OPTION_STRING, .offset = offsetof(struct node_options, name),
      .default_value = "vm", .help = "name of the VM; one node runs a name once"},
     {.key = "state-directory", .type = DRAFTER_OPTION_PATH,
@@ -48,7 +49,8 @@ const struct drafter_option node_option_table[] = {
 const char *const node_section_kinds[] = {"drafter",  "transport", "storage",     "network",
                                           "exposure", "vmm",       "device",      "peer",
                                           "registry", "snapshotter", "nat",
-                                          "forwarder", "forward", "packager", NULL};
+                                          "forwarder", "forward", "packager",
+                                          "runner", "mounter", "terminator", NULL};
 
 /* A VMM that ended while no drafter was there: its holder wrote down how. */
 static void read_epitaph(struct node *node)

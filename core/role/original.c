@@ -5,6 +5,14 @@
 
 #define MOCK_VMM "null"
 
+#define MAP_PRIVATE                                                                                \
+    {.name = "experimental-map-private", .form = CONFIG_FLAG_SWITCH, \
+     .ignored = "give memory and state an overlay, which takes what the guest changes"}, \
+    {.name = "experimental-map-private-state-output", \
+     .ignored = "the overlay of the device state takes what is changed"}, \
+    {.name = "experimental-map-private-memory-output", \
+     .ignored = "the overlay of the device memory takes what is changed"}
+
 /* ---- peer */
 
 #define PEER_DEVICE(name_, file_)                                                                  \
@@ -60,12 +68,7 @@ const struct config_flag peer_flags[] = {
      .default_value = "yes", .help = "receive into files that hold something"},
     {.name = "mock", .kind = "peer", .key = "vmm", .form = CONFIG_FLAG_SWITCH, .value = MOCK_VMM,
      .help = "a VM that is a byte pattern"},
-    {.name = "experimental-map-private", .form = CONFIG_FLAG_SWITCH,
-     .ignored = "give memory and state an overlay, which takes what the guest changes"},
-    {.name = "experimental-map-private-state-output",
-     .ignored = "the overlay of the device state takes what is changed"},
-    {.name = "experimental-map-private-memory-output",
-     .ignored = "the overlay of the device memory takes what is changed"},
+    MAP_PRIVATE,
     ORIGINAL_VERBOSE,
     {0},
 };
@@ -133,5 +136,58 @@ const struct config_flag snapshotter_flags[] = {
     ORIGINAL_CONSOLE,
     {.name = "interface", .ignored = "the slot of the network says what its interface is called"},
     {.name = "mac", .ignored = "the slot of the network says which MAC its guest has"},
+    {0},
+};
+
+/* ---- runner */
+
+#define FILE_OF(name_, key_, path_) "{\"name\":\"" name_ "\",\"" key_ "\":\"out/" path_ "\"}"
+#define FILES(key_, oci_)                                                                          \
+    "[" FILE_OF("state", key_, "package/state.bin") "," FILE_OF("memory", key_,                    \
+        "package/memory.bin") "," FILE_OF("kernel", key_, "package/vmlinux") "," FILE_OF("disk",   \
+        key_, "package/rootfs.ext4") "," FILE_OF("config", key_, "package/config.json") "," FILE_OF( \
+        "oci", key_, oci_) "]"
+
+const struct config_flag runner_flags[] = {
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE, .default_value = FILES("path", "blueprint/oci.ext4"),
+     .help = "devices, an object for each"},
+    ORIGINAL_PART_PATHS("base", "file that holds it"),
+    ORIGINAL_NETNS("runner"),
+    ORIGINAL_CONSOLE,
+    MAP_PRIVATE,
+    ORIGINAL_VERBOSE,
+    {0},
+};
+
+/* ---- mounter */
+
+const struct config_flag mounter_flags[] = {
+    WHOLE("raddr", "mounter", "connect", "localhost:1337",
+          "address to take the devices from; empty: they are in local files"),
+    WHOLE("connect", "mounter", "connect", NULL, "the same as --raddr"),
+    WHOLE("laddr", "mounter", "listen", "localhost:1337",
+          "address at which they can be taken; empty: nowhere"),
+    WHOLE("listen", "mounter", "listen", NULL, "the same as --laddr"),
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE, .default_value = peer_devices, .help = "devices, an object for each"},
+    {.name = "overwrite", .kind = "mounter", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
+     .default_value = "yes", .help = "receive into files that hold something"},
+    ORIGINAL_CONCURRENCY,
+    ORIGINAL_VERBOSE,
+    {0},
+};
+
+/* ---- terminator */
+
+const struct config_flag terminator_flags[] = {
+    WHOLE("raddr", "terminator", "connect", "localhost:1337", "address to take the VM from"),
+    WHOLE("connect", "terminator", "connect", NULL, "the same as --raddr"),
+    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
+     .model = CONFIG_FLAG_WHOLE, .default_value = FILES("output", "package/oci.ext4"),
+     .help = "devices, an object for each"},
+    {.name = "overwrite", .kind = "terminator", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
+     .default_value = "yes", .help = "replace files that hold something"},
+    ORIGINAL_VERBOSE,
     {0},
 };

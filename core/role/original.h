@@ -53,5 +53,8 @@
 extern const struct config_flag peer_flags[];
 extern const struct config_flag registry_flags[];
 extern const struct config_flag snapshotter_flags[];
+extern const struct config_flag runner_flags[];
+extern const struct config_flag mounter_flags[];
+extern const struct config_flag terminator_flags[];
 
 #endif

@@ -41,6 +41,8 @@ int peer_keep(struct peer *peer, struct drafter_error *err)
 
     if (rc)
         return rc;
+    if (!peer->vmm || !peer->exposer) /* devices without a VM */
+        return 0;
     if (!vmm_adoptable(peer->vmm) || !device_adoptable(peer->exposer) || !slot_adoptable(&peer->slot))
         return 0;
     rc = holder_start(node->holder, node->directory, node->lock, err);

@@ -22,6 +22,10 @@ static int check_offer(struct peer *peer, const struct offer *offer, struct draf
         return drafter_error_set(err, EFBIG, "VM %s has %llu bytes, max-size allows %llu", offer->vm,
                                  (unsigned long long)offer->total_size,
                                  (unsigned long long)peer->options.max_size);
+    peer->facts = offer->facts; /* what whoever takes it from here is told */
+    peer->copies = peer->kind == PEER_MOUNTS && !offer->live;
+    if (!peer->vmm)
+        return 0;
     rc = vmm_facts(peer->vmm, &peer->facts, err);
     return rc ? rc : hello_compare_facts(&offer->facts, &peer->facts, err);
 }
@@ -203,6 +207,10 @@ static int start(void *opaque, struct drafter_error *err)
     struct peer *peer = opaque;
     int rc = vm_expose(&peer->vm, err);
 
+    if (!rc && peer->kind == PEER_MOUNTS)
+        peer_tell_mounts(peer);
+    if (!peer->vmm)
+        return rc;
     if (!rc)
         rc = vm_read_config(&peer->vm, err);
     if (!rc)
@@ -227,6 +235,13 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
         epoch = known + 1;
     if (state == LEDGER_OWNED) /* all of it is here now */
         epoch = known;
+    if (state == LEDGER_OWNED && peer->kind == PEER_BACKS_UP) {
+        int rc = peer_finish_backup(peer, err);
+
+        if (rc)
+            return rc;
+        state = LEDGER_SAVED; /* nothing of it is anywhere but in its files */
+    }
     return ledger_write(&peer->ledger, state, epoch, from, session, err);
 }
 
@@ -242,7 +257,7 @@ static bool waits_for_all(const struct peer *peer)
         if (has_threshold(&peer->devices.list[i]) &&
             !peer->devices.list[i].options.resume_threshold)
             return true;
-    return peer->options.disable_postcopy;
+    return peer->options.disable_postcopy || !peer->vmm;
 }
 
 /* The guest stands still meanwhile: an end is better than the promise. */
@@ -286,8 +301,7 @@ static void stop(void *opaque)
 {
     struct peer *peer = opaque;
 
-    vmm_stop(peer->vmm);
-    peer->vm.started = peer->vm.running = false;
+    vm_stop(&peer->vm);
 }
 
 /*
@@ -332,6 +346,8 @@ static void resumed(void *opaque)
 {
     struct peer *peer = opaque;
 
+    if (!peer->vmm)
+        return;
     log_event("resumed", "\"vm\":\"%s\",\"from\":\"%s\",\"epoch\":%llu", peer->vm.name,
               peer->options.connect, (unsigned long long)peer->ledger.record.epoch);
     slot_announce(&peer->slot);
@@ -404,6 +420,7 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
         log_event("arrived", "\"vm\":\"%s\"", peer->vm.name);
         devices_settled(&peer->devices);
         peer_tell_hook(peer, "arrived");
+        peer->vm.running &= peer->kind != PEER_BACKS_UP;
         if (interrupted)
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
         *err = (struct drafter_error){0};

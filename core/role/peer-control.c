@@ -107,10 +107,10 @@ static int status(struct peer *peer, json_t *answer)
     if (peer->server && !peer->watch.ending)
         server_addresses(peer->server, addresses, sizeof(addresses));
     json_object_set_new(answer, "name", json_string(peer->node->options.name));
-    json_object_set_new(answer, "role", json_string("peer"));
+    json_object_set_new(answer, "role", json_string(peer->node->options.role));
     json_object_set_new(answer, "state", json_string(state_name(peer)));
     json_object_set_new(answer, "pid", json_integer(getpid()));
-    json_object_set_new(answer, "vmm", json_string(peer->options.vmm));
+    json_object_set_new(answer, "vmm", peer->vmm ? json_string(peer->options.vmm) : json_null());
     json_object_set_new(answer, "epoch",
                         json_integer(peer->ledger_open ? (json_int_t)peer->ledger.record.epoch : 0));
     json_object_set_new(answer, "listen", json_string(addresses));

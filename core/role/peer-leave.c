@@ -126,8 +126,8 @@ static void fill_options(struct peer *peer, struct source_options *options)
             .early = !strcmp(device->name, VM_DEVICE_STATE),
         };
     }
-    options->vm = &peer->source_vm;
-    options->ledger = &peer->ledger;
+    options->vm = peer->copies ? NULL : &peer->source_vm;
+    options->ledger = peer->copies ? NULL : &peer->ledger;
     options->converge = (struct converge){
         .downtime_limit_ns = peer->options.downtime_limit,
         .max_passes = (unsigned)peer->options.max_passes,
@@ -135,7 +135,7 @@ static void fill_options(struct peer *peer, struct source_options *options)
     };
     options->progress = progress;
     options->progress_opaque = peer;
-    options->offer.epoch = peer->ledger.record.epoch;
+    options->offer.epoch = peer->copies ? 0 : peer->ledger.record.epoch;
     options->offer.facts = peer->facts;
     snprintf(options->offer.vm, sizeof(options->offer.vm), "%s", peer->vm.name);
     snprintf(options->offer.software, sizeof(options->offer.software), "drafter " PACKAGE_VERSION);
@@ -181,6 +181,8 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     if (peer->leaving || peer->moved)
         return drafter_error_set(err, EBUSY, "VM %s is being handed over to another peer",
                                  peer->vm.name);
+    if (peer->copies && vm_write_back(&peer->vm, err)) /* what was written to what is shown */
+        return -err->code;
     fill_options(peer, options);
     memcpy(options->peer_node, hello->node, sizeof(options->peer_node));
     rc = source_new(options, control, ret_source, err);
@@ -190,10 +192,26 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     return rc;
 }
 
+/* The next one may have another. */
+static void end_copy(struct peer *peer, enum source_outcome outcome, const struct drafter_error *error)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->leaving = false;
+    pthread_mutex_unlock(&peer->lock);
+    if (outcome == SOURCE_OUTCOME_MOVED)
+        log_event("pulled", "\"vm\":\"%s\"", peer->vm.name);
+    else
+        log_warning("peer", "a peer did not get all of it: %s", error->message);
+}
+
 static void end(void *opaque, enum source_outcome outcome, const struct drafter_error *error)
 {
     struct peer *peer = opaque;
 
+    if (peer->copies) {
+        end_copy(peer, outcome, error);
+        return;
+    }
     pthread_mutex_lock(&peer->lock);
     peer->leaving = false;
     peer->moved = outcome == SOURCE_OUTCOME_MOVED;

@@ -51,6 +51,9 @@ int peer_settle(struct peer *peer, const struct destination_options *options,
     if (rc)
         return rc;
     record = peer->ledger.record;
+    /* Where no guest ever runs, one that was given away and did not all come can go back, too. */
+    if (record.state == LEDGER_INCOMPLETE && !peer->vmm)
+        record.state = LEDGER_ARRIVING;
     if (record.state != LEDGER_ARRIVING && record.state != LEDGER_REFUSED)
         return 0;
     if (sodium_is_zero(record.session, sizeof(record.session)) || !record.epoch)

@@ -66,9 +66,11 @@ const struct drafter_option peer_option_table[] = {
 static int open_plugins(struct peer *peer, struct drafter_error *err)
 {
     struct node *node = peer->node;
-    int rc = node_instance(node, DRAFTER_KIND_VMM, peer->options.vmm, &peer->vmm, err);
+    int rc = 0;
 
-    if (!rc)
+    if (peer->kind == PEER_RUNS)
+        rc = node_instance(node, DRAFTER_KIND_VMM, peer->options.vmm, &peer->vmm, err);
+    if (!rc && peer->kind != PEER_BACKS_UP)
         rc = node_instance(node, DRAFTER_KIND_DEVICE, peer->options.exposure, &peer->exposer, err);
     if (!rc && (peer->options.connect || peer->options.listen))
         rc = node_instance(node, DRAFTER_KIND_TRANSPORT, peer->options.transport, &peer->transport,
@@ -182,7 +184,7 @@ static int report_lost(struct peer *peer, struct drafter_error *err)
 /* Runs until the VM left, ended, or the operator wants an end. */
 static int supervise(struct peer *peer, struct drafter_error *err)
 {
-    supervisor_watch(&peer->supervisor, vmm_pid(peer->vmm));
+    supervisor_watch(&peer->supervisor, vm_pid(&peer->vm));
     for (;;) {
         enum wakeup wakeup = supervisor_wait(&peer->supervisor, -1);
         bool moved, lost;
@@ -209,8 +211,7 @@ static int supervise(struct peer *peer, struct drafter_error *err)
 static int forget(struct peer *peer, struct drafter_error *err)
 {
     log_event("discarded", "\"vm\":\"%s\"", peer->node->options.name);
-    vmm_stop(peer->vmm);
-    peer->vm.started = peer->vm.running = false;
+    vm_stop(&peer->vm);
     if (unlink(peer->ledger.path))
         return drafter_error_errno(err, errno, "%s", peer->ledger.path);
     return 0;
@@ -235,7 +236,7 @@ static bool goes_on(struct peer *peer, const struct drafter_error *why)
 {
     struct drafter_error error = {0};
 
-    if (peer->vm.process && vmm_pid(peer->vmm) < 0) /* nothing is left to run on */
+    if (peer->vm.process && vm_pid(&peer->vm) < 0) /* nothing is left to run on */
         return false;
     if (vm_resume(&peer->vm, &error)) {
         log_error("peer", "VM %s does not run on either: %s", peer->node->options.name,
@@ -303,8 +304,7 @@ static void release(struct peer *peer)
     peer_step(peer, PEER_STEP_NOTHING);
     if (peer->vm_made) {
         if (peer->vm.started)
-            vmm_stop(peer->vmm); /* ends whoever reads devices or waits for the guest */
-        peer->vm.started = false;
+            vm_stop(&peer->vm); /* ends whoever reads devices or waits for the guest */
     }
     if (peer->aftermath_running)
         pthread_join(peer->aftermath, NULL);
@@ -316,6 +316,7 @@ static void release(struct peer *peer)
         ledger_close(&peer->ledger);
     parts_discard(&peer->parts);
     parts_release(&peer->parts);
+    peer_release_backup(peer);
     holder_end(peer->node->holder);
     if (peer->kept)
         munmap(peer->kept, sizeof(*peer->kept));
@@ -330,7 +331,9 @@ static int start(struct peer *peer, struct drafter_error *err)
 
     if (rc)
         return rc;
-    return peer->options.connect ? peer_arrive(peer, err) : start_local(peer, err);
+    if (peer->options.connect)
+        return peer_arrive(peer, err);
+    return peer->kind == PEER_MOUNTS ? peer_mount_local(peer, err) : start_local(peer, err);
 }
 
 /* Devices may have addresses of their own, which become the VM's. */
@@ -341,6 +344,8 @@ static int read_devices(struct peer *peer, struct drafter_error *err)
     cleanup_free char *cache = NULL;
     int rc = devices_read(peer->node, &peer->devices, err);
 
+    if (!rc && peer->kind == PEER_BACKS_UP)
+        rc = peer_begin_backup(peer, err);
     if (!rc && !peer->devices.count)
         rc = drafter_error_set(err, EINVAL,
                                "no device has an address to take it from or a file: there is nothing to run");
@@ -380,6 +385,8 @@ static int run(struct peer *peer, struct drafter_error *err)
 
     if (rc)
         return peer->vm.running && !peer->node->left ? leave(peer, rc, err) : rc;
+    if (peer->kind == PEER_BACKS_UP)
+        return 0;
     do {
         peer_control_going_on(peer);
         rc = peer->options.listen && !peer->server ? peer_serve(peer, err) : 0;
@@ -390,7 +397,8 @@ static int run(struct peer *peer, struct drafter_error *err)
     return rc;
 }
 
-int peer_run(struct node *node, struct drafter_error *err)
+int peer_run_as(struct node *node, enum peer_kind kind, const char *role,
+                const struct drafter_option *table, struct drafter_error *err)
 {
     cleanup_free struct peer *peer = calloc(1, sizeof(*peer));
     int rc;
@@ -398,11 +406,12 @@ int peer_run(struct node *node, struct drafter_error *err)
     if (!peer)
         return drafter_error_set(err, ENOMEM, "out of memory");
     peer->node = node;
+    peer->kind = kind;
     peer->ledger.fd = -1;
     pthread_mutex_init(&peer->lock, NULL);
     pthread_cond_init(&peer->watch.changed, NULL);
-    rc = config_apply(config_section(node->config, "peer", ""), peer_option_table, NULL,
-                      &peer->options, sizeof(peer->options), err);
+    rc = config_apply(config_section(node->config, role, ""), table, NULL, &peer->options,
+                      sizeof(peer->options), err);
     if (rc)
         return rc;
     flusher_setup();
@@ -415,4 +424,9 @@ int peer_run(struct node *node, struct drafter_error *err)
         rc = run(peer, err);
     release(peer);
     return rc;
+}
+
+int peer_run(struct node *node, struct drafter_error *err)
+{
+    return peer_run_as(node, PEER_RUNS, "peer", peer_option_table, err);
 }

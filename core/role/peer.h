@@ -24,8 +24,19 @@ struct peer_options {
     uint64_t downtime_limit, max_size, relink_timeout;
 };
 
+/* What is done with a VM that is here. */
+enum peer_kind {
+    PEER_RUNS,    /* it runs */
+    PEER_MOUNTS,  /* its devices are shown, it does not run */
+    PEER_BACKS_UP, /* it is put into files, which get their names when all of it is in them */
+};
+
 struct peer {
     struct node *node;
+    enum peer_kind kind;
+    char *partial[DEVICES_MAX];
+    char *finals[DEVICES_MAX]; /* a backup's: the names that its files get, NULL once they have them */
+    bool copies; /* what is mounted is nobody's VM: any number may have a copy */
     struct peer_options options;
     struct devices devices;
     struct parts parts;
@@ -81,6 +92,17 @@ struct peer_kept {
 extern const struct drafter_option peer_option_table[];
 
 int peer_run(struct node *node, struct drafter_error *err);
+
+/* As another role, whose section has options of `table` for struct peer_options. */
+int peer_run_as(struct node *node, enum peer_kind kind, const char *role,
+                const struct drafter_option *table, struct drafter_error *err);
+
+/* peer-devices.c: devices without a VM.  Backups: names their files while they are no backup, and in the end. */
+int peer_begin_backup(struct peer *peer, struct drafter_error *err);
+int peer_finish_backup(struct peer *peer, struct drafter_error *err);
+void peer_release_backup(struct peer *peer);
+int peer_mount_local(struct peer *peer, struct drafter_error *err);
+void peer_tell_mounts(struct peer *peer);
 
 /* peer-arrive.c: taking a VM over.  peer-leave.c: handing it on. */
 int peer_arrive(struct peer *peer, struct drafter_error *err);

@@ -9,6 +9,7 @@
 #include "role/name.h"
 #include "role/nat.h"
 #include "role/packager.h"
+#include "role/peer-roles.h"
 #include "role/peer.h"
 #include "role/registry.h"
 #include "role/snapshotter.h"
@@ -33,11 +34,14 @@ static const struct role roles[] = {
     {"nat", nat_run, true, nat_status, false},
     {"forwarder", forwarder_run, true, NULL, false},
     {"packager", packager_run, true, NULL, true},
+    {"runner", runner_run, false, NULL, false},
+    {"mounter", mounter_run, false, NULL, false},
+    {"terminator", terminator_run, false, NULL, false},
 };
 enum { ROLE_COUNT = sizeof(roles) / sizeof(roles[0]) };
 
 const char *const role_names[] = {"peer", "registry", "snapshotter", "nat", "forwarder",
-                                  "packager", NULL};
+                                  "packager", "runner",    "mounter",     "terminator", NULL};
 
 const char *role_list(char *buffer, size_t size)
 {
@@ -243,7 +247,7 @@ int role_run(const char *name, const struct options *options, struct drafter_err
     if (rc)
         return rc;
     adopt_log_options(options, &node.options);
-    if (node.left && role->run != peer_run)
+    if (node.left && role->run != peer_run && role->run != runner_run)
         rc = drafter_error_set(err, EBUSY, "%s: a VM whose drafter died is there; start that again",
                                node.directory);
     else

@@ -42,6 +42,18 @@ static void forget_paths(struct vm *vm)
     vm->paths = NULL;
 }
 
+void vm_stop(struct vm *vm)
+{
+    if (vm->vmm)
+        vmm_stop(vm->vmm);
+    vm->started = vm->running = false;
+}
+
+pid_t vm_pid(const struct vm *vm)
+{
+    return vm->vmm ? vmm_pid(vm->vmm) : -ESRCH;
+}
+
 void vm_release(struct vm *vm)
 {
     struct drafter_error err = {0};
@@ -80,9 +92,9 @@ static bool is_drive(const struct block_device *device)
 }
 
 /* State and config are the core's own business: no VMM opens them. */
-static bool is_shown(const struct block_device *device)
+static bool is_shown(const struct vm *vm, const struct block_device *device)
 {
-    return !is(device, VM_DEVICE_STATE) && !is(device, VM_DEVICE_CONFIG);
+    return !vm->vmm || (!is(device, VM_DEVICE_STATE) && !is(device, VM_DEVICE_CONFIG));
 }
 
 static unsigned exposure_flags(const struct block_device *device)
@@ -111,7 +123,7 @@ static int show_devices(struct vm *vm, struct drafter_error *err)
     for (unsigned i = 0; !rc && i < vm->device_count; i++) {
         struct block_device *device = vm->devices[i];
 
-        if (!is_shown(device))
+        if (!is_shown(vm, device))
             continue;
         rc = block_device_expose(device, vm->exposer, exposure_flags(device), err);
         if (!rc)
@@ -127,6 +139,8 @@ int vm_expose(struct vm *vm, struct drafter_error *err)
     cleanup_free char *directory = NULL;
     int rc;
 
+    if (!vm->exposer)
+        return 0;
     if (asprintf(&directory, "%s/devices", vm->directory) < 0)
         return drafter_error_set(err, ENOMEM, "out of memory");
     rc = vm_sweep(vm->directory, vm->exposer, err);
@@ -164,8 +178,11 @@ int vm_read_config(struct vm *vm, struct drafter_error *err)
 int vm_check_host(struct vm *vm, struct drafter_error *err)
 {
     struct drafter_vmm_facts facts;
-    int rc = vmm_facts(vm->vmm, &facts, err);
+    int rc;
 
+    if (!vm->vmm)
+        return 0;
+    rc = vmm_facts(vm->vmm, &facts, err);
     return rc ? rc : hello_compare_facts(&vm->package.facts, &facts, err);
 }
 
@@ -255,7 +272,7 @@ static void end_mistaken(struct vm *vm)
     bool mistaken = false;
 
     for (unsigned i = 0; vm->paths && i < vm->device_count; i++)
-        mistaken |= is_shown(vm->devices[i]) && strcmp(vm->paths[i], path_of(vm, i)) != 0;
+        mistaken |= is_shown(vm, vm->devices[i]) && strcmp(vm->paths[i], path_of(vm, i)) != 0;
     if (mistaken)
         vmm_stop(vm->vmm);
     forget_paths(vm);
@@ -311,7 +328,7 @@ int vm_boot(struct vm *vm, struct drafter_error *err)
 
 int vm_prepare(struct vm *vm, struct drafter_error *err)
 {
-    return start(vm, DRAFTER_VMM_RESTORE, err);
+    return vm->vmm ? start(vm, DRAFTER_VMM_RESTORE, err) : 0;
 }
 
 /* Copies a device into a file; what is zero stays a hole, which costs nothing. */
@@ -337,6 +354,8 @@ int vm_load(struct vm *vm, struct drafter_error *err)
     cleanup_close int fd = memfd_create("drafter-state", MFD_CLOEXEC);
     int rc;
 
+    if (!vm->vmm)
+        return 0;
     if (!device || device->size > STATE_MAX)
         return drafter_error_set(err, EINVAL, "VM %s has no usable state device", vm->name);
     if (fd < 0 || ftruncate(fd, (off_t)device->size))
@@ -348,7 +367,7 @@ int vm_load(struct vm *vm, struct drafter_error *err)
 
 int vm_resume(struct vm *vm, struct drafter_error *err)
 {
-    int rc = vmm_resume(vm->vmm, err);
+    int rc = vm->vmm ? vmm_resume(vm->vmm, err) : 0;
 
     vm->running = rc == 0;
     return rc;
@@ -358,13 +377,13 @@ void vm_foresee(struct vm *vm)
 {
     struct drafter_error err = {0};
 
-    if (vmm_foresee(vm->vmm, &err)) /* the pause is longer for it */
+    if (vm->vmm && vmm_foresee(vm->vmm, &err)) /* the pause is longer for it */
         log_warning("vm", "VM %s: %s", vm->name, err.message);
 }
 
 int vm_pause(struct vm *vm, struct drafter_error *err)
 {
-    int rc = vmm_pause(vm->vmm, err);
+    int rc = vm->vmm ? vmm_pause(vm->vmm, err) : 0;
 
     if (!rc)
         vm->running = false;
@@ -379,6 +398,8 @@ int vm_save(struct vm *vm, struct drafter_error *err)
     void *map;
     int rc;
 
+    if (!vm->vmm)
+        return 0;
     if (!device)
         return drafter_error_set(err, EINVAL, "VM %s has no state device", vm->name);
     if (fd < 0)
@@ -401,7 +422,7 @@ int vm_save(struct vm *vm, struct drafter_error *err)
 
 int vm_before_suspend(struct vm *vm, struct drafter_error *err)
 {
-    if (!vm->package.agent_port)
+    if (!vm->vmm || !vm->package.agent_port)
         return 0;
     return agent_hook(vm->vmm, "BeforeSuspend", NULL, vm->hook_timeout_ms, err);
 }
@@ -413,7 +434,7 @@ int vm_after_resume(struct vm *vm, struct drafter_error *err)
     char hex[sizeof(seed) * 2 + 1], members[160];
     struct timespec now;
 
-    if (!vm->package.agent_port)
+    if (!vm->vmm || !vm->package.agent_port)
         return 0;
     randombytes_buf(seed, sizeof(seed));
     sodium_bin2hex(hex, sizeof(hex), seed, sizeof(seed));

@@ -6,6 +6,8 @@
  *     [vm_launch ->] vm_expose -> vm_prepare -> vm_load -> vm_resume    a package is resumed
  *     vm_before_suspend -> vm_pause -> vm_save              it is suspended
  *     vm_adopt -> vm_resume                                 it outlived its drafter
+ *
+ * Without a VMM it is the devices of a VM alone: all of them are shown, and what is about the VMM does nothing.
  */
 #ifndef VM_VM_H
 #define VM_VM_H
@@ -24,7 +26,7 @@
 struct vm {
     const char *name;
     char *directory; /* of the VMM's sockets and logs; "devices" below it shows the devices */
-    struct instance *vmm, *exposer; /* borrowed; exposer may be NULL: devices have files of their own */
+    struct instance *vmm, *exposer; /* borrowed; each may be NULL: devices without a VM, or nobody sees them */
     struct block_device **devices;
     unsigned device_count;
     struct package package;
@@ -39,6 +41,10 @@ struct vm {
 int vm_init(struct vm *vm, const char *name, const char *directory, struct instance *vmm,
             struct instance *exposer, struct block_device **devices, unsigned device_count,
             struct drafter_error *err);
+
+/* Ends the VMM, for certain; its process while it has one, else -ESRCH. */
+void vm_stop(struct vm *vm);
+pid_t vm_pid(const struct vm *vm);
 
 /* Stops the VMM, withdraws the devices, removes the directory. */
 void vm_release(struct vm *vm);

@@ -44,6 +44,19 @@ node_await packager
 "$DRAFTER" package verify "$lab/one/lib/redis.tar.zst" || lab_fail "the package is not what was packed"
 echo "ok: packager.ini"
 
+# Straight from the package, stopped, and on from there.
+install runner one
+mkdir "$lab/one/lib/running"
+package=$(cksum <"$lab/one/lib/redis.tar.zst")
+for _ in 1 2; do
+    node_start runner "$lab/runner.ini"
+    node_event runner resumed 120
+    until_true 20 answers "$port_6379" || lab_fail "the VM from the package does not serve"
+    node_stop runner
+done
+[ "$(cksum <"$lab/one/lib/redis.tar.zst")" = "$package" ] || lab_fail "the package was written to"
+echo "ok: runner.ini"
+
 install registry one
 node_start registry "$lab/registry.ini"
 node_event registry listening
@@ -53,6 +66,20 @@ node_start copy "$lab/peer-incoming.ini"
 node_event copy arrived 120
 until_true 10 answers "$port_6380" || lab_fail "the copy from the registry does not serve"
 node_stop copy
+install mounter six
+mkdir "$lab/six/lib/mounted"
+node_start mounter "$lab/mounter.ini"
+node_event mounter listening 120
+cmp "$lab/six/lib/mounted/disk" "$lab/one/lib/package/disk" || lab_fail "the mounter has something else"
+echo "ok: mounter.ini"
+install terminator seven
+mkdir "$lab/seven/lib/backup"
+node_start terminator "$lab/terminator.ini"
+node_await terminator 120
+(cd "$lab/seven/lib/backup" && [ "$(echo *)" = "config disk initramfs kernel memory state" ]) ||
+    lab_fail "the backup is not there, or more than that"
+node_stop mounter
+echo "ok: terminator.ini"
 node_stop registry
 echo "ok: registry.ini"
 

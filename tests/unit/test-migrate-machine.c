@@ -130,6 +130,17 @@ START_TEST(a_registry_serves_copies_and_keeps_its_own)
 }
 END_TEST
 
+START_TEST(a_peer_may_be_ready_before_its_streams_are_there)
+{
+    source_machine_init(&source, false);
+    expect_source(EVENT_READY, SOURCE_OFFERED, 0);
+    expect_source(EVENT_ACCEPT, SOURCE_COPYING, ACTION_BEGIN_PASS | ACTION_COMMIT);
+    source_machine_init(&source, true);
+    expect_source(EVENT_READY, SOURCE_OFFERED, 0);
+    expect_source(EVENT_ACCEPT, SOURCE_COPYING, ACTION_BEGIN_PASS);
+}
+END_TEST
+
 /* Destination */
 
 static void own(void)
@@ -364,6 +375,7 @@ static void add_source_tests(TCase *tests)
     tcase_add_test(tests, a_commit_that_never_left_is_taken_back);
     tcase_add_test(tests, a_refusal_after_the_resume_is_a_lie);
     tcase_add_test(tests, a_registry_serves_copies_and_keeps_its_own);
+    tcase_add_test(tests, a_peer_may_be_ready_before_its_streams_are_there);
     tcase_add_test(tests, no_event_makes_a_source_careless);
 }
 
