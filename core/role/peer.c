@@ -8,6 +8,7 @@
 #include "util/log.h"
 
 #include <string.h>
+#include <time.h>
 #include <sys/mman.h>
 
 #define OPTION(key_, type_, field_, default_, help_)                                               \
@@ -231,6 +232,28 @@ static int save(struct peer *peer, struct drafter_error *err)
     return ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
 }
 
+/*
+ * A node that failed saves what its guest has become since the resume.  What is in the way of that may pass,
+ * so it is tried until rescue-timeout; the guest is asked once, and not for longer than that.
+ */
+static int rescue(struct peer *peer, struct drafter_error *err)
+{
+    static const struct timespec pause = {.tv_nsec = 200000000};
+    uint64_t timeout_ms = peer->options.rescue_timeout / 1000000;
+    uint64_t deadline = drafter_now_ns() + peer->options.rescue_timeout;
+    int rc;
+
+    if (peer->vm.hook_timeout_ms > timeout_ms)
+        peer->vm.hook_timeout_ms = (unsigned)timeout_ms;
+    while ((rc = save(peer, err)) && drafter_now_ns() < deadline &&
+           !(peer->vm.process && vmm_pid(peer->vmm) < 0)) {
+        log_warning("peer", "VM %s is not saved yet: %s", peer->node->options.name, err->message);
+        *err = (struct drafter_error){0};
+        nanosleep(&pause, NULL);
+    }
+    return rc;
+}
+
 /* A VM that cannot be saved (a full disk, say) is worth more running than gone. */
 static bool goes_on(struct peer *peer, const struct drafter_error *why)
 {
@@ -272,7 +295,7 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
         return report_lost(peer, err);
     if (gone || !peer->vm.running || (rc && err->code == ESRCH))
         return rc;
-    if (save(peer, &error)) {
+    if (rc ? rescue(peer, &error) : save(peer, &error)) {
         if (!rc && goes_on(peer, &error))
             return -EAGAIN;
         if (!rc)
@@ -282,8 +305,8 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
         return rc ? rc : -error.code;
     }
     if (!parts_are_passing(&peer->parts))
-        log_event("suspended", "\"vm\":\"%s\",\"ms\":%.1f", peer->node->options.name,
-                  (double)(drafter_now_ns() - started) / 1e6);
+        log_event(rc ? "rescued" : "suspended", "\"vm\":\"%s\",\"ms\":%.1f",
+                  peer->node->options.name, (double)(drafter_now_ns() - started) / 1e6);
     return rc;
 }
 

@@ -471,7 +471,7 @@ int vm_write_back(struct vm *vm, struct drafter_error *err)
 
 int vm_suspend(struct vm *vm, struct drafter_error *err)
 {
-    int rc = vm_before_suspend(vm, err);
+    int rc = vm->running ? vm_before_suspend(vm, err) : 0;
 
     if (rc) { /* the guest's word is wished for, not needed: its state must not be lost for that */
         log_warning("vm", "suspending VM %s all the same: %s", vm->name, err->message);
