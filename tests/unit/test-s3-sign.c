@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Signatures and answers of S3.  The vectors are those of "Examples: Signature Calculations" in Amazon's S3 API reference. */
+/* Signatures and answers of S3; vectors of "Signature Calculations" in the S3 API reference. */
 #include "unit.h"
 
 #include "../../plugins/storage/s3/sign.h"
