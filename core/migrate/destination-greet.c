@@ -8,11 +8,13 @@
 
 #include <sodium.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define GREETING_TIMEOUT_MS 10000
 #define CONTROL_TIMEOUT_MS 3000
 #define ADDRESS_MAX 256
+#define ASK_AGAIN_NS 200000000
 #define HAVE_SIZE 16 /* BLAKE2b-128 */
 
 int destination_dial(struct destination *destination, size_t index,
@@ -71,15 +73,12 @@ static int receive_offer(struct destination *destination, struct drafter_error *
     return 0;
 }
 
-int destination_greet(struct destination *destination, struct drafter_error *err)
+/* HELLO on a new stream, and the answer to it. */
+static int ask(struct destination *destination, struct drafter_error *err)
 {
     struct hello hello = {.version = WIRE_VERSION, .software = "drafter"};
-    int rc = failpoint(FAILPOINT_CONNECT) ? drafter_error_set(err, EIO, "a failpoint") : 0;
+    int rc;
 
-    if (!rc)
-        rc = open_stream(destination, 0, &destination->session.control, err);
-    if (rc)
-        return rc;
     memcpy(destination->session.identity, destination->session.control->identity,
            sizeof(destination->session.identity));
     if (gethostname(hello.node, sizeof(hello.node) - 1))
@@ -94,6 +93,39 @@ int destination_greet(struct destination *destination, struct drafter_error *err
     if (failpoint(FAILPOINT_HELLO))
         return drafter_error_set(err, EIO, "a failpoint");
     return receive_offer(destination, err);
+}
+
+static void pause_before_asking(void)
+{
+    static const struct timespec pause = {0, ASK_AGAIN_NS};
+
+    nanosleep(&pause, NULL);
+}
+
+/* Nothing is here yet: an answer that does not come, or is damaged, is asked for on a new link. */
+int destination_greet(struct destination *destination, struct drafter_error *err)
+{
+    uint64_t end = drafter_now_ns() + (uint64_t)destination->options.relink_timeout_ms * 1000000;
+    int rc = failpoint(FAILPOINT_CONNECT) ? drafter_error_set(err, EIO, "a failpoint") : 0;
+
+    for (unsigned tries = 1; !rc; tries++) {
+        rc = open_stream(destination, 0, &destination->session.control, err);
+        if (!rc)
+            rc = ask(destination, err);
+        else if (tries > 1 && session_error_is_link(err->code) && drafter_now_ns() < end)
+            rc = -ECONNRESET;
+        else
+            return rc;
+        if (!rc || !session_error_is_link(err->code) || drafter_now_ns() >= end ||
+            __atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED))
+            return rc;
+        log_warning("destination", "no offer yet: %s; asking again", err->message);
+        stream_free(destination->session.control);
+        destination->session.control = NULL;
+        pause_before_asking();
+        rc = 0;
+    }
+    return rc;
 }
 
 /* Asks for pages; when the link is gone the question is asked again once it is back. */
@@ -228,16 +260,24 @@ int destination_open_streams(struct destination *destination, struct drafter_err
     return rc ? rc : session_start_heartbeat(session);
 }
 
+/* What is here already, which only the first link asks for; one that breaks while it is told has not. */
+int destination_tell_hashes(struct destination *destination, struct drafter_error *err)
+{
+    int rc = destination->accepted ? 0 : send_all_hashes(destination);
+
+    destination->accepted |= !rc;
+    return rc ? drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
+                                  stream_error_text(rc))
+              : 0;
+}
+
 int destination_accept(struct destination *destination, struct drafter_error *err)
 {
-    int rc = failpoint(FAILPOINT_EXCHANGE);
+    int rc = failpoint(FAILPOINT_EXCHANGE) ? drafter_error_set(err, EIO, "a failpoint") : 0;
 
     if (!rc)
-        rc = send_all_hashes(destination);
-    if (rc)
-        return drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
-                                 stream_error_text(rc));
-    return destination_open_streams(destination, err);
+        rc = destination_tell_hashes(destination, err);
+    return rc ? rc : destination_open_streams(destination, err);
 }
 
 /* Ends the threads of the link; its streams stay until they are replaced. */

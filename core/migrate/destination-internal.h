@@ -31,6 +31,7 @@ struct destination {
     uint64_t epoch, committed_at, reported, refused_at;
     uint64_t complete_after; /* when what could not be made durable is tried again */
     bool stuck;      /* it was tried in vain at least once */
+    bool accepted;   /* hashes of what is here were told */
     bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
     bool owes_complete; /* COMPLETE is to be said as soon as it is */
     bool heard;      /* the source had its say on the end of the session */
@@ -63,6 +64,7 @@ int destination_dial(struct destination *destination, size_t index,
                      struct transport_connection **ret_connection, struct drafter_error *err);
 int destination_accept(struct destination *destination, struct drafter_error *err);
 
+int destination_tell_hashes(struct destination *destination, struct drafter_error *err);
 int destination_open_streams(struct destination *destination, struct drafter_error *err);
 void destination_end_link(struct destination *destination);
 

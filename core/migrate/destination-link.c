@@ -78,8 +78,8 @@ static int receive_announcements(struct destination *destination, char *payload,
 
     while (!rc && header.type != WIRE_MARK) {
         rc = stream_receive(control, &header, payload, WIRE_DATA_MAX);
-        if (!rc && header.type == WIRE_PASS) /* without devices there is only a refusal to be said */
-            rc = destination->device_count ? destination_on_pass(destination, &header, payload) : 0;
+        if (!rc && header.type == WIRE_PASS)
+            rc = destination_on_pass(destination, &header, payload);
         else if (!rc && header.type != WIRE_MARK)
             rc = -EPROTO;
     }
@@ -119,6 +119,8 @@ static int negotiate(struct destination *destination, bool *ret_over, struct dra
         if ((rc = send_missing(destination, i, payload)))
             drafter_error_set(err, -rc, "%s: %s", destination->session.control->peer,
                               stream_error_text(rc));
+    if (!rc && destination->device_count && destination->machine.state == DESTINATION_ARRIVING)
+        rc = destination_tell_hashes(destination, err);
     return rc ? rc : destination_open_streams(destination, err);
 }
 
@@ -152,9 +154,17 @@ static void pause_for(uint64_t *pause)
 
 static void go_on(struct destination *destination)
 {
-    for (unsigned i = 0; i < destination->device_count; i++)
+    uint64_t missing = 0;
+
+    for (unsigned i = 0; i < destination->device_count; i++) {
         block_map_forget_requests(&destination->devices[i].block->map);
-    log_info("destination", "VM %s: the source is back", destination->offer.vm);
+        missing += block_map_missing(&destination->devices[i].block->map);
+    }
+    if (!destination->cancelled) /* it was made good */
+        destination->error = (struct drafter_error){0};
+    log_event("relinked", "\"vm\":\"%s\",\"peer\":\"%s\",\"missing\":%llu",
+              destination->offer.vm, destination->session.control->peer,
+              (unsigned long long)missing << DRAFTER_PAGE_SHIFT);
     session_post(&destination->session, EVENT_LINK_BACK, 0);
 }
 
@@ -163,6 +173,22 @@ static void give_up(struct destination *destination, bool over, const struct dra
 {
     session_post_error(&destination->session,
                        destination->fence ? EVENT_FENCED : over ? EVENT_ENDED : EVENT_LINK_GONE, error);
+}
+
+static void say_lost(const struct destination *destination, const struct drafter_error *error)
+{
+    const char *state = destination_state_name(destination->machine.state);
+
+    if (has_limit(destination))
+        log_warning("destination",
+                    "VM %s: the link was lost while %s: %s; looking for the source for %.1f s",
+                    destination->offer.vm, state, error->message,
+                    (double)destination->options.relink_timeout_ms / 1e3);
+    else
+        log_warning("destination",
+                    "VM %s: the link was lost while %s: %s; looking for the source again, the guest "
+                    "waits for missing pages only",
+                    destination->offer.vm, state, error->message);
 }
 
 /*
@@ -175,9 +201,7 @@ bool destination_relink(struct destination *destination)
     struct drafter_error error = destination->error;
     bool over = false;
 
-    log_warning("destination", "VM %s: %s; looking for the source again%s", destination->offer.vm,
-                error.message,
-                has_limit(destination) ? "" : ", the guest waits for missing pages only");
+    say_lost(destination, &error);
     while (!__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED) && !over) {
         uint64_t now;
 

@@ -92,6 +92,8 @@ static int on_data(struct destination *destination, const struct wire_header *he
     struct block_device *device = frame_device(destination, header);
     uint64_t first, count;
 
+    if (!destination->device_count) /* it is here only to say that it refuses */
+        return 0;
     if (!device || !header->generation || header->generation == BLOCK_GENERATION_LOCAL)
         return -EPROTO;
     if (header->type == WIRE_DELTA)
@@ -140,6 +142,8 @@ int destination_on_pass(struct destination *destination, const struct wire_heade
 {
     struct announcement announcement = {frame_device(destination, header), header->generation};
 
+    if (!destination->device_count)
+        return 0;
     if (!announcement.device || !header->generation ||
         header->generation == BLOCK_GENERATION_LOCAL)
         return -EPROTO;
@@ -174,14 +178,14 @@ static void on_abort(struct destination *destination, const char *text, size_t l
     refusal_decode(text, length, &refusal);
     drafter_error_set(&error, refusal.code, "%s gave up while %s: %s",
                       destination->session.control->peer, refusal.step, refusal.text);
-    session_post_error(&destination->session, EVENT_ENDED, &error);
+    session_hear_error(&destination->session, EVENT_ENDED, &error);
 }
 
 /* Of another session than this one, or of a source that does not know its own epoch. */
 static int on_commit(struct destination *destination, uint64_t epoch)
 {
     if (epoch == destination->offer.epoch + 1) {
-        session_post(&destination->session, EVENT_COMMIT, epoch);
+        session_hear(&destination->session, EVENT_COMMIT, epoch);
         return 0;
     }
     log_warning("destination", "VM %s: a COMMIT of epoch %llu was refused, epoch %llu was offered",
@@ -201,10 +205,10 @@ static int on_signal(struct destination *destination, const struct wire_header *
         pthread_mutex_lock(&session->lock);
         destination->sent = true;
         pthread_mutex_unlock(&session->lock);
-        session_post(session, EVENT_SENT, 0);
+        session_hear(session, EVENT_SENT, 0);
         return 0;
     case WIRE_DONE:
-        session_post(session, EVENT_DONE, 0);
+        session_hear(session, EVENT_DONE, 0);
         return 0;
     case WIRE_PING:
         return stream_send_signal(session->control, WIRE_PONG, header->argument);

@@ -467,6 +467,19 @@ static void keep_offer(struct destination *destination)
     __atomic_store_n(&kept->offer_length, (uint32_t)length, __ATOMIC_RELEASE);
 }
 
+/* From here on there is a session to come back to. */
+static int accept_offer(struct destination *destination, struct drafter_error *err)
+{
+    int rc = destination_accept(destination, err);
+
+    if (rc && !session_error_is_link(err->code))
+        return rc;
+    session_post(&destination->session, EVENT_OFFER, 0);
+    if (rc)
+        session_post_error(&destination->session, EVENT_LINK_LOST, err);
+    return 0;
+}
+
 static int greet(struct destination *destination, struct drafter_error *err)
 {
     const struct destination_vm *vm = &destination->options.vm;
@@ -487,7 +500,7 @@ static int greet(struct destination *destination, struct drafter_error *err)
     destination->device_count = destination->offer.device_count;
     keep_offer(destination);
     rc = begin_remote(destination, err);
-    return rc ? rc : destination_accept(destination, err);
+    return rc ? rc : accept_offer(destination, err);
 }
 
 /* What the dead process knew of the source. */
@@ -628,8 +641,6 @@ enum destination_outcome destination_run(struct destination *destination, struct
         destination->machine.state = DESTINATION_FAILED;
         return finish(destination);
     }
-    if (!destination->options.adopt)
-        session_post(&destination->session, EVENT_OFFER, 0);
     while (!ended(destination) && !destination->partial)
         step(destination);
     failpoint(FAILPOINT_CLEANUP);

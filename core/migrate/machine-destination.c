@@ -36,7 +36,7 @@ static unsigned on_failure(struct destination_machine *machine)
     case DESTINATION_ARRIVING:
         machine->state_before = machine->state;
         if (!machine->ready)
-            return (machine->linked ? ACTION_SEND_ABORT : 0) | discard(machine);
+            return ACTION_SEND_ABORT | discard(machine);
         machine->state = DESTINATION_REFUSED;
         return say_refusal(machine);
     case DESTINATION_OWNING:
@@ -93,7 +93,6 @@ static unsigned on_link_lost(struct destination_machine *machine)
     case DESTINATION_GREETING:
         return on_failure(machine);
     case DESTINATION_ARRIVING:
-        return machine->ready ? ACTION_WAIT_LINK : on_failure(machine);
     case DESTINATION_OWNING:
     case DESTINATION_RESUMING:
     case DESTINATION_COMPLETING:
@@ -107,6 +106,8 @@ static unsigned on_link_lost(struct destination_machine *machine)
 static unsigned on_link_back(struct destination_machine *machine)
 {
     machine->linked = true;
+    if (machine->state == DESTINATION_ARRIVING && machine->ready)
+        return ACTION_SEND_READY; /* it may have got lost */
     if (machine->state == DESTINATION_COMPLETING)
         return ACTION_SEND_RESUMED | (machine->complete ? ACTION_SEND_COMPLETE : 0);
     return machine->state == DESTINATION_REFUSED ? say_refusal(machine) : 0;

@@ -25,6 +25,20 @@ static unsigned abandon(struct source_machine *machine)
     return tell | ACTION_END;
 }
 
+/* Nothing was committed either, but the peer may come back; until then the guest runs here. */
+static unsigned part(struct source_machine *machine)
+{
+    machine->state_before = machine->state;
+    machine->breaks += machine->suspended ? SOURCE_BREAK_PAUSED : 1;
+    if (machine->suspended) {
+        machine->state = SOURCE_TAKING_BACK;
+        machine->again = true;
+        return ACTION_TAKE_BACK;
+    }
+    machine->state = SOURCE_PARTED;
+    return ACTION_WAIT_LINK;
+}
+
 static unsigned after_drain(struct source_machine *machine)
 {
     if (machine->live)
@@ -38,6 +52,8 @@ static unsigned on_failure(struct source_machine *machine)
 {
     if (before_commit(machine))
         return abandon(machine);
+    if (machine->state == SOURCE_TAKING_BACK) /* whoever was to come back is not waited for */
+        machine->again = false;
     if (machine->state == SOURCE_SERVING && !machine->live) {
         machine->state_before = machine->state;
         machine->state = SOURCE_FAILED;
@@ -50,8 +66,11 @@ static unsigned on_failure(struct source_machine *machine)
 static unsigned on_link_lost(struct source_machine *machine)
 {
     machine->linked = false;
+    if (machine->state == SOURCE_PARTED)
+        return ACTION_WAIT_LINK;
     if (before_commit(machine))
-        return abandon(machine);
+        return machine->live && machine->breaks < SOURCE_BREAKS_MAX ? part(machine)
+                                                                      : abandon(machine);
     if (machine->state != SOURCE_COMMITTED && machine->state != SOURCE_SERVING)
         return 0;
     if (machine->live)
@@ -83,8 +102,25 @@ static unsigned on_link_back(struct source_machine *machine)
 {
     machine->linked = true;
     if (machine->state == SOURCE_TAKING_BACK)
-        return ACTION_SEND_ABORT;
+        return machine->again ? 0 : ACTION_SEND_ABORT;
+    if (machine->state == SOURCE_PARTED) {
+        machine->state = SOURCE_COPYING;
+        return ACTION_BEGIN_PASS;
+    }
     return machine->state == SOURCE_COMMITTED ? ACTION_COMMIT : 0;
+}
+
+static unsigned on_taken_back(struct source_machine *machine, bool failed)
+{
+    if (machine->state != SOURCE_TAKING_BACK)
+        return 0;
+    if (failed || !machine->again) {
+        machine->state = SOURCE_FAILED;
+        return ACTION_END;
+    }
+    machine->again = machine->suspended = false;
+    machine->state = machine->linked ? SOURCE_COPYING : SOURCE_PARTED;
+    return machine->linked ? ACTION_BEGIN_PASS : ACTION_WAIT_LINK;
 }
 
 static unsigned on_progress(struct source_machine *machine, enum machine_event event)
@@ -130,11 +166,6 @@ static unsigned on_progress(struct source_machine *machine, enum machine_event e
         if (event == EVENT_RESUMED)
             machine->state = SOURCE_SERVING;
         return 0;
-    case SOURCE_TAKING_BACK:
-        if (event != EVENT_TAKEN_BACK)
-            return 0;
-        machine->state = SOURCE_FAILED;
-        return ACTION_END;
     default:
         return 0;
     }
@@ -165,6 +196,11 @@ unsigned source_step(struct source_machine *machine, enum machine_event event)
         return on_link_back(machine);
     case EVENT_REFUSED:
         return on_refused(machine);
+    case EVENT_LINK_GONE:
+        return machine->state == SOURCE_PARTED ? abandon(machine) : 0;
+    case EVENT_TAKEN_BACK:
+    case EVENT_TAKE_BACK_FAILED:
+        return on_taken_back(machine, event == EVENT_TAKE_BACK_FAILED);
     case EVENT_COMPLETE:
         return on_complete(machine);
     case EVENT_SENT:
@@ -178,7 +214,7 @@ unsigned source_step(struct source_machine *machine, enum machine_event event)
 const char *source_state_name(enum source_state state)
 {
     static const char *const names[] = {
-        "offered",   "copying", "draining",    "suspending", "relinquishing",
+        "offered",   "copying", "draining",    "suspending", "relinquishing", "parted",
         "committed", "serving", "taking back", "done",       "failed",
     };
 

@@ -7,19 +7,23 @@
  *   source       OFFERED -> COPYING <-> DRAINING -> SUSPENDING -> RELINQUISHING -> COMMITTED
  *                        -> SERVING -> DONE
  *                any state before COMMITTED, on any failure -> TAKING_BACK -> FAILED (the VM runs here)
+ *                any state before COMMITTED, link lost -> (TAKING_BACK ->) PARTED -> COPYING
  *                COMMITTED, on REFUSED                       -> TAKING_BACK -> FAILED
  *                COMMITTED, when COMMIT could not be sent    -> TAKING_BACK -> FAILED
  *
  *   destination  GREETING -> ARRIVING -> OWNING -> RESUMING -> COMPLETING -> DONE
  *                before READY was said, on any failure       -> FAILED (nothing is left here)
+ *                any state, link lost                        -> the same, once the link is back
  *                ARRIVING, on failure                        -> REFUSED -> FAILED (said with ABORT)
  *                OWNING, RESUMING, on failure -> REFUSING -> REFUSED -> FAILED (durable, then said)
  *
  * A destination that hears of a later epoch (somebody took the VM over by force) ends its guest: FAILED.
  *
- * Once READY was said, COMMIT may be on its way: a destination that loses the link then does not
- * just go, it comes back to hear or to refuse.  Likewise it repeats a refusal over every new link until
- * the source has answered with ABORT: if it got lost, both sides would wait for ever.
+ * A destination that loses the link looks for it again.  A source that does before COMMIT lets its guest run
+ * until the peer is back, and then goes on with what is missing there; not for ever, and not too often.  Once
+ * READY was said, COMMIT may be on its way: a destination that does not find the link again then does not just
+ * go, it refuses.  It repeats a refusal over every new link until the source has answered with ABORT: if it got
+ * lost, both sides would wait for ever.
  */
 #ifndef MIGRATE_MACHINE_H
 #define MIGRATE_MACHINE_H
@@ -50,10 +54,11 @@ enum machine_event {
     EVENT_LOADED,       /* destination: CPU and device state are in the VMM */
     EVENT_DONE,         /* destination: the source needs nothing more */
     EVENT_TAKEN_BACK,   /* source: the VM runs here again */
+    EVENT_TAKE_BACK_FAILED, /* source: it does not, and stays paused */
     EVENT_FAILED,       /* what was asked for failed, the peer aborted, or we were cancelled */
     EVENT_LINK_LOST,
     EVENT_LINK_BACK,
-    EVENT_LINK_GONE,    /* destination: there is no sense in waiting for the link any longer */
+    EVENT_LINK_GONE,    /* there is no sense in waiting for the link any longer */
     EVENT_ENDED,        /* destination: the source said its last word, or knows no such session */
     EVENT_REFUSAL_FAILED, /* destination: REFUSED may be in the ledger or not */
     EVENT_FENCED, /* destination: the source took the VM back by force, in a later epoch */
@@ -90,6 +95,7 @@ enum source_state {
     SOURCE_DRAINING,
     SOURCE_SUSPENDING,
     SOURCE_RELINQUISHING,
+    SOURCE_PARTED,    /* the link is gone, the VM runs here, the peer may come back */
     SOURCE_COMMITTED, /* in doubt: the peer owns the VM unless it refuses */
     SOURCE_SERVING,   /* the peer runs it */
     SOURCE_TAKING_BACK,
@@ -106,7 +112,13 @@ struct source_machine {
     bool journaled;  /* RELINQUISHED is in the ledger */
     bool linked;
     bool sent, complete;
+    bool again;      /* when it is taken back the session goes on */
+    unsigned breaks; /* of the link before COMMIT, as they count */
 };
+
+/* So often a link may break before the hand-over; in the pause the guest has felt it, and that counts. */
+#define SOURCE_BREAKS_MAX 16
+#define SOURCE_BREAK_PAUSED 4
 
 enum destination_state {
     DESTINATION_GREETING,

@@ -24,6 +24,9 @@ int session_init(struct session *session)
 
 static void free_streams(struct session *session)
 {
+    for (unsigned i = 0; i < session->bulk_count; i++)
+        if (session->bulk[i])
+            session->bytes_before += session->bulk[i]->bytes_sent;
     stream_free(session->control);
     stream_free(session->demand);
     for (unsigned i = 0; i < session->bulk_count; i++) {
@@ -43,7 +46,8 @@ static void drop_link_events(struct session *session)
         const struct session_event *event =
             &session->events[(session->event_head + i) % SESSION_EVENTS_MAX];
 
-        if (event->event != EVENT_LINK_LOST)
+        if (event->event != EVENT_LINK_LOST && event->event != EVENT_PASS_SENT &&
+            event->event != EVENT_ACK)
             session->events[(session->event_head + kept++) % SESSION_EVENTS_MAX] = *event;
     }
     session->event_count = kept;
@@ -66,12 +70,13 @@ void session_release(struct session *session)
     pthread_mutex_destroy(&session->lock);
 }
 
-static void post(struct session *session, const struct session_event *event)
+/* What is heard may fill half of the queue: the machine ignores repeated events, and needs its own. */
+static void post(struct session *session, const struct session_event *event, bool heard)
 {
     unsigned slot;
 
-    if (session->event_count == SESSION_EVENTS_MAX)
-        return; /* the machine ignores repeated events; so many at once are a peer's noise */
+    if (session->event_count >= (heard ? SESSION_EVENTS_MAX / 2 : SESSION_EVENTS_MAX))
+        return;
     slot = (session->event_head + session->event_count++) % SESSION_EVENTS_MAX;
     session->events[slot] = *event;
     pthread_cond_broadcast(&session->changed);
@@ -82,7 +87,7 @@ void session_post(struct session *session, enum machine_event event, uint64_t ar
     const struct session_event record = {.event = event, .argument = argument};
 
     lock_scope(&session->lock);
-    post(session, &record);
+    post(session, &record, false);
 }
 
 void session_post_error(struct session *session, enum machine_event event,
@@ -91,7 +96,24 @@ void session_post_error(struct session *session, enum machine_event event,
     const struct session_event record = {.event = event, .error = *error};
 
     lock_scope(&session->lock);
-    post(session, &record);
+    post(session, &record, false);
+}
+
+void session_hear(struct session *session, enum machine_event event, uint64_t argument)
+{
+    const struct session_event record = {.event = event, .argument = argument};
+
+    lock_scope(&session->lock);
+    post(session, &record, true);
+}
+
+void session_hear_error(struct session *session, enum machine_event event,
+                        const struct drafter_error *error)
+{
+    const struct session_event record = {.event = event, .error = *error};
+
+    lock_scope(&session->lock);
+    post(session, &record, true);
 }
 
 static void shutdown_streams(struct session *session)
@@ -110,7 +132,7 @@ static void post_link_lost(struct session *session, const struct drafter_error *
     if (session->stopping || session->link_failed)
         return;
     session->link_failed = true;
-    post(session, &record);
+    post(session, &record, false);
     shutdown_streams(session);
 }
 
@@ -222,6 +244,30 @@ bool session_is_stopping(struct session *session)
 {
     lock_scope(&session->lock);
     return session->stopping;
+}
+
+bool session_link_is_lost(struct session *session)
+{
+    lock_scope(&session->lock);
+    return session->link_failed;
+}
+
+bool session_error_is_link(int code)
+{
+    switch (code) {
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ECONNREFUSED:
+    case EPIPE:
+    case ETIMEDOUT:
+    case EBADMSG:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ECANCELED:
+        return true;
+    default:
+        return false;
+    }
 }
 
 void session_linger(struct session *session)

@@ -28,6 +28,7 @@ struct session_event {
 struct session {
     uint8_t token[WIRE_TOKEN_SIZE];
     struct stream *control, *demand;
+    uint64_t bytes_before; /* sent on bulk streams of links that are gone; the deciding thread */
     struct stream *bulk[WIRE_STREAMS_MAX];
     unsigned bulk_count;
     char identity[DRAFTER_IDENTITY_SIZE]; /* the peer's, constant from the first stream on */
@@ -57,6 +58,11 @@ void session_post(struct session *session, enum machine_event event, uint64_t ar
 void session_post_error(struct session *session, enum machine_event event,
                         const struct drafter_error *error);
 
+/* The same for what the peer said, of which a noisy one gets only so many into the queue. */
+void session_hear(struct session *session, enum machine_event event, uint64_t argument);
+void session_hear_error(struct session *session, enum machine_event event,
+                        const struct drafter_error *error);
+
 /*
  * A stream failed.  The control stream may still carry the peer's last words, so only its own end is
  * EVENT_LINK_LOST at once; after that of another stream it gets a heartbeat or two.
@@ -74,11 +80,18 @@ void session_stop(struct session *session);
 
 /*
  * After session_stop and once no thread uses the streams: frees them and makes the session ready for new
- * ones.  Events that wait stay, but for those that say that the link is lost.
+ * ones.  Events that wait stay, but for those that are about what was on its way: that the link is lost, a
+ * pass sent or acknowledged.
  */
 void session_reset_link(struct session *session);
 
 bool session_is_stopping(struct session *session);
+
+/* EVENT_LINK_LOST was posted for the present link. */
+bool session_link_is_lost(struct session *session);
+
+/* Is it the link that failed with this errno, rather than what one side wanted or has? */
+bool session_error_is_link(int code);
 
 /*
  * After last words (DONE, ABORT, REFUSED) waits at most a second until the peer closed, so that they are

@@ -13,11 +13,12 @@ struct source_device {
     bool early;
     struct converge_device limits;
     uint32_t *sent;    /* atomic: generation each page was last sent in, 0: never */
+    uint32_t *announced; /* the deciding thread: pass that each page was last announced in, 0: none */
     uint64_t *cached;  /* constant once suspended: pages whose newest content only the VMM's cache has */
     uint64_t *final;   /* constant once suspended: pages of the last pass */
     uint64_t *delta;   /* constant once suspended: pages of which the peer holds storage's version */
-    uint8_t *have;     /* session.lock: per block, hash of what the peer holds; NULL: unknown */
-    bool *has;         /* session.lock: per block, is `have` filled in */
+    uint8_t *have;     /* session.lock: per block, hash of what the peer held first; NULL: unknown */
+    bool *has;         /* session.lock: per block, is `have` filled in, and nothing of it was sent yet */
 };
 
 struct source {
@@ -38,6 +39,7 @@ struct source {
     bool guard_over;             /* the pause has ended in one way or another */
     bool over;                   /* source_relink comes too late */
     bool relinking;              /* PASS from the peer says what it misses */
+    bool parted;                 /* the link is gone, and nothing was handed over */
     struct stream *next_control; /* the peer came back on it */
 
     /* The deciding thread: */
@@ -47,10 +49,12 @@ struct source {
     bool quiet; /* so little was left by the last pass that writing it back is no wait */
     uint64_t accepted_at, committed_at, paused_at;
     bool resumed;    /* the session is a dead process's; the peer comes back by itself */
+    bool broken;     /* the link broke while the peer was to accept */
     bool last_words; /* DONE or ABORT was said */
     bool lost;       /* handed over, the link is gone, and nobody waits for it any more */
     bool cancelled;  /* atomic */
-    struct drafter_error error; /* the first failure */
+    struct drafter_error error; /* the first failure, of those that were not made good */
+    struct drafter_error break_error; /* why the link was lost last */
 
     pthread_t control_reader, demand_reader, finisher, write_back;
     pthread_t guard;
@@ -84,6 +88,7 @@ int source_greet(struct source *source, struct drafter_error *err);
 int source_start_threads(struct source *source, struct drafter_error *err);
 void source_end_link(struct source *source);
 bool source_await_relink(struct source *source);
+bool source_handed_over(const struct source *source);
 
 /* source-guard.c: bounds the pause ahead of COMMIT. */
 #define SOURCE_PAUSE_MAX_NS UINT64_C(1500000000)
@@ -101,7 +106,8 @@ bool source_judge(struct source *source, struct drafter_error *err);
 int source_suspend(struct source *source, struct drafter_error *err);
 void source_allow_sending(struct source *source);
 void source_await_write_back(struct source *source);
-int source_announce_final(struct source *source);
+int source_announce_again(struct source *source);
+void source_forget_final(struct source *source);
 
 /* source-finish.c: everything was sent: prove it. */
 void *source_finish_main(void *opaque);

@@ -10,7 +10,7 @@
 
 #define ATTACH_TIMEOUT_MS 10000
 #define CONTROL_TIMEOUT_MS 3000
-#define REMIND_S 10
+#define REMIND_NS UINT64_C(10000000000)
 
 /* Under session.lock: is a bulk stream of this number still to come?  Before ACCEPT any may be. */
 static bool expects_bulk(const struct source *source, unsigned bulk)
@@ -73,6 +73,7 @@ static int explain(struct source *source, struct drafter_error *err)
     struct session_event event;
 
     if (session_wait(&source->session, 0, &event) && event.error.code) {
+        source->broken = event.event == EVENT_LINK_LOST && source->options.vm;
         *err = event.error;
         return -err->code;
     }
@@ -155,8 +156,18 @@ bool source_relink(struct source *source, struct stream *control)
     return true;
 }
 
-/* The peer's next control stream, or NULL when the operator wants an end. */
-static struct stream *await_control(struct source *source)
+/* When nobody waits any longer, or the next time to say that somebody does. */
+static struct timespec next_deadline(uint64_t end)
+{
+    uint64_t next = drafter_now_ns() + REMIND_NS;
+
+    if (end && end < next)
+        next = end;
+    return (struct timespec){(time_t)(next / 1000000000), (long)(next % 1000000000)};
+}
+
+/* The peer's next control stream, or NULL when `end` (0: never) is over or the operator wants an end. */
+static struct stream *await_control(struct source *source, uint64_t end)
 {
     struct session *session = &source->session;
     struct stream *control;
@@ -164,28 +175,30 @@ static struct stream *await_control(struct source *source)
 
     lock_scope(&session->lock);
     while (!source->next_control && !__atomic_load_n(&source->cancelled, __ATOMIC_RELAXED)) {
-        clock_gettime(CLOCK_MONOTONIC, &deadline);
-        deadline.tv_sec += REMIND_S;
-        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) == ETIMEDOUT)
-            log_warning("source", "VM %s was handed over; still waiting for the peer to come back",
-                        source->options.offer.vm);
+        deadline = next_deadline(end);
+        if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) != ETIMEDOUT)
+            continue;
+        if (end && drafter_now_ns() >= end)
+            break;
+        log_warning("source", "VM %s: still waiting for the peer to come back",
+                    source->options.offer.vm);
     }
     control = source->next_control;
     source->next_control = NULL;
     return control;
 }
 
-/* RESUME, what was announced last, MARK; then the peer says what it misses, and accepts. */
+/* RESUME, what was announced, MARK; then the peer says what it misses, and accepts. */
 static int resume_link(struct source *source, struct drafter_error *err)
 {
     struct session *session = &source->session;
-    const struct resumption resumption = {.committed = true,
+    const struct resumption resumption = {.committed = source_handed_over(source),
                                           .epoch = source->options.offer.epoch + 1};
     int rc = session_send_text(session->control, WIRE_RESUME, 0, resumption_encode(&resumption));
 
     session->control->seed = session_seed(session->token);
     if (!rc)
-        rc = source_announce_final(source);
+        rc = source_announce_again(source);
     if (!rc)
         rc = stream_send_signal(session->control, WIRE_MARK, 0);
     if (rc)
@@ -228,38 +241,85 @@ static void reset_link(struct source *source, struct stream *control)
     pthread_mutex_unlock(&session->lock);
 }
 
-/* Sends what the peer still misses. */
-static void go_on(struct source *source)
+static void set_parted(struct source *source, bool parted)
 {
-    pthread_mutex_lock(&source->session.lock);
-    source->relinking = false;
-    schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
-    pthread_mutex_unlock(&source->session.lock);
-    log_info("source", "VM %s: %s is back", source->options.offer.vm,
-             source->session.control->peer);
-    session_post(&source->session, EVENT_LINK_BACK, 0);
-    source_allow_sending(source);
+    lock_scope(&source->session.lock);
+    source->parted = parted;
 }
 
-/* Waits for the peer; false: the operator does not want to any longer. */
-bool source_await_relink(struct source *source)
+/* After the hand-over what the peer still misses is sent at once; before it, it belongs to the next pass. */
+static void go_on(struct source *source)
+{
+    struct session *session = &source->session;
+    uint64_t left;
+
+    pthread_mutex_lock(&session->lock);
+    source->relinking = false;
+    source->error = (struct drafter_error){0}; /* it was made good */
+    schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
+    left = schedule_left(&source->schedule);
+    pthread_mutex_unlock(&session->lock);
+    log_event("relinked", "\"vm\":\"%s\",\"peer\":\"%s\",\"missing\":%llu",
+              source->options.offer.vm, session->control->peer,
+              (unsigned long long)left << DRAFTER_PAGE_SHIFT);
+    session_post(session, EVENT_LINK_BACK, 0);
+    if (source_handed_over(source))
+        source_allow_sending(source);
+}
+
+static void say_lost(const struct source *source)
+{
+    const struct source_machine *machine = &source->machine;
+
+    if (source_handed_over(source))
+        log_warning("source",
+                    "VM %s: the link was lost after the hand-over: %s; waiting for the peer, to "
+                    "which the VM belongs",
+                    source->options.offer.vm, source->break_error.message);
+    else
+        log_warning("source",
+                    "VM %s: the link was lost while %s: %s; the guest runs on here, and the peer has "
+                    "%.1f s to come back (break %u of %u)",
+                    source->options.offer.vm, source_state_name(machine->state_before),
+                    source->break_error.message, (double)source->options.relink_timeout_ms / 1e3,
+                    machine->breaks, SOURCE_BREAKS_MAX);
+}
+
+/* Whoever says HELLO again, until one of them has accepted. */
+static bool take_peer(struct source *source, uint64_t end)
 {
     struct stream *control;
 
-    source_end_link(source);
-    log_warning("source", "VM %s was handed over and the link is gone: %s; waiting for the peer",
-                source->options.offer.vm, source->error.message);
-    while ((control = await_control(source))) {
+    while ((control = await_control(source, end))) {
         struct drafter_error error = {0};
 
         reset_link(source, control);
-        if (!resume_link(source, &error)) {
-            go_on(source);
+        if (!resume_link(source, &error))
             return true;
-        }
         log_warning("source", "VM %s: the peer did not come back after all: %s",
                     source->options.offer.vm, error.message);
         source_end_link(source);
     }
     return false;
+}
+
+/* Waits for the peer; false: not in time, or the operator does not want to any longer. */
+bool source_await_relink(struct source *source)
+{
+    bool parted = !source_handed_over(source), back;
+    uint64_t end = drafter_now_ns() + (uint64_t)source->options.relink_timeout_ms * 1000000;
+
+    say_lost(source);
+    source_end_link(source);
+    if (parted)
+        source_forget_final(source);
+    set_parted(source, parted);
+    back = take_peer(source, parted ? end : 0);
+    set_parted(source, false);
+    if (back)
+        go_on(source);
+    else if (parted)
+        log_warning("source", "VM %s: the peer did not come back: the VM stays here",
+                    source->options.offer.vm);
+    return back;
 }

@@ -68,14 +68,66 @@ static int announce(struct source *source, unsigned index, uint32_t generation)
     return announce_pages(source, index, todo, generation);
 }
 
-/* What the last pass announced: the peer may not have heard it. */
-int source_announce_final(struct source *source)
+/* The pages of a device whose last announcement was that of the earliest pass after *pass; false: none. */
+static bool next_announced(const struct source_device *device, uint32_t *pass, uint64_t *ret_pages)
+{
+    uint64_t pages = device->block->map.pages;
+    uint32_t next = UINT32_MAX;
+
+    for (uint64_t page = 0; page < pages; page++)
+        if (device->announced[page] > *pass && device->announced[page] < next)
+            next = device->announced[page];
+    memset(ret_pages, 0, bitmap_words(pages) * sizeof(*ret_pages));
+    for (uint64_t page = 0; next < UINT32_MAX && page < pages; page++)
+        if (device->announced[page] == next)
+            bitmap_set(ret_pages, page);
+    *pass = next;
+    return next < UINT32_MAX;
+}
+
+/*
+ * Which pass every page was announced in last: the peer may not have heard it, and then trusts an older version.
+ * Of what it has heard already nothing changes.
+ */
+int source_announce_again(struct source *source)
 {
     int rc = 0;
 
-    for (unsigned i = 0; !rc && i < source->device_count; i++)
-        rc = announce_pages(source, i, source->devices[i].final, source->pass);
+    for (unsigned i = 0; !rc && i < source->device_count; i++) {
+        cleanup_free uint64_t *pages = bitmap_new(source->devices[i].block->map.pages);
+        uint32_t pass = 0;
+
+        if (!pages)
+            return -ENOMEM;
+        while (!rc && next_announced(&source->devices[i], &pass, pages))
+            rc = announce_pages(source, i, pages, pass);
+    }
     return rc;
+}
+
+/* Under session.lock: what is to be sent belongs to this pass. */
+static void note_announced(struct source_device *device, const struct schedule_device *scheduled,
+                           uint32_t pass)
+{
+    uint64_t page = bitmap_next_set(scheduled->todo, 0, scheduled->pages);
+
+    for (; page < scheduled->pages;
+         page = bitmap_next_set(scheduled->todo, page + 1, scheduled->pages))
+        device->announced[page] = pass;
+}
+
+/* The guest runs on: its cache is not the last word any more.  No thread sends. */
+void source_forget_final(struct source *source)
+{
+    for (unsigned i = 0; i < source->device_count; i++) {
+        struct source_device *device = &source->devices[i];
+        size_t size = bitmap_words(device->block->map.pages) * sizeof(uint64_t);
+
+        if (device->cached)
+            memset(device->cached, 0, size);
+        if (device->final)
+            memset(device->final, 0, size);
+    }
 }
 
 static int announce_all(struct source *source, uint32_t generation)
@@ -116,14 +168,16 @@ static uint64_t sent_bytes(const struct source *source)
     return bytes;
 }
 
-/* Adds what is dirty to what is to be sent. */
-static void collect(struct source *source)
+/* Adds what is dirty to what is to be sent in this pass. */
+static void collect(struct source *source, uint32_t pass)
 {
     for (unsigned i = 0; i < source->device_count; i++) {
         struct schedule_device *scheduled = &source->schedule.devices[i];
+        struct source_device *device = &source->devices[i];
 
-        block_map_take_dirty(&source->devices[i].block->map, scheduled->todo);
+        block_map_take_dirty(&device->block->map, scheduled->todo);
         scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
+        note_announced(device, scheduled, pass);
     }
 }
 
@@ -149,6 +203,7 @@ static int collect_first(struct source *source, struct drafter_error *err)
         for (size_t word = 0; word < bitmap_words(block->map.pages); word++)
             scheduled->todo[word] &= ~cached[word];
         scheduled->todo_count = bitmap_count(scheduled->todo, scheduled->pages);
+        note_announced(&source->devices[i], scheduled, 1);
     }
     return 0;
 }
@@ -196,8 +251,9 @@ int source_begin_pass(struct source *source, struct drafter_error *err)
     source->pass_sent_before = sent_bytes(source);
     pthread_mutex_lock(&source->session.lock);
     source->pass = generation;
+    pthread_cond_broadcast(&source->session.changed); /* the peer may have asked for pages */
     if (generation > 1)
-        collect(source);
+        collect(source, generation);
     schedule_sort(&source->schedule, SCHEDULE_COLDEST_FIRST);
     pages = schedule_left(&source->schedule);
     pthread_mutex_unlock(&source->session.lock);
@@ -347,7 +403,7 @@ static int pause_and_save(struct source *source, struct drafter_error *err)
 }
 
 /* Storage's version is the peer's where it was sent and nothing was written since. */
-static void choose_deltas(struct source *source)
+static void choose_deltas(struct source *source, uint32_t pass)
 {
     for (unsigned i = 0; i < source->device_count; i++) {
         struct source_device *device = &source->devices[i];
@@ -357,6 +413,7 @@ static void choose_deltas(struct source *source)
             device->delta[word] = device->cached[word] & ~written[word];
         schedule_add_pages(&source->schedule, i, device->cached);
         memcpy(device->final, written, bitmap_words(device->block->map.pages) * sizeof(*written));
+        note_announced(device, &source->schedule.devices[i], pass);
     }
 }
 
@@ -400,8 +457,8 @@ static uint32_t freeze(struct source *source)
 
     lock_scope(&source->session.lock);
     generation = ++source->pass;
-    collect(source);
-    choose_deltas(source);
+    collect(source, generation);
+    choose_deltas(source, generation);
     return generation;
 }
 

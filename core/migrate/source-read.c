@@ -33,7 +33,7 @@ static void on_refusal(struct source *source, enum machine_event event, const ch
     refusal_decode(text, length, &refusal);
     drafter_error_set(&error, refusal.code, "%s refused at %s: %s", source->session.control->peer,
                       refusal.step, refusal.text);
-    session_post_error(&source->session, event, &error);
+    session_hear_error(&source->session, event, &error);
 }
 
 /* Hashes of blocks that the peer holds already. */
@@ -94,16 +94,16 @@ static int on_frame(struct source *source, const struct wire_header *header, con
     case WIRE_ACCEPT:
         return on_accept(source, payload, header->length);
     case WIRE_READY:
-        session_post(session, EVENT_READY, 0);
+        session_hear(session, EVENT_READY, 0);
         return 0;
     case WIRE_ACK:
-        session_post(session, EVENT_ACK, header->argument);
+        session_hear(session, EVENT_ACK, header->argument);
         return 0;
     case WIRE_RESUMED:
-        session_post(session, EVENT_RESUMED, header->argument);
+        session_hear(session, EVENT_RESUMED, header->argument);
         return 0;
     case WIRE_COMPLETE:
-        session_post(session, EVENT_COMPLETE, 0);
+        session_hear(session, EVENT_COMPLETE, 0);
         return 0;
     case WIRE_REFUSED:
         if (header->argument == source->options.offer.epoch + 1)
@@ -145,6 +145,20 @@ void *source_control_main(void *opaque)
 /* What is asked for is the beginning of what the guest will want; as differences that costs nothing. */
 #define NEED_DELTAS 16
 
+/*
+ * What was written before the first pass begins is not told from what was written since, so nothing is sent ahead of
+ * it.  False: the link ends.
+ */
+static bool await_first_pass(struct source *source)
+{
+    struct session *session = &source->session;
+
+    lock_scope(&session->lock);
+    while (!source->pass && !session->stopping && !session->data_failed && !session->link_failed)
+        pthread_cond_wait(&session->changed, &session->lock);
+    return source->pass;
+}
+
 /* The asked-for pages now; the rest of their block next on a bulk stream. */
 static int answer_need(struct source *source, struct source_sender *sender,
                        const struct wire_header *header)
@@ -160,6 +174,8 @@ static int answer_need(struct source *source, struct source_sender *sender,
     if (header->offset >= block->size || header->argument > block->size - header->offset)
         return -EPROTO;
     end = (header->offset + header->argument + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
+    if (!await_first_pass(source))
+        return -ECANCELED;
     while (first < end) {
         int rc;
 
@@ -171,7 +187,7 @@ static int answer_need(struct source *source, struct source_sender *sender,
         schedule_urge(&source->schedule, run.device, run.first);
         generation = source->pass;
         pthread_mutex_unlock(&source->session.lock);
-        rc = source_send_run(source, sender, source->session.demand, &run, generation ? generation : 1);
+        rc = source_send_run(source, sender, source->session.demand, &run, generation);
         if (rc)
             return rc;
         first += run.count;

@@ -49,25 +49,39 @@ static int send_range(struct stream *stream, unsigned type, unsigned device, uin
     return stream_send(stream, header, NULL);
 }
 
-/* Does the peer hold this block with the same content?  Only asked in the first pass. */
+/*
+ * Takes the hash that the peer told of the block at the run's beginning.  Of none of the run's blocks it is known any
+ * more what the peer holds, as what is sent now may or may not arrive.
+ */
+static bool take_have(struct source_device *device, const struct schedule_run *run,
+                      uint8_t ret_hash[SOURCE_HAVE_SIZE])
+{
+    uint64_t pages = device->block->block_size >> DRAFTER_PAGE_SHIFT, block = run->first / pages;
+    bool known = device->has[block];
+
+    memcpy(ret_hash, device->have + block * SOURCE_HAVE_SIZE, SOURCE_HAVE_SIZE);
+    for (; block * pages < run->first + run->count; block++)
+        device->has[block] = false;
+    return known;
+}
+
+/* Does the peer hold this block with the same content? */
 static bool peer_has(struct source *source, const struct schedule_run *run, const void *data,
                      size_t length)
 {
     struct source_device *device = &source->devices[run->device];
-    uint64_t pages = device->block->block_size >> DRAFTER_PAGE_SHIFT, block = run->first / pages;
+    uint64_t pages = device->block->block_size >> DRAFTER_PAGE_SHIFT;
+    uint64_t end = (run->first / pages + 1) * pages;
     uint8_t theirs[SOURCE_HAVE_SIZE], ours[SOURCE_HAVE_SIZE];
-    uint64_t end = (block + 1) * pages;
+    bool known;
 
     if (end > device->block->map.pages)
         end = device->block->map.pages;
-    if (run->first % pages || run->first + run->count != end)
+    pthread_mutex_lock(&source->session.lock);
+    known = device->have && device->has && take_have(device, run, theirs);
+    pthread_mutex_unlock(&source->session.lock);
+    if (!known || run->first % pages || run->first + run->count != end)
         return false;
-    {
-        lock_scope(&source->session.lock);
-        if (!device->have || !device->has[block])
-            return false;
-        memcpy(theirs, device->have + block * SOURCE_HAVE_SIZE, sizeof(theirs));
-    }
     crypto_generichash(ours, sizeof(ours), data, length, NULL, 0);
     return !memcmp(ours, theirs, sizeof(ours));
 }
@@ -239,7 +253,7 @@ int source_send_run(struct source *source, struct source_sender *sender, struct 
     if (rc)
         return fetch_failed(source, run, rc);
     fetch_base(source, sender, run, length);
-    if (generation == 1 && peer_has(source, run, sender->buffer, length))
+    if (peer_has(source, run, sender->buffer, length))
         rc = send_range(stream, WIRE_HAVE, run->device, run->first, length, generation);
     else
         rc = send_content(source, sender, stream, run, length, generation);

@@ -32,7 +32,8 @@ static int add_device(struct source *source, const struct source_device_options 
     offered->block_size = block->block_size;
     source->device_count++;
     device->sent = calloc(block->map.pages, sizeof(*device->sent));
-    return device->sent ? 0 : -ENOMEM;
+    device->announced = calloc(block->map.pages, sizeof(*device->announced));
+    return device->sent && device->announced ? 0 : -ENOMEM;
 }
 
 int source_new(const struct source_options *options, struct stream *control,
@@ -70,6 +71,7 @@ void source_free(struct source *source)
         return;
     for (unsigned i = 0; i < source->device_count; i++) {
         free(source->devices[i].sent);
+        free(source->devices[i].announced);
         free(source->devices[i].cached);
         free(source->devices[i].delta);
         free(source->devices[i].final);
@@ -82,7 +84,7 @@ void source_free(struct source *source)
 }
 
 /* Of the paused VM's pages only its cache has the newest content for certain. */
-static int resume_device(struct source_device *device, const uint64_t *final)
+static int resume_device(struct source_device *device, const uint64_t *final, uint32_t pass)
 {
     uint64_t pages = device->block->map.pages;
 
@@ -95,6 +97,8 @@ static int resume_device(struct source_device *device, const uint64_t *final)
         memcpy(device->final, final, bitmap_words(pages) * sizeof(*final));
     else
         bitmap_set_range(device->final, 0, pages);
+    for (uint64_t page = 0; page < pages; page++)
+        device->announced[page] = bitmap_test(device->final, page) ? pass : 0;
     return 0;
 }
 
@@ -108,7 +112,7 @@ int source_resume(const struct source_options *options, const uint8_t token[WIRE
     if (rc)
         return rc;
     for (unsigned i = 0; !rc && i < source->device_count; i++)
-        rc = resume_device(&source->devices[i], kept->final[i]);
+        rc = resume_device(&source->devices[i], kept->final[i], kept->pass);
     if (rc) {
         source_free(source);
         return drafter_error_errno(err, -rc, "cannot go on with the migration");
@@ -125,6 +129,7 @@ int source_resume(const struct source_options *options, const uint8_t token[WIRE
                                               .suspended = true,
                                               .journaled = true};
     drafter_error_set(&source->error, ECONNRESET, "the drafter that had it died");
+    source->break_error = source->error;
     *ret_source = source;
     return 0;
 }
@@ -143,6 +148,23 @@ void source_cancel(struct source *source, const char *why)
     session_post_error(&source->session, EVENT_FAILED, &error);
 }
 
+bool source_handed_over(const struct source *source)
+{
+    return source->machine.state >= SOURCE_COMMITTED;
+}
+
+bool source_yield(struct source *source, const char *why)
+{
+    bool parted;
+
+    pthread_mutex_lock(&source->session.lock);
+    parted = source->parted;
+    pthread_mutex_unlock(&source->session.lock);
+    if (parted)
+        source_cancel(source, why);
+    return parted;
+}
+
 static void remember_error(struct source *source, const struct drafter_error *error)
 {
     if (!source->error.code && error->code)
@@ -155,11 +177,15 @@ static void fail(struct source *source, const struct drafter_error *error)
     session_post_error(&source->session, EVENT_FAILED, error);
 }
 
+/* Without a link it need not succeed: that the link is lost is said already. */
 static void suspend(struct source *source)
 {
     struct drafter_error error = {0};
+    int rc = source_suspend(source, &error);
 
-    if (source_suspend(source, &error)) {
+    if (rc && session_link_is_lost(&source->session))
+        return;
+    if (rc) {
         drafter_error_wrap(&error, "suspending VM %s", source->options.offer.vm);
         fail(source, &error);
     } else {
@@ -216,6 +242,16 @@ static bool commit(struct source *source)
     return !rc || !first;
 }
 
+/* For now, while the peer is waited for, or for good. */
+static void say_taken_back(struct source *source)
+{
+    source->suspended = false;
+    if (!source->machine.again)
+        log_warning("source", "VM %s goes on here: %s", source->options.offer.vm,
+                    source->error.message);
+    session_post(&source->session, EVENT_TAKEN_BACK, 0);
+}
+
 /* The VM runs here again.  Only with a journal of that may it: another node could hold the epoch. */
 static void take_back(struct source *source)
 {
@@ -236,12 +272,12 @@ static void take_back(struct source *source)
     }
     if (!rc)
         rc = vm->resume(vm->opaque, &error);
-    if (rc)
-        log_error("source", "VM %s stays paused: %s", source->options.offer.vm, error.message);
-    else
-        log_warning("source", "VM %s goes on here: %s", source->options.offer.vm,
-                    source->error.message);
-    session_post(&source->session, EVENT_TAKEN_BACK, 0);
+    if (!rc) {
+        say_taken_back(source);
+        return;
+    }
+    log_error("source", "VM %s stays paused: %s", source->options.offer.vm, error.message);
+    session_post(&source->session, EVENT_TAKE_BACK_FAILED, 0);
 }
 
 static void judge(struct source *source)
@@ -277,6 +313,19 @@ static void begin_pass(struct source *source)
         fail(source, &error);
 }
 
+/* Whoever does not come back in time is given up before the hand-over; after it only an operator gives it up. */
+static void wait_link(struct source *source)
+{
+    const struct drafter_error none = {0};
+
+    if (source_await_relink(source))
+        return;
+    if (source_handed_over(source))
+        source->lost = true;
+    else
+        session_post_error(&source->session, EVENT_LINK_GONE, &none);
+}
+
 static void act(struct source *source, unsigned actions)
 {
     if (actions & ACTION_BEGIN_PASS)
@@ -301,7 +350,7 @@ static void act(struct source *source, unsigned actions)
     if (actions & ACTION_SEND_DONE)
         stream_send_signal(source->session.control, WIRE_DONE, 0);
     if (actions & ACTION_WAIT_LINK)
-        source->lost = !source_await_relink(source);
+        wait_link(source);
     source->last_words |= (actions & (ACTION_SEND_ABORT | ACTION_SEND_DONE)) != 0;
 }
 
@@ -338,6 +387,7 @@ static void report(struct source *source)
     pthread_mutex_lock(&source->session.lock);
     progress.pass = source->pass;
     progress.left_bytes = schedule_left(&source->schedule) << DRAFTER_PAGE_SHIFT;
+    progress.sent_bytes = source->session.bytes_before;
     progress.device_count = source->device_count;
     for (unsigned i = 0; i < source->device_count; i++) {
         progress.devices[i].block = source->devices[i].block;
@@ -365,6 +415,8 @@ static void on_event(struct source *source, const struct session_event *event)
                  (double)(drafter_now_ns() - source->paused_at) / 1e6);
     if (event->event == EVENT_RESUMED)
         failpoint(FAILPOINT_AFTER_RESUME);
+    if (event->event == EVENT_LINK_LOST)
+        source->break_error = event->error;
     remember_error(source, &event->error);
     /* A failed suspend has paused the VM already when it says so. */
     source->machine.suspended |= source->suspended;
@@ -420,25 +472,39 @@ static void expect_ready(struct source *source)
     fail(source, &error);
 }
 
+/* How it begins: with a peer that accepts, or one that has to come back first. */
+static int begin(struct source *source, struct drafter_error *err)
+{
+    int rc;
+
+    if (source->resumed) {
+        act(source, ACTION_WAIT_LINK);
+        return 0;
+    }
+    rc = source_greet(source, err);
+    if (rc && source->broken) {
+        session_post_error(&source->session, EVENT_LINK_LOST, err);
+        return 0;
+    }
+    if (!rc)
+        rc = source_start_threads(source, err);
+    if (!rc)
+        session_post(&source->session, EVENT_ACCEPT, 0);
+    return rc;
+}
+
 enum source_outcome source_run(struct source *source, struct drafter_error *err)
 {
     struct session_event event;
-    int rc = source->resumed ? 0 : source_greet(source, err);
 
-    if (!rc && !source->resumed)
-        rc = source_start_threads(source, err);
-    if (rc) {
+    source->accepted_at = drafter_now_ns();
+    if (begin(source, err)) {
         session_send_refusal(source->session.control, WIRE_ABORT, 0, "greeting", err);
         source->last_words = true;
         close_session(source);
         return SOURCE_OUTCOME_KEPT;
     }
     failpoint(FAILPOINT_EXCHANGE);
-    source->accepted_at = drafter_now_ns();
-    if (source->resumed)
-        act(source, ACTION_WAIT_LINK);
-    else
-        session_post(&source->session, EVENT_ACCEPT, 0);
     while (!ended(source) && !source->lost) {
         expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))

@@ -68,6 +68,7 @@ struct source_options {
     const struct source_vm *vm; /* NULL: a registry */
     char peer_node[64];         /* what the peer calls itself; "" unknown */
     struct ledger *ledger;      /* NULL: a registry */
+    unsigned relink_timeout_ms; /* how long to wait for a lost peer before the hand-over; after it, for ever */
     struct offer offer;         /* devices, VM, facts; source_new fills token and devices */
     struct converge converge;
     void (*progress)(void *opaque, const struct source_progress *progress); /* each second; NULL */
@@ -109,6 +110,12 @@ void source_attach(struct source *source, unsigned index, struct stream *stream)
  * returns true unless the session is over.  Any thread.
  */
 bool source_relink(struct source *source, struct stream *control);
+
+/*
+ * Somebody else wants the VM: a session whose link is gone before the hand-over ends, which this returns; source_run
+ * does soon.  Any thread.
+ */
+bool source_yield(struct source *source, const char *why);
 
 /* Runs the session to its end.  `err` says what went wrong unless the VM moved. */
 enum source_outcome source_run(struct source *source, struct drafter_error *err);

@@ -29,8 +29,8 @@
  *                                                   <-     DONE
  *   PING and PONG both ways at any time; ABORT ends the session before COMMIT.
  *
- * A destination whose link broke after READY connects anew and says HELLO with the session's token.  The
- * source answers RESUME, the PASS frames of the final pass and a MARK, all on the control stream; the
+ * A destination whose link broke connects anew and says HELLO with the session's token.  The source answers
+ * RESUME, in PASS frames which pass announced each page last, and a MARK, all on the control stream; the
  * destination says in PASS frames which pages it misses, then ACCEPT and JOINs as before.
  */
 #ifndef MIGRATE_WIRE_H

@@ -135,6 +135,7 @@ static void fill_options(struct peer *peer, struct source_options *options)
     };
     options->progress = progress;
     options->progress_opaque = peer;
+    options->relink_timeout_ms = (unsigned)(peer->options.relink_timeout / 1000000);
     options->offer.epoch = peer->copies ? 0 : peer->ledger.record.epoch;
     options->offer.facts = peer->facts;
     snprintf(options->offer.vm, sizeof(options->offer.vm), "%s", peer->vm.name);

@@ -132,6 +132,29 @@ static void run_session(struct server *server, struct source *source)
     source_free(source);
 }
 
+/* Whoever lost the link before the hand-over gives way to somebody who asks anew.  False: nobody does. */
+static bool make_way(struct server *server)
+{
+    bool any = false;
+
+    lock_scope(&server->lock);
+    for (unsigned i = 0; i < SERVER_SESSIONS_MAX; i++)
+        if (server->sessions[i])
+            any |= source_yield(server->sessions[i], "another peer asks for the VM");
+    return any;
+}
+
+static int begin(struct server *server, const struct hello *hello, struct stream *stream,
+                 struct source **ret_source, struct drafter_error *err)
+{
+    int rc = server->ops.begin(server->ops.opaque, hello, stream, ret_source, err);
+
+    if (rc != -EBUSY || !make_way(server))
+        return rc;
+    *err = (struct drafter_error){0};
+    return server->ops.begin(server->ops.opaque, hello, stream, ret_source, err);
+}
+
 static void serve_session(struct server *server, struct stream *stream, const char *text,
                           size_t length)
 {
@@ -145,7 +168,7 @@ static void serve_session(struct server *server, struct stream *stream, const ch
         return;
     }
     if (error.code ||
-        server->ops.begin(server->ops.opaque, &hello, stream, &source, &error)) {
+        begin(server, &hello, stream, &source, &error)) {
         refuse(stream, 0, &error);
         return;
     }

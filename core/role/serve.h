@@ -14,7 +14,8 @@
 struct server_ops {
     /*
      * Makes the source for a peer that said HELLO, or refuses it: a negative errno and a message that
-     * the peer gets.  Takes `control` when it succeeds.  Called from any thread.
+     * the peer gets.  Takes `control` when it succeeds.  Called from any thread, after -EBUSY once more when
+     * a session whose link is gone gives way.
      */
     int (*begin)(void *opaque, const struct hello *hello, struct stream *control,
                  struct source **ret_source, struct drafter_error *err);

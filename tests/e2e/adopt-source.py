@@ -20,7 +20,7 @@ def move(lab, step, leaves):
     a = lab.peer("a", lab.packaged, listen=f"127.0.0.1:{port}", failpoint=f"{step}:kill")
     beats = lab.heartbeats("a", "b")
     beats.wait("beat", "a", drafterlab.PATIENCE)
-    b = lab.peer("b", connect=f"127.0.0.1:{port}", overwrite=True, **{"relink-timeout": "15s"})
+    b = lab.peer("b", connect=f"127.0.0.1:{port}", overwrite=True, relink_timeout="15s")
     check(a.exited() == -9, f"the source dies at {step}")
     a = lab.restart(a)
     a.wait("adopted")

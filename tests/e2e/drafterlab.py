@@ -366,7 +366,7 @@ class Lab(benchlib.Bench):
         elif files:
             directory = str(files)
         connect = connect.address if isinstance(connect, Node) else self.spot(name, connect)
-        options.setdefault("relink-timeout", "2s")
+        options.setdefault("relink_timeout", "2s")
         extra += self.safe(name, options)
         text = [self.drafter_section(name, "peer", **(drafter or {})),
                 section("vmm:vm", **{"plugin": "qemu", "accelerator": "tcg", "serial": f"unix:{self.path(name)}.serial",

@@ -74,6 +74,7 @@ static int source_hook(void *opaque, struct drafter_error *err)
 {
     struct lab_node *node = opaque;
 
+    cut(node, node->faults.cut_at_hook);
     return inject(node->faults.hook, "hook", err);
 }
 
@@ -208,6 +209,7 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
         options->ledger = &node->ledger;
         options->offer.epoch = node->ledger.record.epoch;
     }
+    options->relink_timeout_ms = 2000;
     options->converge = (struct converge){.downtime_limit_ns = 1000000, .max_passes = 4, .postcopy = true};
     memcpy(options->offer.vm, "lab", 4);
     rc = source_new(options, control, ret_source, err);

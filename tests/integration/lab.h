@@ -24,7 +24,7 @@
 struct lab_faults {
     bool hook, pause, save, prepare, start, load, resume, journal;
     const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
-    bool cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
+    bool cut_at_hook, cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
 };
 
 struct lab_vm; /* the guest: a thread and an oracle */

@@ -14,7 +14,9 @@ enum {
     PLANT_TAKE_BACK,
     PLANT_FORGET,
     PLANT_LATE_REFUSAL,
-    PLANT_NO_FENCE
+    PLANT_NO_FENCE,
+    PLANT_PART_PAUSED,
+    PLANT_COMMIT_AGAIN
 };
 #ifndef PLANT
 #define PLANT PLANT_NONE
@@ -24,6 +26,15 @@ static unsigned plant_source(struct source_machine *machine, enum machine_event 
                              unsigned actions)
 {
     if (PLANT == PLANT_COMMIT_EARLY && actions & ACTION_JOURNAL) {
+        machine->state = SOURCE_COMMITTED;
+        return ACTION_COMMIT;
+    }
+    if (PLANT == PLANT_PART_PAUSED && actions & ACTION_TAKE_BACK && machine->again) {
+        machine->again = machine->suspended = false;
+        machine->state = SOURCE_PARTED;
+        return ACTION_WAIT_LINK;
+    }
+    if (PLANT == PLANT_COMMIT_AGAIN && event == EVENT_LINK_BACK && actions & ACTION_BEGIN_PASS) {
         machine->state = SOURCE_COMMITTED;
         return ACTION_COMMIT;
     }
@@ -199,6 +210,14 @@ static void expand_faults(const struct expansion *expansion, unsigned index)
         next.failures--;
         model_post(self, EVENT_FAILED);
         give(expansion, &next, "has a failure, or is cancelled");
+    }
+    /* A source that waits before the hand-over has a timer. */
+    if (index == MODEL_SOURCE && side->session && !side->sees_link && !side->queued && !side->todo &&
+        expansion->from->source.state == SOURCE_PARTED) {
+        next = copy(expansion);
+        model_post(self, EVENT_LINK_GONE);
+        give(expansion, &next, "waits no longer for the link");
+        return;
     }
     if (expansion->options->give_up && side->session && !side->sees_link && !side->queued &&
         !side->todo && !(expansion->from->gave_up & 1u << index)) {

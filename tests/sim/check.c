@@ -166,14 +166,19 @@ static void allow(unsigned device, uint64_t first, uint64_t count)
             resent.allowed[device][page] = true;
 }
 
-/* The destination came back and has said what it misses. */
+/*
+ * The destination came back and has said what it misses.  Ahead of the hand-over the guest goes on writing: that
+ * may be sent, too.
+ */
 static void check_reconnected(void)
 {
     memset(&resent, 0, sizeof(resent));
     resent.active = true;
+    sim.outcomes.parted += !sim.committed;
     for (unsigned device = 0; device < SIM_DEVICES; device++)
         for (uint64_t page = 0; page < page_count((enum sim_device)device); page++)
-            if (!node_page_present(sim.destination, device, page))
+            if (!node_page_present(sim.destination, device, page) ||
+                (!sim.committed && node_page_dirty(sim.source, device, page)))
                 allow(device, page, 1);
 }
 
@@ -281,6 +286,14 @@ void check_frame(int node, const struct wire_header *header)
 }
 
 /* Content */
+
+/* Whether it fails or not: what the source's guest writes may be sent. */
+void check_storage_attempt(int node, int device, uint64_t offset, size_t length)
+{
+    if (resent.active && node == sim.source)
+        allow((unsigned)device, offset >> DRAFTER_PAGE_SHIFT,
+              (length + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT);
+}
 
 void check_storage_write(int node, int device, uint64_t offset, const uint8_t *data, size_t length)
 {

@@ -376,6 +376,7 @@ static int storage_sim_write(void *data, const void *buffer, size_t length, uint
     struct sim_file *file = data;
     int rc;
 
+    check_storage_attempt(file->node, file->device, offset, length);
     if (fault_takes(file->node, FAULT_DISK_FULL, file->path))
         return -ENOSPC;
     grow(file, sim_devices[file->device].size);

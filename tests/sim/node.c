@@ -181,6 +181,8 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     int rc;
 
     (void)hello;
+    for (unsigned i = 0; i < 25 && !role->registry && role->leaving; i++)
+        fiber_sleep(20 * MS); /* await_last_session */
     if (!role->registry && (role->leaving || role->moved))
         return drafter_error_set(err, EBUSY, "the VM is being handed over to another peer");
     options = calloc(1, sizeof(*options) + sizeof(*source_vm));
@@ -196,6 +198,7 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     options->ledger = role->registry ? NULL : &role->ledger;
     options->converge = (struct converge){
         .downtime_limit_ns = MS, .max_passes = sim.swarm.max_passes, .postcopy = true};
+    options->relink_timeout_ms = RELINK_TIMEOUT_MS;
     options->offer.epoch = role->registry ? 0 : role->ledger.record.epoch;
     snprintf(options->offer.vm, sizeof(options->offer.vm), SIM_VM);
     snprintf(options->offer.facts.name, sizeof(options->offer.facts.name), "sim");
@@ -666,6 +669,13 @@ bool node_page_present(int node, unsigned device, uint64_t page)
     if (!role || role->opened <= device || !role->blocks[device].map.remote)
         return true;
     return bitmap_test(role->blocks[device].map.present, page);
+}
+
+bool node_page_dirty(int node, unsigned device, uint64_t page)
+{
+    const struct role *role = role_of(node);
+
+    return role && role->opened > device && bitmap_test(role->blocks[device].map.dirty, page);
 }
 
 bool node_arrives(int node)

@@ -25,6 +25,8 @@ static const struct {
     {"checksum", "payloads are not verified"},
     {"header-check", "headers are not verified"},
     {"resend", "after a reconnect everything is sent again"},
+    {"announce-again", "after a reconnect it is not said again which pages are stale"},
+    {"part-paused", "a source that lost the link in the pause waits with its guest paused"},
 };
 
 bool plant_is(const char *name)
@@ -72,6 +74,8 @@ int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint
                        const void *payload);
 int __real_wire_check(const void *bytes, uint64_t seed, uint64_t sequence);
 int __wrap_wire_check(const void *bytes, uint64_t seed, uint64_t sequence);
+int __real_source_announce_again(struct source *source);
+int __wrap_source_announce_again(struct source *source);
 void __real_block_map_get_missing(struct block_map *map, uint64_t *into);
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into);
 
@@ -112,6 +116,11 @@ unsigned __wrap_source_step(struct source_machine *machine, enum machine_event e
         machine->state = SOURCE_COMMITTED;
         return ACTION_COMMIT;
     }
+    if (plant_is("part-paused") && actions & ACTION_TAKE_BACK && machine->again) {
+        machine->again = machine->suspended = false;
+        machine->state = SOURCE_PARTED;
+        return ACTION_WAIT_LINK;
+    }
     if (plant_is("take-back") && event == EVENT_LINK_LOST && machine->state == SOURCE_COMMITTED) {
         machine->state = SOURCE_TAKING_BACK;
         return ACTION_TAKE_BACK;
@@ -149,6 +158,11 @@ int __wrap_wire_verify(const void *bytes, const struct wire_header *header, uint
 int __wrap_wire_check(const void *bytes, uint64_t seed, uint64_t sequence)
 {
     return plant_is("header-check") ? 0 : __real_wire_check(bytes, seed, sequence);
+}
+
+int __wrap_source_announce_again(struct source *source)
+{
+    return plant_is("announce-again") ? 0 : __real_source_announce_again(source);
 }
 
 void __wrap_block_map_get_missing(struct block_map *map, uint64_t *into)

@@ -211,10 +211,11 @@ static void summarize(double seconds)
            (double)totals->simulated_ns / 86400e9, (double)totals->events / 1e6,
            (double)totals->guest_operations / 1e6);
     printf("sessions: %llu moved, %llu kept by the source, %llu given up by it after the hand-over, "
-           "%llu ended in part; at the end of %llu seeds the guest runs nowhere, for a reason\n",
+           "%llu ended in part; %llu links were found again before the hand-over; at the end of %llu "
+           "seeds the guest runs nowhere, for a reason\n",
            (unsigned long long)totals->moved, (unsigned long long)totals->kept,
            (unsigned long long)totals->lost, (unsigned long long)totals->partial,
-           (unsigned long long)totals->stranded);
+           (unsigned long long)totals->parted, (unsigned long long)totals->stranded);
 }
 
 /* The same seed once more, in a process of its own: it may crash. */

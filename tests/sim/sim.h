@@ -147,6 +147,7 @@ struct sim_world {
     uint32_t state_version;
     struct sim_outcomes {
         uint64_t moved, kept, partial, lost, stranded, died, pauses, pause_ns, pause_max_ns;
+        uint64_t parted; /* links that broke before the hand-over and were found again */
         uint64_t guest_operations, events, simulated_ns;
     } outcomes;
 };
@@ -232,10 +233,12 @@ void node_kill(int node, bool power);
 bool node_is_serving(int node);    /* a session is under way */
 bool node_arrives(int node);
 bool node_page_present(int node, unsigned device, uint64_t page); /* or never awaited */
+bool node_page_dirty(int node, unsigned device, uint64_t page); /* since the last pass began */
 const uint8_t *node_session(int node); /* token, or NULL */
 
 /* check.c */
 void check_turn(void);
+void check_storage_attempt(int node, int device, uint64_t offset, size_t length);
 void check_storage_write(int node, int device, uint64_t offset, const uint8_t *data, size_t length);
 void check_ledger_change(int node);
 void check_frame(int node, const struct wire_header *header);

@@ -182,7 +182,7 @@ static void restart(int node)
 
 static void restart_dead(uint64_t *down_since)
 {
-    for (int node = 0; node < SIM_NODES - 1; node++) {
+    for (int node = 0; node < SIM_NODES; node++) {
         if (sim.nodes[node].up) {
             down_since[node] = 0;
             continue;
@@ -232,6 +232,7 @@ static void settle(int source, int destination)
             stuck = true;
             sim_trace("the operator ends what makes no progress");
             node_cancel(destination, "it makes no progress");
+            node_cancel(SIM_NODES - 1, "it makes no progress");
         }
         if (sim.now - began > MOVE_MAX_NS) {
             fiber_dump(sim_trace);
@@ -267,10 +268,14 @@ static void wait_for_guest(void)
         fiber_sleep(POLL_NS);
 }
 
-/* With everything mended a guest that could be saved runs on, somewhere. */
+/* With everything mended a guest that could be saved runs on, somewhere; it may be on its way to a third node. */
 static void judge_end(void)
 {
-    int location = guest_location();
+    int location;
+
+    if (!sim.guest.may_die)
+        wait_for_guest();
+    location = guest_location();
 
     sim.outcomes.stranded += location < 0;
     if (location >= 0 || sim.guest.may_die)

@@ -72,7 +72,59 @@ START_TEST(a_failure_before_the_suspend_leaves_the_guest_alone)
     source_step(&source, EVENT_ACCEPT);
     expect_source(EVENT_FAILED, SOURCE_FAILED, ACTION_SEND_ABORT | ACTION_END);
     new_source();
+    source_machine_init(&source, false); /* a registry's peers start anew */
     expect_source(EVENT_LINK_LOST, SOURCE_FAILED, ACTION_END);
+}
+END_TEST
+
+START_TEST(a_link_that_breaks_before_the_suspend_is_waited_for)
+{
+    source_step(&source, EVENT_ACCEPT);
+    expect_source(EVENT_LINK_LOST, SOURCE_PARTED, ACTION_WAIT_LINK);
+    expect_source(EVENT_PASS_SENT, SOURCE_PARTED, 0);
+    expect_source(EVENT_LINK_BACK, SOURCE_COPYING, ACTION_BEGIN_PASS);
+    expect_source(EVENT_LINK_LOST, SOURCE_PARTED, ACTION_WAIT_LINK);
+    expect_source(EVENT_LINK_GONE, SOURCE_FAILED, ACTION_END);
+    new_source();
+    expect_source(EVENT_LINK_LOST, SOURCE_PARTED, ACTION_WAIT_LINK);
+    expect_source(EVENT_FAILED, SOURCE_FAILED, ACTION_END);
+}
+END_TEST
+
+START_TEST(a_link_that_breaks_in_the_pause_lets_the_guest_run_on_first)
+{
+    source.state = SOURCE_RELINQUISHING;
+    source.suspended = true;
+    expect_source(EVENT_LINK_LOST, SOURCE_TAKING_BACK, ACTION_TAKE_BACK);
+    expect_source(EVENT_JOURNALED, SOURCE_TAKING_BACK, 0);
+    expect_source(EVENT_TAKEN_BACK, SOURCE_PARTED, ACTION_WAIT_LINK);
+    ck_assert(!source.suspended);
+    expect_source(EVENT_LINK_BACK, SOURCE_COPYING, ACTION_BEGIN_PASS);
+    source.suspended = true;
+    expect_source(EVENT_LINK_LOST, SOURCE_TAKING_BACK, ACTION_TAKE_BACK);
+    expect_source(EVENT_FAILED, SOURCE_TAKING_BACK, 0); /* cancelled: nobody is waited for */
+    expect_source(EVENT_TAKEN_BACK, SOURCE_FAILED, ACTION_END);
+}
+END_TEST
+
+START_TEST(a_guest_that_cannot_run_on_ends_the_session)
+{
+    source.suspended = true;
+    expect_source(EVENT_LINK_LOST, SOURCE_TAKING_BACK, ACTION_TAKE_BACK);
+    expect_source(EVENT_TAKE_BACK_FAILED, SOURCE_FAILED, ACTION_END);
+}
+END_TEST
+
+START_TEST(a_link_may_break_only_so_often)
+{
+    unsigned breaks = 0;
+
+    while (source.state != SOURCE_FAILED && breaks < 1000) {
+        source_step(&source, EVENT_LINK_LOST);
+        source_step(&source, EVENT_LINK_BACK);
+        breaks++;
+    }
+    ck_assert_uint_eq(breaks, SOURCE_BREAKS_MAX + 1);
 }
 END_TEST
 
@@ -195,9 +247,16 @@ START_TEST(before_ready_a_failure_leaves_nothing)
     destination_step(&destination, EVENT_OFFER);
     expect_destination(EVENT_FAILED, DESTINATION_FAILED,
                        ACTION_SEND_ABORT | ACTION_DISCARD | ACTION_END);
-    new_destination();
+}
+END_TEST
+
+START_TEST(before_ready_a_lost_link_is_looked_for)
+{
     destination_step(&destination, EVENT_OFFER);
-    expect_destination(EVENT_LINK_LOST, DESTINATION_FAILED, ACTION_DISCARD | ACTION_END);
+    expect_destination(EVENT_LINK_LOST, DESTINATION_ARRIVING, ACTION_WAIT_LINK);
+    expect_destination(EVENT_LINK_BACK, DESTINATION_ARRIVING, 0);
+    expect_destination(EVENT_LINK_LOST, DESTINATION_ARRIVING, ACTION_WAIT_LINK);
+    expect_destination(EVENT_LINK_GONE, DESTINATION_FAILED, ACTION_DISCARD | ACTION_END);
 }
 END_TEST
 
@@ -219,7 +278,7 @@ START_TEST(after_ready_a_lost_link_is_waited_for)
     destination_step(&destination, EVENT_OFFER);
     destination_step(&destination, EVENT_READY);
     expect_destination(EVENT_LINK_LOST, DESTINATION_ARRIVING, ACTION_WAIT_LINK);
-    expect_destination(EVENT_LINK_BACK, DESTINATION_ARRIVING, 0);
+    expect_destination(EVENT_LINK_BACK, DESTINATION_ARRIVING, ACTION_SEND_READY);
     expect_destination(EVENT_COMMIT, DESTINATION_OWNING, ACTION_JOURNAL);
 }
 END_TEST
@@ -370,6 +429,10 @@ static void add_source_tests(TCase *tests)
     tcase_add_test(tests, a_source_hands_over);
     tcase_add_test(tests, a_source_copies_until_it_converges_and_the_peer_is_ready);
     tcase_add_test(tests, a_failure_before_the_suspend_leaves_the_guest_alone);
+    tcase_add_test(tests, a_link_that_breaks_before_the_suspend_is_waited_for);
+    tcase_add_test(tests, a_link_that_breaks_in_the_pause_lets_the_guest_run_on_first);
+    tcase_add_test(tests, a_guest_that_cannot_run_on_ends_the_session);
+    tcase_add_test(tests, a_link_may_break_only_so_often);
     tcase_add_test(tests, a_failure_after_the_suspend_takes_the_guest_back);
     tcase_add_test(tests, a_committed_source_takes_back_only_after_a_refusal);
     tcase_add_test(tests, a_commit_that_never_left_is_taken_back);
@@ -386,6 +449,7 @@ static void add_destination_tests(TCase *tests)
     tcase_add_test(tests, without_postcopy_it_loads_only_what_is_complete);
     tcase_add_test(tests, without_postcopy_it_loads_only_what_is_owned);
     tcase_add_test(tests, before_ready_a_failure_leaves_nothing);
+    tcase_add_test(tests, before_ready_a_lost_link_is_looked_for);
     tcase_add_test(tests, after_ready_an_abort_is_repeated_until_it_is_heard);
     tcase_add_test(tests, after_ready_a_lost_link_is_waited_for);
     tcase_add_test(tests, a_source_that_ends_before_commit_leaves_nothing);
