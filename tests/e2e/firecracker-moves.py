@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""A VM in Firecracker moves between two nodes while it writes and verifies its memory. MOVES=N: how often (20)."""
+"""A VM in Firecracker moves between two nodes while it writes and verifies its memory. MOVES=N: how often (20); PRIVATE=yes: map-private."""
 
 import os
 
@@ -13,10 +13,11 @@ def test(lab):
     moves = int(os.environ.get("MOVES", "20"))
     package = lab.package(firecrackerlab.BUSY, memory="32M")
     beats = lab.heartbeats("a", "b")
-    node = lab.peer("a", package)
+    mode = {"map_private": os.environ.get("PRIVATE")}
+    node = lab.peer("a", package, vmm=mode)
     beats.wait("beat", "a", drafterlab.PATIENCE)
     for move in range(1, moves + 1):
-        target = lab.peer("ab"[move % 2], connect=node)
+        target = lab.peer("ab"[move % 2], connect=node, vmm=mode)
         target.wait("arrived")
         check(node.exited() == 0, f"move {move}: {node.name} handed over and ended with 0")
         lab.nodes.remove(node)

@@ -220,6 +220,8 @@ static const struct drafter_option firecracker_options[] = {
            "CPU template of a VM that boots, such as T2 on Intel or T2A on AMD"),
     OPTION("io-engine-sync", BOOL, io_engine_sync, "no",
            "Firecracker does the I/O of drives in system calls that wait, not by io_uring"),
+    OPTION("map-private", BOOL, map_private, "no",
+           "What the guest changes in memory reaches the memory device only when the VM moves or is saved"),
     OPTION("vsock", BOOL, vsock, "yes", "The guest has a vsock, for agent and liveness"),
     NUMBER("agent-vsock-port", agent_port, "26", 1, UINT32_MAX - 1, "vsock port that the agent dials"),
     NUMBER("liveness-vsock-port", liveness_port, "25", 1, UINT32_MAX - 1,

@@ -15,7 +15,7 @@ struct firecracker_config {
     const char *binary, *jailer, *chroot_base, *numa_node, *cpu_template, *serial;
     uint64_t uid, gid, agent_port, liveness_port, timeout;
     int cgroup_version;
-    bool io_engine_sync, vsock, enable_output, enable_input;
+    bool io_engine_sync, map_private, vsock, enable_output, enable_input;
 };
 
 enum firecracker_kind {
@@ -111,6 +111,12 @@ int firecracker_set_state(struct firecracker *vmm, const char *state, struct dra
 int vsock_open(struct firecracker *vmm, struct drafter_error *err);
 void vsock_close(struct firecracker *vmm);
 int firecracker_channel(void *instance, const char *name, int *ret_fd, struct drafter_error *err);
+
+/* Whether Firecracker notes which pages of memory of its own the guest changes. */
+static inline bool firecracker_tracks(const struct firecracker *vmm)
+{
+    return vmm->kind == KIND_STOCK || vmm->config->map_private;
+}
 
 /* adopt.c: a Firecracker that outlived its drafter. */
 int firecracker_keep(struct firecracker *vmm, struct drafter_error *err);

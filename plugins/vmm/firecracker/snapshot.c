@@ -156,7 +156,7 @@ static int settle(struct firecracker *vmm, bool copy, struct drafter_error *err)
     int result = copy ? copy_dump(vmm, err) : 0;
 
     remove_file(vmm, DUMP_FILE);
-    if (result == 0 && vmm->kind == KIND_STOCK)
+    if (result == 0 && firecracker_tracks(vmm))
         firecracker_keep_memory(vmm, MEMORY_TRACKED);
     return result;
 }
@@ -222,18 +222,24 @@ static void override_tap(const struct firecracker *vmm, json_t *body)
                         json_pack("[{s:s,s:s}]", "iface_id", id, "host_dev_name", vmm->tap));
 }
 
+/* A release cannot map memory shared; without map-private its pages are served on demand. */
+static bool is_served(const struct firecracker *vmm)
+{
+    return vmm->kind == KIND_STOCK && !vmm->config->map_private;
+}
+
 static json_t *describe_load(const struct firecracker *vmm)
 {
     json_t *body = json_pack("{s:s,s:b}", "snapshot_path", STATE_FILE, "resume_vm", 0);
-    bool fork = vmm->kind == KIND_FORK;
+    bool served = is_served(vmm), tracked = firecracker_tracks(vmm);
 
     json_object_set_new(body, "mem_backend",
-                        json_pack("{s:s,s:s}", "backend_path", fork ? "memory" : PAGER_SOCKET,
-                                  "backend_type", fork ? "File" : "Uffd"));
-    if (fork)
-        json_object_set_new(body, "shared", json_true());
-    else
-        json_object_set_new(body, "track_dirty_pages", json_true());
+                        json_pack("{s:s,s:s}", "backend_path", served ? PAGER_SOCKET : "memory",
+                                  "backend_type", served ? "Uffd" : "File"));
+    if (vmm->kind == KIND_FORK)
+        json_object_set_new(body, "shared", json_boolean(!tracked));
+    json_object_set_new(body, vmm->kind == KIND_FORK ? "enable_diff_snapshots" : "track_dirty_pages",
+                        json_boolean(tracked));
     override_tap(vmm, body);
     return body;
 }
@@ -242,7 +248,7 @@ static int start_pager(struct firecracker *vmm, struct drafter_error *err)
 {
     int result;
 
-    if (vmm->kind == KIND_FORK)
+    if (!is_served(vmm))
         return 0;
     result = pager_start(&vmm->pager, vmm->jail.root, PAGER_SOCKET, vmm->memory_path,
                          vmm->machine.memory, vmm->process.pidfd, err);
@@ -255,9 +261,9 @@ static int load(struct firecracker *vmm, struct drafter_error *err)
 
     if (result < 0)
         return result;
-    firecracker_keep_memory(vmm, vmm->kind == KIND_FORK ? MEMORY_SHARED : MEMORY_TRACKED);
+    firecracker_keep_memory(vmm, firecracker_tracks(vmm) ? MEMORY_TRACKED : MEMORY_SHARED);
     result = api_put(&vmm->api, "/snapshot/load", describe_load(vmm), firecracker_deadline(vmm), err);
-    if (result == 0 && vmm->kind == KIND_STOCK)
+    if (result == 0 && is_served(vmm))
         result = pager_await(&vmm->pager, firecracker_deadline(vmm), err);
     remove_file(vmm, PAGER_SOCKET);
     return result;

@@ -315,7 +315,7 @@ static int put_machine(struct firecracker *vmm, struct drafter_error *err)
 {
     json_t *body = json_pack("{s:I,s:I,s:b}", "vcpu_count", (json_int_t)vmm->machine.cpus,
                              "mem_size_mib", (json_int_t)(vmm->machine.memory >> 20),
-                             "track_dirty_pages", vmm->kind == KIND_STOCK);
+                             "track_dirty_pages", firecracker_tracks(vmm));
 
     if (strcmp(vmm->machine.template, "None") != 0)
         json_object_set_new(body, "cpu_template", json_string(vmm->machine.template));
