@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Makes core/doc/outcomes.md of what chaos.py --record wrote: outcomes.py FILE... > core/doc/outcomes.md"""
+"""Makes core/doc/outcomes.md of what chaos.py --record and qemu.py --record wrote: outcomes.py FILE... > core/doc/outcomes.md"""
 
 import json
 import pathlib
@@ -37,10 +37,45 @@ def cell(result):
     return text + "".join(f" **{wrong.split(': ')[0]}**" for wrong in result["wrong"][:1])
 
 
+QEMU_HEAD = """
+# QEMU's own migration under the same faults
+
+QEMU {version} on both sides, the same guest (with 8 KiB less memory, see tests/bench/README.md) and link, made by
+tests/chaos/qemu.py: where the guest is heard ten seconds after the fault (or once both sides say that it is over), what
+`query-migrate` says at source and destination, and what the guest found wrong. In pre-copy the fault comes 0.3 s after the
+start, in post-copy 50 ms after the switch, and behind *completed* when both sides say so. *cont* is that command to the source.
+Nothing is restarted or recovered by hand. One run each: what a flipped bit does depends on what it hits.
+
+"""
+
+
+def qemu_cell(result):
+    if not result:
+        return "-"
+    runs = {"": "nobody", "a": "source", "b": "destination", "ab": "**both**"}["".join(result["runs"])]
+    wrong = f"; guest: **{', '.join(result['wrong'])}**" if result["wrong"] and result["runs"] else ""
+    return f"{runs} ({' / '.join(result['states'])}){wrong}"
+
+
+def print_qemu(found):
+    phases, faults = list(dict.fromkeys(p for p, _ in found)), list(dict.fromkeys(f for _, f in found))
+    print(QEMU_HEAD.format(version=next(iter(found.values()))["version"]) + "| phase | " + " | ".join(faults) + " |")
+    print("|---" * (len(faults) + 1) + "|")
+    for phase in phases:
+        print(f"| {phase} | " + " | ".join(qemu_cell(found.get((phase, fault))) for fault in faults) + " |")
+
+
 def main():
-    found = {}
-    for path in sys.argv[1:]:
-        found.update({(r["step"], r["fault"]): r for r in json.loads(pathlib.Path(path).read_text())})
+    results = [r for path in sys.argv[1:] for r in json.loads(pathlib.Path(path).read_text())]
+    found = {(r["step"], r["fault"]): r for r in results if "step" in r}
+    qemu = {(r["phase"], r["fault"]): r for r in results if "phase" in r}
+    if found:
+        print_ours(found)
+    if qemu:
+        print_qemu(qemu)
+
+
+def print_ours(found):
     print(HEAD + "| step | " + " | ".join(chaos.FAULTS) + " |")
     print("|---" * (len(chaos.FAULTS) + 1) + "|")
     for step in chaos.STEPS:
