@@ -12,7 +12,7 @@ python=/usr/bin/python3
 [ -x $python ] || { echo "SKIP: no $python"; exit 77; }
 library=$($python -c 'import sysconfig; print(sysconfig.get_paths()["stdlib"])')
 [ -x "$beats" ] || { echo "SKIP: $beats is not built"; exit 77; }
-exec "$tests/lab/lab" --seconds 280 --memory 1536 --module kvm-amd --file $python --program cp --program env \
+exec "$tests/lab/lab" --seconds 3600 --memory 1536 --module kvm-amd --file $python --program cp --program env \
     --file "$library" --file "$firecracker" --file "$jailer" --file "$beats" \
     --file "$abs_top_builddir/guest/testguest" --file "$tests/e2e" --file "$tests/bench" --file "$tests/tools" \
     --file "$tests/lab/firecracker-guest.sh" \
