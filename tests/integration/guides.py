@@ -229,6 +229,12 @@ def later():
     before = {name: content(f"package/{FILES[name]}") for name in FILES}
     packaged("valkey.tar.zst", "package", *FILES)
 
+    # The runner, on a copy here: CTRL-C takes a snapshot, from which it goes on the next time.
+    shutil.copytree("package", "own")
+    for _ in range(2):
+        runner = Tool("drafter-runner", *VMM, *HERE[:4], "--devices", listing("own", *FILES)).wait("resumed")
+        assert '"event":"suspended"' in runner.interrupt()
+    assert content("own/memory.bin") != before["memory"]
     # Changes go to the overlay, and the package stays as it was.
     for _ in range(2):
         single = peer("--raddr", "", "--laddr", "", "--devices", devices("single")).wait("resumed")
@@ -285,7 +291,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         os.mkdir("bin")
-        for role in ("packager", "peer", "registry", "snapshotter"):
+        for role in ("packager", "peer", "registry", "runner", "snapshotter"):
             os.symlink(os.environ["DRAFTER"], f"bin/drafter-{role}")
         try:
             tour()
