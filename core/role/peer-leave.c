@@ -76,7 +76,7 @@ static int gather(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
 
-    return vmm_gather(peer->vmm, err);
+    return peer->vmm ? vmm_gather(peer->vmm, err) : 0;
 }
 
 static int keep(void *opaque, const struct source_kept *kept, struct drafter_error *err)

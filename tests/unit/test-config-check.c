@@ -277,7 +277,7 @@ START_TEST(plugins_are_listed_with_the_reason_where_one_fails)
     ck_assert_has(run.output, "KIND       NAME         VERSION  SUMMARY");
     ck_assert_has(run.output, "storage    good         1.2      a fixture of the tests");
     ck_assert_has(run.output, "storage    wrong-major  -        cannot be loaded: found plugin "
-                              "interface 2.2, wanted major version 1");
+                              "interface 2.3, wanted major version 1");
     free(run.output);
 }
 END_TEST
@@ -290,7 +290,7 @@ START_TEST(a_plugin_is_described)
 
     ck_assert_msg(run.ret == 0, "%s", run.err.message);
     ck_assert_has(run.output, "storage/good 1.2: a fixture of the tests\n");
-    ck_assert_has(run.output, "interface     1.2 (this program: 1.2)\n");
+    ck_assert_has(run.output, "interface     1.3 (this program: 1.3)\n");
     ck_assert_has(run.output, "licence       BSD-2-Clause\n");
     ck_assert_has(run.output, "threads       parallel\n");
     ck_assert_has(run.output, "operations    open size pread pwrite flush extent\n");
@@ -308,7 +308,7 @@ START_TEST(a_description_is_there_as_json)
     json_t *all = json_loads(run.output, 0, NULL), *option;
 
     ck_assert_uint_eq(json_array_size(all), 1);
-    ck_assert_str_eq(json_string_value(json_object_get(json_array_get(all, 0), "abi")), "1.2");
+    ck_assert_str_eq(json_string_value(json_object_get(json_array_get(all, 0), "abi")), "1.3");
     option = json_array_get(json_object_get(json_array_get(all, 0), "options"), 2);
     ck_assert_str_eq(json_string_value(json_object_get(option, "key")), "limit");
     ck_assert_int_eq(json_integer_value(json_object_get(option, "maximum")), 1048576);
