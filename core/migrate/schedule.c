@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS 257 /* heat 0-255; pages in a block 0-256 */
+#define KEYS 258 /* none; heat 0-255; two preferences, or 1-256 pages of a block */
 
 int schedule_add_device(struct schedule *schedule, uint64_t pages, unsigned block_pages,
                         const uint8_t *heat)
@@ -17,8 +17,10 @@ int schedule_add_device(struct schedule *schedule, uint64_t pages, unsigned bloc
         return -EFBIG;
     device->todo = bitmap_new(pages);
     device->blocks = calloc(blocks ? blocks : 1, sizeof(*device->blocks));
-    if (!device->todo || !device->blocks) {
+    device->preference = calloc(blocks ? blocks : 1, sizeof(*device->preference));
+    if (!device->todo || !device->blocks || !device->preference) {
         free(device->todo);
+        free(device->preference);
         free(device->blocks);
         return -ENOMEM;
     }
@@ -33,6 +35,7 @@ void schedule_release(struct schedule *schedule)
 {
     for (unsigned i = 0; i < schedule->count; i++) {
         free(schedule->devices[i].todo);
+        free(schedule->devices[i].preference);
         free(schedule->devices[i].blocks);
     }
     memset(schedule, 0, sizeof(*schedule));
@@ -89,7 +92,9 @@ static unsigned sort_key(const struct schedule_device *device, uint64_t block,
     }
     if (!todo)
         return 0;
-    return 1 + (order == SCHEDULE_SMALLEST_FIRST ? todo - 1 : key);
+    if (order != SCHEDULE_SMALLEST_FIRST)
+        return 1 + key;
+    return device->preference[block] ? device->preference[block] : SCHEDULE_RECENT + todo;
 }
 
 static void sort_device(struct schedule_device *device, enum schedule_order order)
@@ -117,6 +122,17 @@ void schedule_sort(struct schedule *schedule, enum schedule_order order)
     for (unsigned i = 0; i < schedule->count; i++)
         sort_device(&schedule->devices[i], order);
     schedule->first = 0;
+}
+
+void schedule_prefer(struct schedule *schedule, unsigned index, uint64_t first, uint64_t count,
+                     enum schedule_preference preference)
+{
+    struct schedule_device *device = &schedule->devices[index];
+
+    for (uint64_t block = first / device->block_pages;
+         block <= (first + count - 1) / device->block_pages; block++)
+        if (!device->preference[block] || device->preference[block] > preference)
+            device->preference[block] = (uint8_t)preference;
 }
 
 void schedule_urge(struct schedule *schedule, unsigned index, uint64_t page)

@@ -15,11 +15,15 @@ enum schedule_order {
                                 cost little and stop the guest first */
 };
 
+/* What the guest probably wants first, ahead of the order. */
+enum schedule_preference { SCHEDULE_ANY, SCHEDULE_NEXT, SCHEDULE_RECENT };
+
 struct schedule_device {
     uint64_t pages, todo_count;
     uint64_t *todo;
     unsigned block_pages;
     const uint8_t *heat; /* borrowed; NULL: all cold */
+    uint8_t *preference; /* enum schedule_preference per block; SMALLEST_FIRST looks at it */
     uint32_t *blocks;    /* in the order of sending */
     uint64_t block_count, next;
 };
@@ -54,6 +58,10 @@ void schedule_clear(struct schedule *schedule);
 
 /* Orders all that is to be sent anew; devices keep their listed order. */
 void schedule_sort(struct schedule *schedule, enum schedule_order order);
+
+/* Blocks that hold pages of the range come first from the next sort on, a better preference stays. */
+void schedule_prefer(struct schedule *schedule, unsigned device, uint64_t first, uint64_t count,
+                     enum schedule_preference preference);
 
 /* Moves the block of a page to the front: the guest waits near it.  The oldest wish gives way. */
 void schedule_urge(struct schedule *schedule, unsigned device, uint64_t page);

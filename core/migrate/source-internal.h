@@ -16,6 +16,7 @@ struct source_device {
     uint32_t *announced; /* the deciding thread: pass that each page was last announced in, 0: none */
     uint64_t *cached;  /* constant once suspended: pages whose newest content only the VMM's cache has */
     uint64_t *final;   /* constant once suspended: pages of the last pass */
+    uint64_t *probed;  /* the deciding thread: pages written back just before the pause; or NULL */
     uint64_t *delta;   /* constant once suspended: pages of which the peer holds storage's version */
     uint8_t *have;     /* session.lock: per block, hash of what the peer held first; NULL: unknown */
     bool *has;         /* session.lock: per block, is `have` filled in, and nothing of it was sent yet */
@@ -108,6 +109,10 @@ void source_allow_sending(struct source *source);
 void source_await_write_back(struct source *source);
 int source_announce_again(struct source *source);
 void source_forget_final(struct source *source);
+
+/* source-recent.c: what the guest wrote last; asked in its pause, where probes were placed before. */
+void source_place_probes(struct source *source);
+void source_prefer_recent(struct source *source); /* under session.lock */
 
 /* source-finish.c: everything was sent: prove it. */
 void *source_finish_main(void *opaque);

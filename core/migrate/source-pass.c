@@ -477,6 +477,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
         rc = vm->before_suspend ? vm->before_suspend(vm->opaque, err) : 0;
     if (!rc && source->quiet)
         rc = sync_devices(source, err);
+    if (!rc && !source->quiet)
+        source_place_probes(source);
     if (!rc)
         rc = pause_and_save(source, err);
     if (rc)
@@ -495,6 +497,7 @@ int source_suspend(struct source *source, struct drafter_error *err)
     if (!rc)
         rc = failpoint(FAILPOINT_ANNOUNCED);
     pthread_mutex_lock(&source->session.lock);
+    source_prefer_recent(source);
     schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
     pthread_mutex_unlock(&source->session.lock);
     return rc ? drafter_error_set(err, -rc, "%s: %s", source->session.control->peer,

@@ -74,6 +74,7 @@ void source_free(struct source *source)
         free(source->devices[i].announced);
         free(source->devices[i].cached);
         free(source->devices[i].delta);
+        free(source->devices[i].probed);
         free(source->devices[i].final);
         free(source->devices[i].have);
         free(source->devices[i].has);

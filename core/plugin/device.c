@@ -171,3 +171,18 @@ int exposure_populate(struct exposure *exposure, uint64_t offset, uint64_t lengt
         return -EINVAL;
     return ops->populate ? adapter_errno(ops->populate(exposure->data, offset, length)) : 0;
 }
+
+bool exposure_can_clean(const struct exposure *exposure)
+{
+    return ops_of(exposure->device)->clean;
+}
+
+int exposure_clean(struct exposure *exposure, uint64_t offset, uint64_t length)
+{
+    const struct drafter_device_ops *ops = ops_of(exposure->device);
+    adapter_scope(exposure->device);
+
+    if (adapter_check_range(length, offset, INT64_MAX) < 0)
+        return -EINVAL;
+    return ops->clean ? adapter_errno(ops->clean(exposure->data, offset, length)) : -ENOTSUP;
+}

@@ -29,5 +29,7 @@ int exposure_read(struct exposure *exposure, void *buffer, size_t length, uint64
 int exposure_invalidate(struct exposure *exposure, uint64_t offset, uint64_t length);
 void exposure_hint(struct exposure *exposure, enum drafter_device_hint hint);
 int exposure_populate(struct exposure *exposure, uint64_t offset, uint64_t length);
+bool exposure_can_clean(const struct exposure *exposure);
+int exposure_clean(struct exposure *exposure, uint64_t offset, uint64_t length);
 
 #endif

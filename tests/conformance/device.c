@@ -313,6 +313,31 @@ START_TEST(invalidate_shows_new_content)
 }
 END_TEST
 
+START_TEST(a_cleaned_range_is_dirty_only_after_another_write)
+{
+    uint64_t bitmap[PAGES / 64 + 1] = {0};
+    struct drafter_error err = {0};
+    char *memory;
+
+    if (!exposure_can_clean(exposure)) {
+        ck_assert_int_eq(exposure_clean(exposure, 0, PAGE), -ENOTSUP);
+        return;
+    }
+    memory = map_exposed(exposure, store.size);
+    memory[5 * PAGE] = 0x71;
+    memory[9 * PAGE] = 0x72;
+    memory[10 * PAGE] = 0x73;
+    ck_assert_int_eq(exposure_clean(exposure, 5 * PAGE, PAGE), 0);
+    ck_assert_int_eq(exposure_clean(exposure, 9 * PAGE, PAGE), 0);
+    ck_assert_int_eq(store.bytes[5 * PAGE], 0x71);
+    ck_assert_int_eq(store.bytes[9 * PAGE], 0x72);
+    memory[9 * PAGE] = 0x74;
+    ck_assert_int_eq(exposure_dirty(exposure, bitmap, PAGES, &err), 0);
+    ck_assert_uint_eq(bitmap[0], UINT64_C(1) << 9 | UINT64_C(1) << 10);
+    unmap_exposed(memory, store.size);
+}
+END_TEST
+
 START_TEST(invalidate_loses_no_write)
 {
     char *memory;
@@ -481,7 +506,8 @@ static void add_contract(TCase *tests)
         file_has_size_of_device,        file_shows_backend,
         mapped_writes_are_dirty_pages,  dirty_keeps_bits_and_bounds,
         sync_writes_back_without_flush, last_partial_page_is_written_back,
-        read_sees_dirty_pages,          invalidate_shows_new_content,
+        read_sees_dirty_pages,          a_cleaned_range_is_dirty_only_after_another_write,
+        invalidate_shows_new_content,
         invalidate_loses_no_write,      populated_pages_need_no_backend,
         failed_write_back_is_reported,  name_is_exposed_once,
         name_is_free_after_withdraw,    instances_are_independent,

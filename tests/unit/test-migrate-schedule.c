@@ -142,6 +142,21 @@ START_TEST(the_block_with_the_fewest_pages_is_first)
 }
 END_TEST
 
+START_TEST(preferred_blocks_are_first_after_a_pause)
+{
+    schedule_add_all(&schedule, 0);
+    schedule_prefer(&schedule, 0, 14, 3, SCHEDULE_RECENT); /* in blocks 3 and 4 */
+    schedule_prefer(&schedule, 0, 8, 1, SCHEDULE_NEXT);
+    schedule_prefer(&schedule, 0, 8, 1, SCHEDULE_RECENT); /* no better than it is */
+    schedule_sort(&schedule, SCHEDULE_SMALLEST_FIRST);
+    expect_run(0, 8, BLOCK);
+    expect_run(0, 12, BLOCK);
+    expect_run(0, 16, BLOCK);
+    expect_run(0, 20, 2); /* the smallest of the others */
+    expect_run(0, 0, BLOCK);
+}
+END_TEST
+
 START_TEST(devices_keep_their_order)
 {
     ck_assert_int_eq(schedule_add_device(&schedule, 10, 2, NULL), 0);
@@ -281,6 +296,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, the_coldest_block_is_first);
     tcase_add_test(tests, heat_of_pages_that_are_not_sent_does_not_count);
     tcase_add_test(tests, the_block_with_the_fewest_pages_is_first);
+    tcase_add_test(tests, preferred_blocks_are_first_after_a_pause);
     tcase_add_test(tests, devices_keep_their_order);
     tcase_add_test(tests, an_urgent_block_is_next);
     tcase_add_test(tests, the_newest_wish_is_first);

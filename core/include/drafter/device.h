@@ -115,6 +115,12 @@ struct drafter_device_ops {
      */
     int (*adopt)(void *instance, const char *directory, struct drafter_error *err);
     int (*serve)(void *instance, struct drafter_error *err);
+
+    /*
+     * Since 1.2.  Writes back what is dirty in the range, as sync() does for all, so that dirty() tells
+     * whether it was written since.  Default: it cannot, and the order of a move's last pages is a guess.
+     */
+    int (*clean)(void *exposure, uint64_t offset, uint64_t length);
 };
 
 #ifdef __cplusplus

@@ -44,6 +44,19 @@ int cache_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter
     return 0;
 }
 
+int cache_clean(void *exposure, uint64_t offset, uint64_t length)
+{
+    struct file *file = exposure;
+
+    if (file->fd < 0 || file->flags & DRAFTER_DEVICE_READONLY || offset >= file->size)
+        return 0;
+    return sync_file_range(file->fd, (off_t)offset, (off_t)length,
+                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                               SYNC_FILE_RANGE_WAIT_AFTER) < 0
+               ? -errno
+               : 0;
+}
+
 int cache_read(void *exposure, void *buffer, size_t length, uint64_t offset)
 {
     struct file *file = exposure;

@@ -492,4 +492,5 @@ const struct drafter_device_ops fuse_ops = {
     .reclaim = fuse_reclaim,
     .adopt = fuse_adopt,
     .serve = fuse_serve,
+    .clean = cache_clean,
 };

@@ -178,6 +178,7 @@ void watch_stop(struct watch *watch);
 void *pool_buffer(void);
 
 int cache_sync(void *exposure, struct drafter_error *err);
+int cache_clean(void *exposure, uint64_t offset, uint64_t length);
 int cache_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter_error *err);
 int cache_read(void *exposure, void *buffer, size_t length, uint64_t offset);
 int cache_invalidate(void *exposure, uint64_t offset, uint64_t length);
