@@ -248,7 +248,7 @@ def scenario_move(case, victim):
     await_that(lambda: a.ended() or a.has("listening"), "does not start, nor end")
     if a.ended():
         a.judge(case.failure)
-        check(a.has("suspended") or not a.has("resumed"), f"ended with the VM: {a.errors()}")
+        check(a.has("suspended") or a.has("rescued") or not a.has("resumed"), f"ended with the VM: {a.errors()}")
         check(restart(case), "a VM that is saved or never ran here is lost")
         end_all(case)
         return
@@ -264,7 +264,8 @@ def scenario_move(case, victim):
         check(not left, f"the destination left behind: {left}")
         time.sleep(0.02)
         now = len(os.listdir(f"/proc/{a.child.pid}/fd"))
-        check(now <= descriptors, f"the source had {descriptors} descriptors, now {now}")
+        # A session that may be found again has its own for a while.
+        check(now <= descriptors + 2, f"the source had {descriptors} descriptors, now {now}")
         b = case.destination()
         await_that(lambda: b.ended() or (a.ended() and b.has("arrived")), "the second attempt neither moves nor ends")
         check(not b.ended(), f"the second attempt fails: {b.errors()}")
