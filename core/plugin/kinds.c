@@ -49,6 +49,8 @@ static const struct plugin_op storage_ops[] = {
     MAY(storage, layer),
     MAY(storage, check),
     MAY(storage, verify),
+    MAY(storage, digest),
+    MAY(storage, settled),
     OPS_END,
 };
 
@@ -82,6 +84,7 @@ static const struct plugin_op device_ops[] = {
     MAY(device, reclaim),
     MAY(device, adopt),
     MAY(device, serve),
+    MAY(device, clean),
     OPS_END,
 };
 
@@ -97,6 +100,9 @@ static const struct plugin_op vmm_ops[] = {
     MUST(vmm, pid),
     MUST(vmm, stop),
     MAY(vmm, adopt),
+    MAY(vmm, launch),
+    MAY(vmm, foresee),
+    MAY(vmm, gather),
     OPS_END,
 };
 

@@ -294,7 +294,7 @@ START_TEST(a_plugin_is_described)
     ck_assert_has(run.output, "licence       BSD-2-Clause\n");
     ck_assert_has(run.output, "threads       parallel\n");
     ck_assert_has(run.output, "operations    open size pread pwrite flush extent\n");
-    ck_assert_has(run.output, "left out      zero trim layer check verify\n");
+    ck_assert_has(run.output, "left out      zero trim layer check verify digest settled\n");
     ck_assert_has(run.output, "limit                  size, 512 to 1M, default 4k\n      a size\n");
     ck_assert_has(run.output, "mode                   choice, slow|fast-forward, default slow\n");
     ck_assert_has(run.output, "secret                 string, secret\n");

@@ -44,11 +44,14 @@ static void expect_refusal(enum drafter_kind kind, const char *name, const char 
     ck_assert_str_eq(err.message, message);
 }
 
+#define STRING_(text) #text
+#define STRING(text) STRING_(text)
+
 static const struct {
     const char *name, *reason;
 } defects[] = {
     {"wrong-magic", "found magic 0x21212121, wanted 0x31465244"},
-    {"wrong-major", "found plugin interface 2.2, wanted major version 1"},
+    {"wrong-major", "found plugin interface 2." STRING(DRAFTER_ABI_MINOR) ", wanted major version 1"},
     {"tiny", "found a descriptor of 16 bytes, wanted 104 to 65536"},
     {"gigantic", "found a descriptor of 1073741824 bytes, wanted 104 to 65536"},
     {"wrong-kind", "found a transport plugin, wanted a storage plugin"},
