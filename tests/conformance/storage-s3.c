@@ -119,6 +119,30 @@ START_TEST(old_versions_and_leftovers_are_deleted)
 }
 END_TEST
 
+START_TEST(leftovers_are_not_what_the_last_commit_needs)
+{
+    struct instance *s3 = flushed_device(NULL);
+    unsigned before;
+
+    instance_free(s3);
+    before = s3_requests("GET", "list-type");
+    /* While it is looked for leftovers a block is replaced, and the commit fails. */
+    faults("[{\"action\":\"status\",\"status\":403,\"method\":\"PUT\",\"path\":\"/i/\",\"count\":1000},"
+           "{\"action\":\"delay\",\"seconds\":0.3,\"path\":\"list-type\",\"count\":1}]");
+    s3 = device(NULL);
+    storage_must_open(s3, 0, 0);
+    put(s3, 0, 2);
+    ck_assert_int_lt(storage_flush(s3), 0);
+    for (int i = 0; i < 200 && s3_requests("GET", "list-type") < before + 2; i++)
+        conformance_sleep_ms(10);
+    cut_off(s3);
+    s3 = device(NULL);
+    storage_must_open(s3, 0, 0);
+    ck_assert(has(s3, 0, 1));
+    instance_free(s3);
+}
+END_TEST
+
 START_TEST(zeros_take_no_object)
 {
     struct instance *s3 = new_device();
@@ -559,6 +583,7 @@ TCase *storage_s3_case(void)
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_test(tests, what_was_not_flushed_is_not_there_after_a_crash);
     tcase_add_test(tests, old_versions_and_leftovers_are_deleted);
+    tcase_add_test(tests, leftovers_are_not_what_the_last_commit_needs);
     tcase_add_test(tests, zeros_take_no_object);
     tcase_add_test(tests, the_same_content_is_not_sent_again);
     tcase_add_test(tests, a_second_writer_ends_the_first_ones_commits);

@@ -241,7 +241,18 @@ static int note(struct volume *volume, uint64_t block, const struct volume_entry
     return 0;
 }
 
-bool volume_uses(struct volume *volume, const struct volume_object *object)
+/* Replaced, but not by a root yet. */
+static bool is_garbage(struct volume *volume, const struct volume_object *object)
+{
+    lock_scope(&volume->lock);
+    for (size_t i = 0; i < volume->garbage_count; i++)
+        if (volume->garbage[i].kind == object->kind &&
+            volume->garbage[i].entry.serial == object->entry.serial)
+            return true;
+    return false;
+}
+
+static bool in_index(struct volume *volume, const struct volume_object *object)
 {
     uint64_t block = object->place / volume->block_size;
     struct volume_entry entry;
@@ -255,6 +266,12 @@ bool volume_uses(struct volume *volume, const struct volume_object *object)
         return false;
     /* What cannot be known is not called unused. */
     return volume_find(volume, block, &entry) || entry.serial == object->entry.serial;
+}
+
+bool volume_uses(struct volume *volume, const struct volume_object *object)
+{
+    lock_scope(&volume->commit); /* a commit has the garbage in its hands until the root is replaced */
+    return in_index(volume, object) || is_garbage(volume, object);
 }
 
 /* ---- blocks ----------------------------------------------------------------------------------- */
