@@ -392,7 +392,8 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
         device->filled = true; /* nothing is known of what it holds */
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
-            rc = storage_open(storage, size, DRAFTER_STORAGE_CREATE | DRAFTER_STORAGE_ARRIVING, err);
+            rc = storage_open(storage, size, DRAFTER_STORAGE_CREATE | DRAFTER_STORAGE_ARRIVING |
+                              (device->goes_on ? DRAFTER_STORAGE_GOES_ON : 0), err);
     } else {
         rc = check_base(device, err);
         if (!rc)

@@ -30,6 +30,7 @@ struct node_device {
     bool opened;
     bool arriving; /* files of it may have been made or emptied, and go when the arrival fails */
     bool filled;   /* arriving: storage held something before */
+    bool goes_on;  /* arriving: an earlier process stored part of it */
     bool created;  /* its base file was made by us */
 };
 

@@ -77,6 +77,7 @@ static int open_offered(struct peer *peer, const struct hello_device *offered, b
         return drafter_error_set(err, ENODEV, "device %s is offered, but there is no [device:%s] here",
                                  offered->name, offered->name);
     device->options.block_size = offered->block_size;
+    device->goes_on = peer->adopt_arrival;
     rc = devices_open_arriving(peer->node, device, offered->size, overwrite, err);
     if (rc)
         return drafter_error_wrap(err, "device %s", offered->name);

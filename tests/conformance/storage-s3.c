@@ -561,11 +561,42 @@ START_TEST(an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there)
 }
 END_TEST
 
+START_TEST(an_arrival_that_goes_on_keeps_what_has_arrived)
+{
+    struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
+    const unsigned arriving = DRAFTER_STORAGE_CREATE | DRAFTER_STORAGE_ARRIVING;
+    uint8_t hash[16];
+    unsigned roots;
+
+    storage_must_open(layer, 0, 0);
+    instance_free(layer);
+    instance_free(local);
+    roots = s3_requests("PUT", "root");
+    local = local_file();
+    layer = storage_s3(local, "vm", NULL);
+    storage_must_open(layer, SIZE, arriving);
+    put(layer, 4, 44);
+    instance_free(layer); /* its process dies */
+    instance_free(local);
+    local = local_file();
+    layer = storage_s3(local, "vm", NULL);
+    storage_must_open(layer, SIZE, arriving | DRAFTER_STORAGE_GOES_ON);
+    ck_assert_int_eq(storage_digest(layer, 4 * BLOCK, BLOCK, hash), -ENOENT);
+    ck_assert(has(layer, 4, 44));
+    ck_assert_uint_eq(s3_requests("PUT", "root"), roots); /* the copy is the source's */
+    storage_settled(layer);
+    instance_free(layer);
+    instance_free(local);
+    expect_copy(7, 4, 44);
+}
+END_TEST
+
 static void add_layer_tests(TCase *tests)
 {
     tcase_add_test(tests, the_copy_follows_and_goes_on_where_it_was_cut_off);
     tcase_add_test(tests, an_outage_of_the_copy_does_not_reach_the_guest);
     tcase_add_test(tests, an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there);
+    tcase_add_test(tests, an_arrival_that_goes_on_keeps_what_has_arrived);
 }
 
 static void teardown(void)

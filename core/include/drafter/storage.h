@@ -25,6 +25,7 @@ extern "C" {
 #define DRAFTER_STORAGE_READONLY 0x1u /* pwrite, zero and trim answer -EROFS */
 #define DRAFTER_STORAGE_CREATE 0x2u   /* create or enlarge with zeros to the size given, if it is not 0 */
 #define DRAFTER_STORAGE_ARRIVING 0x4u /* since 1.2: the device comes from a peer; see settled() */
+#define DRAFTER_STORAGE_GOES_ON 0x8u  /* since 1.2: with ARRIVING; an earlier process stored part of it */
 
 enum drafter_extent_kind {
     DRAFTER_EXTENT_DATA = 0,

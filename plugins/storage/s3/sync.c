@@ -495,6 +495,8 @@ static int layer_open(struct s3 *s3, uint64_t size, unsigned flags, struct draft
         return drafter_error_set(err, ENOMEM, "s3: no memory to follow %" PRIu64 " bytes", s3->size);
     if (s3->readonly)
         return 0;
+    if (flags & DRAFTER_STORAGE_GOES_ON) /* what was offered and taken is below, what has changed since, too */
+        return 0;
     if (flags & DRAFTER_STORAGE_ARRIVING)
         load_offer(s3);
     else
