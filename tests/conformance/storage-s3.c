@@ -525,6 +525,24 @@ START_TEST(an_outage_of_the_copy_does_not_reach_the_guest)
 }
 END_TEST
 
+START_TEST(a_block_is_not_sent_twice_at_a_time)
+{
+    struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
+
+    /* It is written before the first round, which sends what is dirty and begins with the whole device. */
+    faults("[{\"action\":\"delay\",\"seconds\":0.3,\"path\":\"root\",\"count\":1},"
+           "{\"action\":\"delay\",\"seconds\":0.3,\"path\":\"/b/0000000000014000\",\"count\":1}]");
+    storage_must_open(layer, 0, 0);
+    put(layer, 5, 99);
+    for (int i = 0; i < 500 && s3_requests("PUT", "vm/i/") == 0; i++)
+        conformance_sleep_ms(10);
+    ck_assert_uint_eq(s3_requests("PUT", "/b/0000000000014000"), 1);
+    instance_free(layer);
+    instance_free(local);
+    expect_copy(7, 5, 99);
+}
+END_TEST
+
 START_TEST(an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there)
 {
     struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
@@ -595,6 +613,7 @@ static void add_layer_tests(TCase *tests)
 {
     tcase_add_test(tests, the_copy_follows_and_goes_on_where_it_was_cut_off);
     tcase_add_test(tests, an_outage_of_the_copy_does_not_reach_the_guest);
+    tcase_add_test(tests, a_block_is_not_sent_twice_at_a_time);
     tcase_add_test(tests, an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there);
     tcase_add_test(tests, an_arrival_that_goes_on_keeps_what_has_arrived);
 }

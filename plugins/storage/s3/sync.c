@@ -184,6 +184,7 @@ static int send_round(struct sync *sync, bool all, uint64_t *ret_count)
 {
     const struct s3_config *config = sync->s3->config;
     uint64_t now = drafter_now_ns(), count = 0;
+    int rc;
 
     for (uint64_t i = 0; i < sync->blocks && count < config->limit; i++) {
         uint64_t block = (sync->cursor + i) % sync->blocks;
@@ -193,11 +194,13 @@ static int send_round(struct sync *sync, bool all, uint64_t *ret_count)
             sync->cursor = block + 1;
         }
     }
-    for (; sync->scanned < sync->blocks && count < config->limit; count++)
-        if (!queue_block(sync, sync->scanned++))
+    /* A block that was dirty is not sent twice at a time: the older of the two might be noted last. */
+    rc = wait_sent(sync);
+    for (; !rc && sync->scanned < sync->blocks && count < config->limit; count++, sync->scanned++)
+        if (!queue_block(sync, sync->scanned))
             break;
     *ret_count = count;
-    return wait_sent(sync);
+    return rc ? rc : wait_sent(sync);
 }
 
 static int commit(struct sync *sync)
