@@ -525,6 +525,23 @@ START_TEST(an_outage_of_the_copy_does_not_reach_the_guest)
 }
 END_TEST
 
+START_TEST(an_end_in_an_outage_takes_no_longer_than_drain)
+{
+    static const char *const short_drain[] = {"drain", "500ms", NULL};
+    struct instance *local = local_file(), *layer = storage_s3(local, "slow", short_drain);
+    uint64_t start;
+
+    faults("[{\"action\":\"delay\",\"seconds\":5,\"path\":\"slow/b/\",\"count\":1000}]");
+    storage_must_open(layer, 0, 0);
+    for (int i = 0; i < 500 && s3_requests("PUT", "slow/b/") == 0; i++)
+        conformance_sleep_ms(10);
+    start = conformance_now_ms();
+    instance_free(layer);
+    ck_assert_uint_lt(conformance_now_ms() - start, 4000);
+    instance_free(local);
+}
+END_TEST
+
 START_TEST(a_block_is_not_sent_twice_at_a_time)
 {
     struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
@@ -613,6 +630,7 @@ static void add_layer_tests(TCase *tests)
 {
     tcase_add_test(tests, the_copy_follows_and_goes_on_where_it_was_cut_off);
     tcase_add_test(tests, an_outage_of_the_copy_does_not_reach_the_guest);
+    tcase_add_test(tests, an_end_in_an_outage_takes_no_longer_than_drain);
     tcase_add_test(tests, a_block_is_not_sent_twice_at_a_time);
     tcase_add_test(tests, an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there);
     tcase_add_test(tests, an_arrival_that_goes_on_keeps_what_has_arrived);

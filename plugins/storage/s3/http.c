@@ -195,8 +195,10 @@ static int progress(void *opaque, curl_off_t a, curl_off_t b, curl_off_t c, curl
 {
     struct http *http = opaque;
 
+    uint64_t deadline = atomic_load(&http->deadline);
+
     (void)a, (void)b, (void)c, (void)d;
-    return atomic_load(&http->cancelled);
+    return atomic_load(&http->cancelled) || (deadline && drafter_now_ns() >= deadline);
 }
 
 struct upload {
@@ -439,14 +441,12 @@ static void back_off(struct http *http, unsigned attempt, uint64_t until)
 
 int http_send(struct http *http, const struct http_request *request, struct http_response *response)
 {
-    uint64_t until = drafter_now_ns() + http->settings.timeout_ns;
-    uint64_t deadline = atomic_load(&http->deadline);
+    uint64_t end = drafter_now_ns() + http->settings.timeout_ns;
 
     memset(response, 0, sizeof *response);
-    if (deadline && deadline < until)
-        until = deadline;
     for (unsigned attempt = 0;; attempt++) {
-        uint64_t now = drafter_now_ns();
+        uint64_t deadline = atomic_load(&http->deadline), now = drafter_now_ns();
+        uint64_t until = deadline && deadline < end ? deadline : end;
         int rc = now >= until ? -ETIMEDOUT
                               : try_once(http, request, response, (until - now) / 1000000 + 1);
 

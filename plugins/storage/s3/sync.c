@@ -131,14 +131,26 @@ static int send_content(struct sync *sync, struct sending *sending, void *conten
     return volume_send(&s3->volume, &upload);
 }
 
+static int try_send(struct sync *sync, struct sending *sending)
+{
+    cleanup_free void *content = NULL;
+    int rc;
+
+    pthread_mutex_lock(&sync->lock);
+    rc = sync->error;
+    pthread_mutex_unlock(&sync->lock);
+    if (rc) /* of this round; each of the others would wait for its own timeout */
+        return rc;
+    content = malloc(sync->s3->volume.block_size);
+    return content ? send_content(sync, sending, content) : -ENOMEM;
+}
+
 static void send_block(struct pool_job *job)
 {
     struct sending *sending = (struct sending *)job;
     struct sync *sync = sending->sync;
-    void *content = malloc(sync->s3->volume.block_size);
-    int rc = content ? send_content(sync, sending, content) : -ENOMEM;
+    int rc = try_send(sync, sending);
 
-    free(content);
     if (rc)
         mark(sync, 1, sending->block * sync->s3->volume.block_size);
     lock_scope(&sync->lock);
@@ -286,18 +298,20 @@ static int take_over(struct sync *sync)
     return rc;
 }
 
-/* An orderly end: everything, while there is time. */
+/* An orderly end: everything, while there is time; the deadline is set. */
 static void drain(struct sync *sync)
 {
     uint64_t count = 1;
     int rc = 0;
 
-    http_set_deadline(sync->s3->http, drafter_now_ns() + sync->s3->config->drain);
     while (!rc && count > 0)
         rc = send_round(sync, true, &count);
-    if (sync->unsaved && commit(sync) == 0 && !rc && count == 0)
-        return;
-    if (rc || count > 0)
+    if (sync->unsaved) {
+        int committed = commit(sync);
+
+        rc = rc ? rc : committed;
+    }
+    if (rc)
         drafter_log(DRAFTER_LOG_WARNING, "s3", "%s: the copy in the bucket is not complete",
                     sync->s3->volume.prefix);
 }
@@ -512,6 +526,7 @@ static void layer_close(struct s3 *s3)
     struct sync *sync = s3->sync;
 
     if (sync && sync->started) {
+        http_set_deadline(s3->http, drafter_now_ns() + s3->config->drain);
         pthread_mutex_lock(&sync->lock);
         sync->ending = true;
         pthread_cond_signal(&sync->wake);
