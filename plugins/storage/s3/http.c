@@ -422,12 +422,13 @@ static bool passing(int rc, const struct http_response *response)
 static void back_off(struct http *http, unsigned attempt, uint64_t until)
 {
     uint64_t ms = (uint64_t)BACKOFF_FIRST_MS << (attempt < 8 ? attempt : 8);
+    uint64_t now = drafter_now_ns(), left = now < until ? (until - now) / 1000000 : 0;
     struct timespec at;
 
     ms = ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : ms;
     ms = ms / 2 + randombytes_uniform((uint32_t)ms / 2 + 1); /* so that clients do not come all at once */
-    if (drafter_now_ns() + ms * 1000000 > until)
-        return;
+    if (ms > left / 2) /* the last tries come closer together, but never at once */
+        ms = left / 2;
     clock_gettime(CLOCK_REALTIME, &at);
     at.tv_sec += (time_t)(ms / 1000);
     at.tv_nsec += (long)(ms % 1000) * 1000000;
