@@ -174,8 +174,8 @@ static int bucket_extent(struct s3 *s3, uint64_t offset, uint64_t length,
 
     for (; at * size < end; at++) {
         struct volume_entry entry;
-        int rc = volume_find(&s3->volume, at, &entry);
-        bool is_data = rc || entry.serial || cache_has(s3->cache, at);
+        /* In this order: a block leaves the cache when the index has it. */
+        bool is_data = cache_has(s3->cache, at) || volume_find(&s3->volume, at, &entry) || entry.serial;
 
         if (!first && is_data != data)
             break;
