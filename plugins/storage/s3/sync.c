@@ -363,7 +363,9 @@ static void load_offer(struct s3 *s3)
     for (uint64_t block = 0; block < s3->volume.blocks; block++) {
         struct volume_entry entry;
 
-        if (volume_find(&s3->volume, block, &entry) || !entry.serial)
+        if (volume_find(&s3->volume, block, &entry))
+            return; /* said in the log; a server that is away is not waited for once a block */
+        if (!entry.serial)
             continue;
         bitmap_set(sync->offered, block);
         atomic_fetch_add(&sync->offered_count, 1);

@@ -314,15 +314,26 @@ static void switch_to(struct volume *volume, struct volume_entry *entries)
     volume->generation++;
 }
 
-/* Nothing needs it any more; what stays is swept by the next writer. */
+/* Is the server away, as far as a request with all its retries can tell? */
+static bool gone(int rc)
+{
+    return rc == -ETIMEDOUT || rc == -ECANCELED || rc == -EIO;
+}
+
+/*
+ * Nothing needs it any more; what stays is swept by the next writer.  A flush waits for this: a server that does not
+ * answer is not waited for once an object.
+ */
 static void delete_replaced(struct volume *volume, const struct volume_entry *old,
                             const struct volume_object *garbage, size_t count)
 {
-    for (uint32_t i = 0; i < volume->part_count; i++)
+    int rc = 0;
+
+    for (uint32_t i = 0; !gone(rc) && i < volume->part_count; i++)
         if (old[i].serial && old[i].serial != volume->part_entries[i].serial)
-            volume_delete(volume, &(struct volume_object){.kind = 'i', .place = i, .entry = old[i]});
-    for (size_t i = 0; i < count; i++)
-        volume_delete(volume, &garbage[i]);
+            rc = volume_delete(volume, &(struct volume_object){.kind = 'i', .place = i, .entry = old[i]});
+    for (size_t i = 0; !gone(rc) && i < count; i++)
+        rc = volume_delete(volume, &garbage[i]);
 }
 
 /* A commit that failed: the parts that were sent in vain are sent again by the next one. */
