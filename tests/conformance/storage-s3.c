@@ -617,6 +617,33 @@ START_TEST(an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there)
 }
 END_TEST
 
+START_TEST(a_page_is_stored_though_the_rest_of_its_block_is_gone)
+{
+    struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
+    uint8_t page[PAGE], bytes[PAGE];
+    unsigned at = 6 * BLOCK;
+
+    storage_must_open(layer, 0, 0);
+    instance_free(layer);
+    instance_free(local);
+    local = local_file();
+    layer = storage_s3(local, "vm", NULL);
+    storage_must_open(layer, SIZE, DRAFTER_STORAGE_CREATE | DRAFTER_STORAGE_ARRIVING);
+    faults("[{\"action\":\"status\",\"status\":404,\"path\":\"/b/0000000000018000\",\"count\":100}]");
+    conformance_fill(page, sizeof page, 66, 0);
+    ck_assert_int_eq(storage_write(layer, page, sizeof page, at + PAGE), 0);
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, at + PAGE), 0);
+    ck_assert_mem_eq(bytes, page, PAGE);
+    /* What is below there is not what the bucket had. */
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, at), -EIO);
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, at + 2 * PAGE), -EIO);
+    ck_assert_int_eq(storage_zero(layer, PAGE, at), 0);
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, at), 0);
+    instance_free(layer);
+    instance_free(local);
+}
+END_TEST
+
 START_TEST(an_arrival_that_goes_on_keeps_what_has_arrived)
 {
     struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
@@ -654,6 +681,7 @@ static void add_layer_tests(TCase *tests)
     tcase_add_test(tests, an_end_in_an_outage_takes_no_longer_than_drain);
     tcase_add_test(tests, a_block_is_not_sent_twice_at_a_time);
     tcase_add_test(tests, an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there);
+    tcase_add_test(tests, a_page_is_stored_though_the_rest_of_its_block_is_gone);
     tcase_add_test(tests, an_arrival_that_goes_on_keeps_what_has_arrived);
 }
 

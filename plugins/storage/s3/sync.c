@@ -23,6 +23,7 @@
 #define COMMIT_PERIOD_NS UINT64_C(1000000000)
 #define RETRY_NS UINT64_C(5000000000)
 #define STRIPES 64
+#define UNIT 4096u /* what arrives and what is read of a block that cannot be brought */
 
 struct sync {
     struct s3 *s3;
@@ -32,6 +33,8 @@ struct sync {
     uint64_t *since;    /* atomic, per block: when the first of its pages became dirty, 0: none is */
     uint64_t *offered;  /* atomic words, a bit per block: its content is in the bucket, not below */
     _Atomic uint64_t offered_count;
+    uint64_t *unknown; /* atomic words, a bit per UNIT: what was offered and could not be brought */
+    atomic_bool any_unknown;
     pthread_mutex_t fetch[STRIPES]; /* by block: who brings an offered one */
 
     /* Of the thread. */
@@ -399,6 +402,43 @@ static int accept_offer(struct sync *sync, uint64_t block)
     return 0;
 }
 
+/* The whole units of a range: all that an arrival writes. */
+static void found(struct sync *sync, uint64_t length, uint64_t offset)
+{
+    uint64_t end = offset + length;
+
+    if (!atomic_load(&sync->any_unknown))
+        return;
+    for (uint64_t unit = (offset + UNIT - 1) / UNIT; unit * UNIT < end; unit++)
+        if ((unit + 1) * UNIT <= end || end == sync->s3->size)
+            bitmap_take_atomic(sync->unknown, unit);
+}
+
+static bool is_unknown(const struct sync *sync, uint64_t length, uint64_t offset)
+{
+    if (!atomic_load(&sync->any_unknown) || length == 0)
+        return false;
+    for (uint64_t unit = offset / UNIT; unit <= (offset + length - 1) / UNIT; unit++)
+        if (bitmap_test_atomic(sync->unknown, unit))
+            return true;
+    return false;
+}
+
+/* A part of it is stored all the same; the rest cannot be read before it is stored, too. */
+static void give_up_offer(struct sync *sync, uint64_t block)
+{
+    uint64_t first = block * sync->s3->volume.block_size;
+    uint64_t end = first + volume_length(&sync->s3->volume, block);
+
+    lock_scope(&sync->fetch[block % STRIPES]);
+    if (!bitmap_test_atomic(sync->offered, block))
+        return;
+    for (uint64_t unit = first / UNIT; unit * UNIT < end; unit++)
+        bitmap_set_atomic(sync->unknown, unit);
+    atomic_store(&sync->any_unknown, true);
+    refuse_offer(sync, block);
+}
+
 /*
  * Makes a range usable: blocks that are only in the bucket are brought, or, if all of a block is going to
  * be overwritten, forgotten.
@@ -416,9 +456,13 @@ static int settle_range(struct sync *sync, uint64_t length, uint64_t offset, boo
 
         if (!bitmap_test_atomic(sync->offered, block))
             continue;
-        if (!overwrite || !whole)
+        if (!overwrite || !whole) {
             rc = accept_offer(sync, block);
-        else {
+            if (rc && overwrite) {
+                give_up_offer(sync, block);
+                rc = 0;
+            }
+        } else {
             lock_scope(&sync->fetch[block % STRIPES]);
             refuse_offer(sync, block);
         }
@@ -456,6 +500,7 @@ static void free_sync(struct sync *sync)
     free(sync->dirty);
     free(sync->since);
     free(sync->offered);
+    free(sync->unknown);
     free(sync);
 }
 
@@ -474,6 +519,7 @@ static struct sync *new_sync(struct s3 *s3)
     sync->dirty = calloc(bitmap_words(sync->pages) + 1, sizeof *sync->dirty);
     sync->since = calloc(sync->blocks + 1, sizeof *sync->since);
     sync->offered = calloc(bitmap_words(sync->blocks) + 1, sizeof *sync->offered);
+    sync->unknown = calloc(bitmap_words(s3->size / UNIT + 1), sizeof *sync->unknown);
     for (unsigned i = 0; i < STRIPES; i++)
         pthread_mutex_init(&sync->fetch[i], NULL);
     pthread_mutex_init(&sync->lock, NULL);
@@ -483,7 +529,7 @@ static struct sync *new_sync(struct s3 *s3)
     pthread_cond_init(&sync->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     sync->scanned = config->only_dirty ? sync->blocks : 0;
-    if (sync->dirty && sync->since && sync->offered)
+    if (sync->dirty && sync->since && sync->offered && sync->unknown)
         return sync;
     free_sync(sync);
     return NULL;
@@ -496,6 +542,7 @@ void s3_layer_settled(struct s3 *s3)
     if (!sync || s3->readonly || sync->started)
         return;
     atomic_store(&sync->offered_count, 0);
+    atomic_store(&sync->any_unknown, false);
     sync->started = pthread_create(&sync->thread, NULL, keep_copy, sync) == 0;
     if (!sync->started)
         drafter_log(DRAFTER_LOG_WARNING, "s3", "%s: no thread for the copy in the bucket",
@@ -545,6 +592,8 @@ static int layer_read(struct s3 *s3, void *buffer, size_t length, uint64_t offse
 {
     int rc = settle_range(s3->sync, length, offset, false);
 
+    if (!rc && is_unknown(s3->sync, length, offset))
+        rc = -EIO;
     return rc ? rc : s3->next->pread(s3->next_instance, buffer, length, offset);
 }
 
@@ -554,6 +603,8 @@ static int layer_write(struct s3 *s3, const void *buffer, size_t length, uint64_
 
     if (!rc)
         rc = s3->next->pwrite(s3->next_instance, buffer, length, offset);
+    if (!rc)
+        found(s3->sync, length, offset);
     mark(s3->sync, length, offset); /* a write that failed may have changed something */
     return rc;
 }
@@ -569,6 +620,8 @@ static int layer_zero(struct s3 *s3, uint64_t length, uint64_t offset)
 
     if (!rc)
         rc = s3->next->zero(s3->next_instance, length, offset);
+    if (!rc)
+        found(s3->sync, length, offset);
     mark(s3->sync, length, offset);
     return rc;
 }
@@ -579,6 +632,8 @@ static int layer_trim(struct s3 *s3, uint64_t length, uint64_t offset)
 
     if (!rc)
         rc = s3->next->trim(s3->next_instance, length, offset);
+    if (!rc)
+        found(s3->sync, length, offset);
     mark(s3->sync, length, offset);
     return rc;
 }
