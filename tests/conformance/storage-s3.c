@@ -563,6 +563,21 @@ START_TEST(an_end_in_an_outage_takes_no_longer_than_drain)
 }
 END_TEST
 
+START_TEST(a_copy_does_not_take_over_a_device_of_another_size)
+{
+    struct instance *other = device(NULL), *local = local_file(), *layer = storage_s3(local, "vm", NULL);
+
+    storage_must_open(other, 2 * SIZE, DRAFTER_STORAGE_CREATE);
+    storage_must_open(layer, 0, 0);
+    conformance_sleep_ms(300);
+    instance_free(layer);
+    instance_free(local);
+    put(other, 0, 1);
+    ck_assert_int_eq(storage_flush(other), 0);
+    instance_free(other);
+}
+END_TEST
+
 START_TEST(a_block_is_not_sent_twice_at_a_time)
 {
     struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
@@ -679,6 +694,7 @@ static void add_layer_tests(TCase *tests)
     tcase_add_test(tests, the_copy_follows_and_goes_on_where_it_was_cut_off);
     tcase_add_test(tests, an_outage_of_the_copy_does_not_reach_the_guest);
     tcase_add_test(tests, an_end_in_an_outage_takes_no_longer_than_drain);
+    tcase_add_test(tests, a_copy_does_not_take_over_a_device_of_another_size);
     tcase_add_test(tests, a_block_is_not_sent_twice_at_a_time);
     tcase_add_test(tests, an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there);
     tcase_add_test(tests, a_page_is_stored_though_the_rest_of_its_block_is_gone);

@@ -57,6 +57,18 @@ static int fit(struct s3 *s3, uint64_t size, bool create, struct drafter_error *
                              volume->prefix, volume->size, size);
 }
 
+/* Before the commit: a device of somebody else keeps its writer. */
+static int check_copy(struct s3 *s3, struct drafter_error *err)
+{
+    const struct volume *volume = &s3->volume;
+
+    if (volume->size == s3->size && volume->block_size == s3->config->block_size)
+        return 0;
+    return drafter_error_set(err, EINVAL, "s3: %sroot: the copy has %" PRIu64 " bytes in blocks of %u; "
+                                          "remove it, or give this device another prefix",
+                             volume->prefix, volume->size, volume->block_size);
+}
+
 int s3_open_volume(struct s3 *s3, uint64_t size, bool create, bool write, struct drafter_error *err)
 {
     struct drafter_error error = {0};
@@ -69,6 +81,8 @@ int s3_open_volume(struct s3 *s3, uint64_t size, bool create, bool write, struct
                           s3->config->bucket, s3->volume.prefix);
     if (!rc)
         rc = fit(s3, size, create, &error);
+    if (!rc && s3->next)
+        rc = check_copy(s3, &error);
     if (!rc && write)
         rc = volume_commit(&s3->volume, &error);
     if (rc && err)

@@ -292,10 +292,6 @@ static int take_over(struct sync *sync)
         if (rc != -ESTALE || attempt == 3) /* the last commit of the one before may come between */
             break;
     }
-    if (!rc && (s3->volume.size != s3->size || s3->volume.block_size != s3->config->block_size))
-        rc = drafter_error_set(&err, EINVAL, "s3: %sroot: the copy has %" PRIu64 " bytes in blocks of %u; "
-                                             "remove it, or give this device another prefix",
-                               s3->volume.prefix, s3->volume.size, s3->volume.block_size);
     if (rc)
         drafter_log(DRAFTER_LOG_WARNING, "s3", "%s", err.message);
     return rc;
@@ -326,7 +322,7 @@ static void *keep_copy(void *opaque)
     bool going = true;
     int rc;
 
-    while ((rc = take_over(sync)) && (going = rest(sync, RETRY_NS)))
+    while ((rc = take_over(sync)) && rc != -EINVAL && (going = rest(sync, RETRY_NS)))
         ;
     if (rc)
         return NULL;
