@@ -167,31 +167,39 @@ static void after_resume(struct peer *peer)
         log_warning("peer", "VM %s: the guest's after-resume hook: %s", peer->vm.name, hook.message);
 }
 
-static int run_on(struct peer *peer, struct drafter_error *err)
+static int resume_vm(struct peer *peer, struct drafter_error *err)
 {
-    int rc = peer_claim(peer, err);
+    int rc = vm_resume(&peer->vm, err);
 
-    if (!rc)
-        rc = vm_resume(&peer->vm, err);
     if (!rc)
         after_resume(peer);
     return rc;
 }
 
+/* The ledger may say that it is saved. */
+static int run_on(struct peer *peer, struct drafter_error *err)
+{
+    int rc = peer_claim(peer, err);
+
+    return rc ? rc : resume_vm(peer, err);
+}
+
 static int suspend(struct peer *peer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
+    int (*go_on)(struct peer *peer, struct drafter_error *err);
     struct drafter_error error = {0};
     int rc = hold_vm(peer, false, err);
 
     if (rc)
         return rc;
     rc = vm_suspend(&peer->vm, err);
+    go_on = rc ? resume_vm : run_on; /* a disk that did not take the state may not take a record either */
     if (!rc && !parts_are_passing(&peer->parts))
         rc = ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
-    if (rc && run_on(peer, &error))
+    if (rc && go_on(peer, &error))
         log_error("peer", "VM %s does not run on: %s", peer->vm.name, error.message);
-    release_vm(peer, rc == 0);
+    release_vm(peer, !peer->vm.running);
     if (!rc)
         log_event("suspended", "\"vm\":\"%s\"", peer->vm.name);
     return rc;
@@ -226,11 +234,11 @@ static int snapshot(struct peer *peer, const json_t *request, json_t *answer,
     rc = vm_suspend(&peer->vm, err);
     if (!rc)
         rc = peer_copy_devices(peer, directory, err);
-    if (vm_resume(&peer->vm, &error))
+    if (resume_vm(peer, &error)) {
+        log_error("peer", "VM %s does not run on: %s", peer->vm.name, error.message);
         rc = rc ? rc : (*err = error, -error.code);
-    else
-        after_resume(peer);
-    release_vm(peer, false);
+    }
+    release_vm(peer, !peer->vm.running); /* it can be resumed, then */
     json_object_set_new(answer, "paused_ms", json_real((double)(drafter_now_ns() - paused) / 1e6));
     return rc;
 }

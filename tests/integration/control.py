@@ -111,6 +111,19 @@ def suspending(run):
     assert "not suspended" in ctl(run, "resume", status=5)
 
 
+def failing(directory):
+    """A VM that could neither be saved nor run on is suspended: it can be told to run."""
+    run = f"{directory}/failing/run"
+    for words in (("suspend",), ("snapshot", directory)):
+        node = start(f"{directory}/failing", directory, "[vmm:null]\nplugin = null\nfail-save = 1\nfail-resume = 2\n")
+        node.wait("resumed")
+        assert "save fails as configured" in ctl(run, *words, status=1)
+        assert state(run)["state"] == "suspended"
+        ctl(run, "resume")
+        assert state(run)["state"] == "running"
+        node.stop()
+
+
 def snapshotting(directory, run):
     copy = pathlib.Path(directory, "copy")
     copy.mkdir()
@@ -193,6 +206,7 @@ def tour(directory):
     snapshotting(directory, run)
     cancelling(directory, run)
     node.stop()
+    failing(directory)
     hook = pathlib.Path(directory, "hook")
     hook.write_text("#!/bin/sh\necho \"$1 $2\" >>heard\n")
     hook.chmod(0o700)
