@@ -136,6 +136,14 @@ static void post_link_lost(struct session *session, const struct drafter_error *
     shutdown_streams(session);
 }
 
+/* Under the lock. */
+static void control_lost(struct session *session, const struct drafter_error *error)
+{
+    session->control_ended = true;
+    pthread_cond_broadcast(&session->changed);
+    post_link_lost(session, session->data_failed ? &session->data_error : error);
+}
+
 void session_link_lost(struct session *session, const struct stream *stream, int rc)
 {
     struct drafter_error error = {0};
@@ -143,9 +151,7 @@ void session_link_lost(struct session *session, const struct stream *stream, int
     drafter_error_set(&error, -rc, "%s: %s", stream->peer, stream_error_text(rc));
     lock_scope(&session->lock);
     if (stream == session->control) {
-        session->control_ended = true;
-        pthread_cond_broadcast(&session->changed);
-        post_link_lost(session, session->data_failed ? &session->data_error : &error);
+        control_lost(session, &error);
         return;
     }
     if (session->data_failed)
@@ -156,6 +162,16 @@ void session_link_lost(struct session *session, const struct stream *stream, int
     for (unsigned i = 0; i < session->bulk_count; i++)
         stream_shutdown(session->bulk[i]);
     pthread_cond_broadcast(&session->changed);
+}
+
+void session_control_lost(struct session *session, int rc)
+{
+    struct drafter_error error = {0};
+
+    if (!session->control || session->link_failed)
+        return;
+    drafter_error_set(&error, -rc, "%s: %s", session->control->peer, stream_error_text(rc));
+    control_lost(session, &error);
 }
 
 static struct timespec deadline_after(uint64_t delay_ns)

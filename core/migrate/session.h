@@ -69,6 +69,9 @@ void session_hear_error(struct session *session, enum machine_event event,
  */
 void session_link_lost(struct session *session, const struct stream *stream, int rc);
 
+/* Under `lock`: the present control stream failed, if there is one that did not before. */
+void session_control_lost(struct session *session, int rc);
+
 /* Waits for the next event; false when none came within timeout_ms. */
 bool session_wait(struct session *session, unsigned timeout_ms, struct session_event *ret_event);
 

@@ -137,7 +137,6 @@ bool source_relink(struct source *source, struct stream *control)
 {
     struct session *session = &source->session;
     struct stream *old;
-    bool linked;
 
     pthread_mutex_lock(&session->lock);
     if (source->over || !source->options.vm ||
@@ -147,13 +146,17 @@ bool source_relink(struct source *source, struct stream *control)
     }
     old = source->next_control;
     source->next_control = control;
-    linked = !session->link_failed && session->control;
+    /* The peer noticed first that the old link is dead.  Unlocked, the old stream may be gone already. */
+    session_control_lost(session, -ECONNRESET);
     pthread_cond_broadcast(&session->changed);
     pthread_mutex_unlock(&session->lock);
     stream_free(old);
-    if (linked) /* the peer noticed first that the old link is dead */
-        session_link_lost(session, session->control, -ECONNRESET);
     return true;
+}
+
+static bool is_cancelled(const struct source *source)
+{
+    return __atomic_load_n(&source->cancelled, __ATOMIC_RELAXED);
 }
 
 /* When nobody waits any longer, or the next time to say that somebody does. */
@@ -174,7 +177,7 @@ static struct stream *await_control(struct source *source, uint64_t end)
     struct timespec deadline;
 
     lock_scope(&session->lock);
-    while (!source->next_control && !__atomic_load_n(&source->cancelled, __ATOMIC_RELAXED)) {
+    while (!source->next_control && !is_cancelled(source)) {
         deadline = next_deadline(end);
         if (pthread_cond_timedwait(&session->changed, &session->lock, &deadline) != ETIMEDOUT)
             continue;
@@ -183,6 +186,8 @@ static struct stream *await_control(struct source *source, uint64_t end)
         log_warning("source", "VM %s: still waiting for the peer to come back",
                     source->options.offer.vm);
     }
+    if (end && is_cancelled(source)) /* also where somebody comes back again and again */
+        return NULL;
     control = source->next_control;
     source->next_control = NULL;
     return control;
@@ -299,6 +304,8 @@ static bool take_peer(struct source *source, uint64_t end)
         log_warning("source", "VM %s: the peer did not come back after all: %s",
                     source->options.offer.vm, error.message);
         source_end_link(source);
+        if (end && drafter_now_ns() >= end)
+            return false;
     }
     return false;
 }
