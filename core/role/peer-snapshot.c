@@ -8,8 +8,10 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define STEP ((size_t)1 << 20)
 
@@ -65,11 +67,48 @@ static int copy_all(struct peer *peer, const char *directory, bool config, struc
     return 0;
 }
 
+/* Has this process the file open, as that of a device? */
+static bool is_in_use(const char *path)
+{
+    struct stat wanted, open_file;
+    const struct dirent *entry;
+    bool found = false;
+    DIR *descriptors;
+
+    if (stat(path, &wanted))
+        return false;
+    descriptors = opendir("/proc/self/fd");
+    while (descriptors && !found && (entry = readdir(descriptors)))
+        found = !fstatat(dirfd(descriptors), entry->d_name, &open_file, 0) &&
+                open_file.st_ino == wanted.st_ino && open_file.st_dev == wanted.st_dev;
+    if (descriptors)
+        closedir(descriptors);
+    return found || !descriptors;
+}
+
+/* A file that the VM runs from must not lose its name: what is written to it would end with the process. */
+static int check_free(const struct peer *peer, const char *directory, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < peer->arranged_count; i++) {
+        cleanup_free char *path = NULL;
+
+        if (asprintf(&path, "%s/%s", directory, peer->arranged[i]->name) < 0) {
+            path = NULL;
+            return drafter_error_set(err, ENOMEM, "out of memory");
+        }
+        if (is_in_use(path))
+            return drafter_error_set(err, EBUSY, "%s: the VM runs from this file", path);
+    }
+    return 0;
+}
+
 int peer_copy_devices(struct peer *peer, const char *directory, struct drafter_error *err)
 {
     cleanup_free char *config = NULL;
-    int rc;
+    int rc = check_free(peer, directory, err);
 
+    if (rc)
+        return rc;
     if (asprintf(&config, "%s/%s", directory, VM_DEVICE_CONFIG) < 0) {
         config = NULL;
         return drafter_error_set(err, ENOMEM, "out of memory");

@@ -133,6 +133,9 @@ def snapshotting(directory, run):
     clone = start(f"{directory}/clone", copy)  # the null VMM looks at all of its memory
     clone.wait("resumed")
     clone.stop()
+    before = {name: os.stat(f"{directory}/{name}").st_ino for name in DEVICES}
+    assert "runs from this file" in ctl(run, "snapshot", directory, status=5)
+    assert before == {name: os.stat(f"{directory}/{name}").st_ino for name in DEVICES}
     assert "No such file" in ctl(run, "snapshot", "nowhere", status=3, cwd=directory)
 
 
