@@ -223,7 +223,10 @@ static int start(void *opaque, struct drafter_error *err)
     return rc;
 }
 
-/* A copy from a registry is a VM of its own: its epochs start here. */
+/*
+ * A copy from a registry is a VM of its own: its epochs start here.  Where no guest ever runs nothing is ours for good
+ * before all of it is here: it goes on to arrive, so that a start after a crash can refuse it.
+ */
 static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const char *from,
                    const uint8_t session[16], struct drafter_error *err)
 {
@@ -231,19 +234,22 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
     const struct ledger_record *record =
         peer->ledger.record.state == LEDGER_ARRIVING ? &peer->before : &peer->ledger.record;
     uint64_t known = record->epoch - (record->state == LEDGER_REFUSED); /* that one may be given out again */
+    bool given = state == LEDGER_INCOMPLETE && !peer->vmm;
+    int rc = 0;
 
     if (epoch <= known && state == LEDGER_INCOMPLETE)
         epoch = known + 1;
     if (state == LEDGER_OWNED) /* all of it is here now */
-        epoch = known;
+        epoch = peer->ledger.record.epoch;
     if (state == LEDGER_OWNED && peer->kind == PEER_BACKS_UP) {
-        int rc = peer_finish_backup(peer, err);
-
-        if (rc)
-            return rc;
+        rc = peer_finish_backup(peer, err);
         state = LEDGER_SAVED; /* nothing of it is anywhere but in its files */
     }
-    return ledger_write(&peer->ledger, state, epoch, from, session, err);
+    if (!rc)
+        rc = ledger_write(&peer->ledger, given ? LEDGER_ARRIVING : state, epoch, from, session, err);
+    if (!rc && given) /* what was before does not come back: the source waits for an answer */
+        peer->before = peer->ledger.record;
+    return rc;
 }
 
 static bool has_threshold(const struct node_device *device)

@@ -4,7 +4,8 @@
  *
  * ARRIVING is in the ledger before the first file is made.  A process that finds it there knows two things: the files
  * are nobody's VM, and the guest never ran here, as INCOMPLETE would have come first.  The source may have sent COMMIT
- * and wait for an answer.  So that epoch is refused, durably, and the source is told; whoever is unsure asks.
+ * and wait for an answer.  So that epoch is refused, durably, and the source is told; whoever is unsure asks.  A role
+ * without a VMM never writes INCOMPLETE: a record of that is a peer's, whose guest may have run, whoever finds it.
  */
 #include "role/peer.h"
 
@@ -51,9 +52,6 @@ int peer_settle(struct peer *peer, const struct destination_options *options,
     if (rc)
         return rc;
     record = peer->ledger.record;
-    /* Where no guest ever runs, one that was given away and did not all come can go back, too. */
-    if (record.state == LEDGER_INCOMPLETE && !peer->vmm)
-        record.state = LEDGER_ARRIVING;
     if (record.state != LEDGER_ARRIVING && record.state != LEDGER_REFUSED)
         return 0;
     if (sodium_is_zero(record.session, sizeof(record.session)) || !record.epoch)

@@ -167,6 +167,26 @@ def killed_terminators(root, peer, node):
     print("ok: a backup is whole or has no name, and it runs", flush=True)
 
 
+def guest_that_ran(root, package):
+    """What a peer's guest ran with does not go back to its source because a terminator comes next under its name."""
+    source, peer = Host(root, "ran-before"), Host(root, "ran")
+    giving = source.run("peer", {**VM, **WIRE, "listen": source.socket}, source.packaged(package))
+    giving.wait("listening")
+    os.environ["DRAFTER_FAILPOINT"] = "S14:kill"
+    killed = peer.run("peer", {**VM, **WIRE, "connect": source.socket, "disable-postcopy-migration": "yes"}, peer.base)
+    del os.environ["DRAFTER_FAILPOINT"]
+    killed.child.wait(nodelab.PATIENCE)
+    assert peer.ledger() == "owned, incomplete", (peer.ledger(), killed.said())
+    backup = peer.run("terminator", {**WIRE, "connect": source.socket, "relink-timeout": "2s"},
+                      lambda name: {"output": peer.file(name + ".copy")})
+    assert backup.child.wait(nodelab.PATIENCE) not in (0, 2)
+    assert peer.ledger() == "owned, incomplete" and source.ledger() == "relinquished", (peer.ledger(), source.ledger())
+    assert giving.child.poll() is None, giving.said()
+    giving.child.kill()
+    giving.child.wait()
+    print("ok: a terminator does not refuse what a peer's guest ran with", flush=True)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="drafter-chain-") as root:
         try:
@@ -176,6 +196,7 @@ def main():
             mounter_chain(root, registry, server)
             last, node = mounted_vm(root, peer, node)
             killed_terminators(root, last, node)
+            guest_that_ran(root, package)
         finally:
             for node in nodes:
                 if node.child.poll() is None:
