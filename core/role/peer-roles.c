@@ -44,6 +44,8 @@ const struct drafter_option runner_option_table[] = {
     OPTION("hook-timeout", DURATION, hook_timeout, "10s", "how long a hook in the guest may take"),
     TRANSPORT, /* for one that is made migratable while it runs */
     DEPARTURE,
+    OPTION("relink-timeout", DURATION, relink_timeout, "10s",
+           "how long to wait for a peer whose link broke before the hand-over"),
     DRAFTER_OPTION_END,
 };
 
