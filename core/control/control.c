@@ -129,6 +129,7 @@ static void start_connection(struct control *control, int fd)
     bool started = false;
 
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)); /* of one that does not read */
     if (connection && may(fd) && enter(control)) {
         *connection = (struct connection){control, fd};
         pthread_attr_init(&attributes);

@@ -73,6 +73,18 @@ def hostile(run):
     assert state(run)["state"] == "running"
 
 
+def deaf(run):
+    """Asks and asks, and never reads an answer; it must not keep the node from ending."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(f"{run}/vm.control")
+    client.settimeout(0.5)
+    try:
+        while True:
+            client.sendall(b'{"command":"status"}\n' * 100)
+    except TimeoutError:
+        return client
+
+
 def metrics(port):
     """The original's names, with figures that are true; whatever else is asked is refused."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -208,7 +220,9 @@ def tour(directory):
     suspending(run)
     snapshotting(directory, run)
     cancelling(directory, run)
+    client = deaf(run)
     node.stop()
+    client.close()
     failing(directory)
     hook = pathlib.Path(directory, "hook")
     hook.write_text("#!/bin/sh\necho \"$1 $2\" >>heard\n")
