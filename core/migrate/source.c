@@ -395,7 +395,8 @@ static void report(struct source *source)
         progress.devices[i].left_pages = source->schedule.devices[i].todo_count;
     }
     for (unsigned i = 0; i < source->session.bulk_count; i++)
-        progress.sent_bytes += source->session.bulk[i]->bytes_sent;
+        if (source->session.bulk[i]) /* when the link broke before all had come, any may lack */
+            progress.sent_bytes += source->session.bulk[i]->bytes_sent;
     pthread_mutex_unlock(&source->session.lock);
     for (unsigned i = 0; i < source->device_count; i++)
         progress.total_bytes += source->devices[i].block->size;
