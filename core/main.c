@@ -230,6 +230,7 @@ int main(int argc, char **argv)
 
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an errno, not the end */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     list_words(names, takers);
     result = options_parse(argc, argv, names, takers, &options, &err);
     log_setup(options.log_format, options.log_level);

@@ -102,6 +102,8 @@ START_TEST(a_registry_hands_out_copies_and_keeps_its_own)
     struct drafter_error err = {0};
 
     lab->live = false;
+    lab->nodes[0].faults.memory_fault = "latency"; /* so that not all of it is there first */
+    lab->nodes[0].faults.memory_fault_at = "5ms";
     lab_boot(lab);
     ck_assert_msg(lab_move(lab, 0, 1, false, &err) == DESTINATION_OUTCOME_COMPLETE, "%s",
                   err.message);
