@@ -23,6 +23,7 @@ static size_t take(struct http *http, uint8_t *kind, const uint8_t **ret_bytes)
 {
     size_t length;
 
+    *ret_bytes = (const uint8_t *)"";
     if (http->left < 3)
         return 0;
     *kind = http->data[0];
@@ -51,12 +52,13 @@ static void answer_object(const uint8_t *bytes, size_t length, enum codec_kind k
 
 int http_send(struct http *http, const struct http_request *request, struct http_response *response)
 {
-    const uint8_t *bytes = NULL;
+    const uint8_t *bytes;
     uint8_t kind = 0;
+    bool empty = http->left < 3;
     size_t length = take(http, &kind, &bytes);
 
     memset(response, 0, sizeof *response);
-    if (++http->requests > 200 || (!bytes && strcmp(request->method, "GET") == 0))
+    if (++http->requests > 200 || (empty && strcmp(request->method, "GET") == 0))
         return -EIO;
     snprintf(response->etag, sizeof response->etag, "\"%u\"", kind >> 4);
     switch (kind & 7) {
@@ -72,7 +74,7 @@ int http_send(struct http *http, const struct http_request *request, struct http
         return -(kind & 8 ? ENOSYS : EIO);
     default:
         response->body = malloc(length + 1);
-        memcpy(response->body, bytes ? bytes : (const uint8_t *)"", length);
+        memcpy(response->body, bytes, length);
         response->body[length] = '\0';
         response->length = length;
         return 0;

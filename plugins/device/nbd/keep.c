@@ -123,8 +123,9 @@ int keep_add(struct export *export)
     entry->bytes = export->bytes;
     entry->flags = export->flags;
     entry->index = export->index;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    memcpy(entry->name, export->name, sizeof(entry->name));
+    /* Its first letter makes it an entry: whoever comes after a crash finds all of it or none. */
+    memcpy(entry->name + 1, export->name + 1, sizeof(entry->name) - 1);
+    __atomic_store_n(&entry->name[0], export->name[0], __ATOMIC_RELEASE);
     return 0;
 }
 
