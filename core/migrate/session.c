@@ -26,7 +26,7 @@ static void free_streams(struct session *session)
 {
     for (unsigned i = 0; i < session->bulk_count; i++)
         if (session->bulk[i])
-            session->bytes_before += session->bulk[i]->bytes_sent;
+            session->bytes_before += __atomic_load_n(&session->bulk[i]->bytes_sent, __ATOMIC_RELAXED);
     stream_free(session->control);
     stream_free(session->demand);
     for (unsigned i = 0; i < session->bulk_count; i++) {

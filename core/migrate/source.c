@@ -396,7 +396,7 @@ static void report(struct source *source)
     }
     for (unsigned i = 0; i < source->session.bulk_count; i++)
         if (source->session.bulk[i]) /* when the link broke before all had come, any may lack */
-            progress.sent_bytes += source->session.bulk[i]->bytes_sent;
+            progress.sent_bytes += __atomic_load_n(&source->session.bulk[i]->bytes_sent, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&source->session.lock);
     for (unsigned i = 0; i < source->device_count; i++)
         progress.total_bytes += source->devices[i].block->size;

@@ -441,11 +441,12 @@ static void give_up_offer(struct sync *sync, uint64_t block)
  */
 static int settle_range(struct sync *sync, uint64_t length, uint64_t offset, bool overwrite)
 {
-    uint64_t size = sync->s3->volume.block_size, end = offset + length;
+    uint64_t size, end = offset + length;
     int rc = 0;
 
     if (atomic_load(&sync->offered_count) == 0 || length == 0)
         return 0;
+    size = sync->s3->volume.block_size; /* constant while there are offers */
     for (uint64_t block = offset / size; !rc && block * size < end; block++) {
         bool whole = block * size >= offset &&
                      block * size + volume_length(&sync->s3->volume, block) <= end;
@@ -531,13 +532,24 @@ static struct sync *new_sync(struct s3 *s3)
     return NULL;
 }
 
+/* Nobody is inside the volume for one any more when it returns: the thread may load it anew. */
+static void withdraw_offers(struct sync *sync)
+{
+    for (unsigned stripe = 0; stripe < STRIPES; stripe++) {
+        lock_scope(&sync->fetch[stripe]);
+        for (uint64_t block = stripe; block < sync->blocks; block += STRIPES)
+            bitmap_take_atomic(sync->offered, block);
+    }
+    atomic_store(&sync->offered_count, 0);
+}
+
 void s3_layer_settled(struct s3 *s3)
 {
     struct sync *sync = s3->sync;
 
     if (!sync || s3->readonly || sync->started)
         return;
-    atomic_store(&sync->offered_count, 0);
+    withdraw_offers(sync);
     atomic_store(&sync->any_unknown, false);
     sync->started = pthread_create(&sync->thread, NULL, keep_copy, sync) == 0;
     if (!sync->started)
