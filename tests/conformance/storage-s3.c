@@ -24,6 +24,15 @@ static struct instance *new_device(void)
     return s3;
 }
 
+/* What another process finds: the device from the bucket, with nothing cached. */
+static struct instance *reopen(struct instance *s3, const char *const *more)
+{
+    instance_free(s3);
+    s3 = device(more);
+    storage_must_open(s3, 0, 0);
+    return s3;
+}
+
 static void put(struct instance *s3, unsigned block, uint64_t seed)
 {
     uint8_t bytes[BLOCK];
@@ -65,9 +74,7 @@ static struct instance *flushed_device(const char *const *more)
 
     put(s3, 0, 1);
     ck_assert_int_eq(storage_flush(s3), 0);
-    instance_free(s3);
-    s3 = device(more);
-    storage_must_open(s3, 0, 0);
+    s3 = reopen(s3, more);
     return s3;
 }
 
@@ -234,9 +241,7 @@ START_TEST(a_commit_whose_answer_was_lost_is_one)
         put(s3, 0, round);
         ck_assert_int_eq(storage_flush(s3), 0);
     }
-    instance_free(s3);
-    s3 = device(NULL);
-    storage_must_open(s3, 0, 0);
+    s3 = reopen(s3, NULL);
     ck_assert(has(s3, 0, 2));
     instance_free(s3);
 }
@@ -262,9 +267,7 @@ START_TEST(passing_faults_are_not_noticed)
     put(s3, 1, 2);
     ck_assert_int_eq(storage_flush(s3), 0);
     faults("[]");
-    instance_free(s3);
-    s3 = device(NULL);
-    storage_must_open(s3, 0, 0);
+    s3 = reopen(s3, NULL);
     ck_assert(has(s3, 1, 2));
     instance_free(s3);
 }
@@ -414,9 +417,7 @@ START_TEST(encrypted_blocks_tell_nothing_and_need_their_key)
     storage_must_open(s3, SIZE, DRAFTER_STORAGE_CREATE);
     put(s3, 0, 1);
     ck_assert_int_eq(storage_flush(s3), 0);
-    instance_free(s3);
-    s3 = device(key);
-    storage_must_open(s3, 0, 0);
+    s3 = reopen(s3, key);
     ck_assert(has(s3, 0, 1));
     instance_free(s3);
     s3 = device(NULL);

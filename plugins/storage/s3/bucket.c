@@ -153,15 +153,21 @@ static int bucket_write(struct s3 *s3, const void *buffer, size_t length, uint64
     return length ? cache_write(s3->cache, buffer, length, offset) : 0;
 }
 
+/* Sends and commits what was written; what a failure costs is for the caller to say. */
+static int commit(struct s3 *s3, struct drafter_error *err)
+{
+    int rc = cache_clean(s3->cache);
+
+    return rc ? drafter_error_set(err, -rc, "blocks could not be sent") : volume_commit(&s3->volume, err);
+}
+
 static int bucket_flush(struct s3 *s3)
 {
     struct drafter_error err = {0};
-    int rc = cache_clean(s3->cache);
+    int rc = commit(s3, &err);
 
-    if (!rc)
-        rc = volume_commit(&s3->volume, &err);
     if (rc)
-        drafter_log(DRAFTER_LOG_ERROR, "s3", "flush: %s", err.code ? err.message : "blocks could not be sent");
+        drafter_log(DRAFTER_LOG_ERROR, "s3", "flush: %s", err.message);
     return rc;
 }
 
@@ -205,17 +211,13 @@ static int bucket_extent(struct s3 *s3, uint64_t offset, uint64_t length,
 static void bucket_close(struct s3 *s3)
 {
     struct drafter_error err = {0};
-    int rc = 0;
 
     if (s3->readonly || !s3->cache)
         return;
     http_set_deadline(s3->http, drafter_now_ns() + s3->config->drain);
-    rc = cache_clean(s3->cache);
-    if (!rc)
-        rc = volume_commit(&s3->volume, &err);
-    if (rc)
+    if (commit(s3, &err))
         drafter_log(DRAFTER_LOG_ERROR, "s3", "%s: writes since the last flush are lost: %s",
-                    s3->volume.prefix, err.code ? err.message : "they could not be sent");
+                    s3->volume.prefix, err.message);
 }
 
 const struct s3_form s3_bucket = {

@@ -365,8 +365,8 @@ int volume_commit(struct volume *volume, struct drafter_error *err)
     rc = put_parts(volume, entries);
     if (rc)
         drafter_error_errno(err, -rc, "s3: %s: the index cannot be written", volume->prefix);
-    if (!rc)
-        rc = encode_root(volume, entries, &encoded);
+    if (!rc && (rc = encode_root(volume, entries, &encoded)))
+        drafter_error_errno(err, -rc, "s3: %s: the root cannot be made", volume->prefix);
     if (!rc)
         rc = put_root(volume, &encoded, err);
     free(encoded.object);
