@@ -246,6 +246,8 @@ static int on_stream(struct destination *destination, const struct wire_header *
 {
     if (header->type == WIRE_MARK)
         return on_mark(destination, header->argument);
+    if (header->type == WIRE_PING)
+        return 0;
     return header->type >= WIRE_DATA && header->type <= WIRE_DELTA
                ? on_data(destination, header, payload)
                : -EPROTO;

@@ -215,21 +215,58 @@ static void give_up_on_data(struct session *session)
         post_link_lost(session, &session->data_error);
 }
 
+/* The streams by number: 0 is the control stream, 1 the demand stream.  NULL behind the last one. */
+static struct stream *nth_stream(const struct session *session, unsigned n)
+{
+    if (n < 2)
+        return n ? session->demand : session->control;
+    return n - 2 < session->bulk_count ? session->bulk[n - 2] : NULL;
+}
+
+/* A peer that lives is heard on each stream that is read: no last words will come of one that is not. */
+static bool give_up_on_silence(struct session *session)
+{
+    struct drafter_error error = {0};
+    struct stream *stream;
+
+    for (unsigned n = 0; (stream = nth_stream(session, n)); n++) {
+        if (!stream_is_silent(stream, SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS))
+            continue;
+        drafter_error_set(&error, ETIMEDOUT, "%s: %s (stream %u)", stream->peer,
+                          stream_error_text(-ETIMEDOUT), n);
+        lock_scope(&session->lock);
+        post_link_lost(session, &error);
+        return true;
+    }
+    return false;
+}
+
+/* The first stream that failed, or NULL. */
+static struct stream *ping(struct session *session, int *ret_rc)
+{
+    struct stream *stream = session->control;
+
+    *ret_rc = stream_send_signal(stream, WIRE_PING, drafter_now_ns());
+    for (unsigned n = 1; !*ret_rc && (stream = nth_stream(session, n)); n++)
+        *ret_rc = stream_ping_idle(stream);
+    return *ret_rc ? stream : NULL;
+}
+
 static void *heartbeat_main(void *opaque)
 {
     struct session *session = opaque;
+    struct stream *failed;
+    int rc;
 
     while (sleep_one_beat(session)) {
         give_up_on_data(session);
-        uint64_t heard = __atomic_load_n(&session->control->last_received, __ATOMIC_RELAXED);
-        int rc = drafter_now_ns() - heard > SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS
-                     ? -ETIMEDOUT
-                     : stream_send_signal(session->control, WIRE_PING, drafter_now_ns());
-
-        if (rc) {
-            session_link_lost(session, session->control, rc);
+        if (give_up_on_silence(session))
             break;
-        }
+        failed = ping(session, &rc);
+        if (failed)
+            session_link_lost(session, failed, rc);
+        if (failed == session->control)
+            break;
     }
     return NULL;
 }
@@ -238,7 +275,6 @@ int session_start_heartbeat(struct session *session)
 {
     int rc;
 
-    __atomic_store_n(&session->control->last_received, drafter_now_ns(), __ATOMIC_RELAXED);
     rc = pthread_create(&session->heartbeat, NULL, heartbeat_main, session);
     session->heartbeat_running = rc == 0;
     return -rc;

@@ -75,7 +75,7 @@ void session_control_lost(struct session *session, int rc);
 /* Waits for the next event; false when none came within timeout_ms. */
 bool session_wait(struct session *session, unsigned timeout_ms, struct session_event *ret_event);
 
-/* PING each heartbeat; EVENT_LINK_LOST after SESSION_MISSED_BEATS of silence on the control stream. */
+/* PING each heartbeat on each stream; EVENT_LINK_LOST after SESSION_MISSED_BEATS of silence on one that is read. */
 int session_start_heartbeat(struct session *session);
 
 /* Ends heartbeat and streams; readers see -ECANCELED.  Join them afterwards. */

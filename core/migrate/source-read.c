@@ -205,7 +205,7 @@ void *source_demand_main(void *opaque)
 
     while (!rc) {
         rc = stream_receive(source->session.demand, &header, NULL, 0);
-        if (!rc)
+        if (!rc && header.type != WIRE_PING)
             rc = header.type == WIRE_NEED ? answer_need(source, &sender, &header) : -EPROTO;
     }
     session_link_lost(&source->session, source->session.demand, rc);

@@ -17,6 +17,8 @@ def sent(control):
 def break_at(lab, control, fault, after):
     """Breaks the link once so much was sent; returns what was."""
     lab.eventually(lambda: sent(control) >= after, f"{after >> 20} MiB were sent before the {fault}")
+    if fault == "stall":  # of one bulk stream: the others live
+        fault += f" conn={control('stats')['accepted']}"
     check(control(fault) == "ok", "the link is broken")
     return sent(control)
 
@@ -34,20 +36,21 @@ def missing(node, nth):
 
 def test_copying(lab, beats, a, b, control):
     total = sent(control)
-    for number, (fault, after) in enumerate([("cut", 6 * MIB), ("stall", 14 * MIB), ("cut", 22 * MIB)]):
+    for number, (fault, after) in enumerate([("cut", 6 * MIB), ("cut", 14 * MIB), ("stall", 20 * MIB)]):
         total = break_at(lab, control, fault, after)
         if fault == "stall":
             for node in (a, b):
-                lab.eventually(lambda node=node: len(lost(node)) == number + 1, f"{node.name} notices", 4)
+                lab.eventually(lambda node=node: len(lost(node)) == number + 1, f"{node.name} notices", 5)
+            total = sent(control)
             control("resume")
         lab.eventually(lambda n=number: missing(b, n) is not None, "the destination finds the source again")
         check(not b.find("resumed"), "before the hand-over")
         beats.goes_on("a", 0.1)
     b.wait("arrived")
     rest, again = missing(b, 2), sent(control) - total
-    print(f"{total >> 10} KiB were sent before the last cut, {again >> 10} KiB after it; missing were {rest >> 10} KiB")
-    check(again < max(CONTENT - 18 * MIB, 0) + SLACK, "after the last cut only the rest was sent")
-    check(missing(b, 0) > missing(b, 1) > missing(b, 2), "each link brought some of it")
+    print(f"{total >> 10} KiB were sent until the last fault, {again >> 10} KiB after it; missing were {rest >> 10} KiB")
+    check(again < max(CONTENT - 18 * MIB, 0) + SLACK, "after the last fault only the rest was sent")
+    check(missing(b, 0) > missing(b, 1) > missing(b, 2), f"each link brought some of it")
 
 
 def test_pause(lab, beats, package):
