@@ -282,6 +282,24 @@ START_TEST(padding_is_taken_off)
 }
 END_TEST
 
+/* Section 5.4: the content, its type and the padding are at most 2^14 + 1 bytes, though a record may have more. */
+START_TEST(padding_makes_no_record_longer)
+{
+    static uint8_t inner[TLS_PLAINTEXT_MAX + 2] = "x\x17", record[TLS_RECORD_MAX];
+    size_t length = TLS_PLAINTEXT_MAX + (size_t)_i;
+    struct tls_keys keys;
+    struct tls_opened opened;
+    uint8_t nonce[TLS_NONCE_SIZE];
+
+    tls_keys_set(&keys, (const uint8_t *)"01234567890123456789012345678901");
+    tls_record_header(length, record);
+    tls_nonce(keys.iv, 0, nonce);
+    crypto_aead_chacha20poly1305_ietf_encrypt(record + 5, NULL, inner, length + 1, record, 5, NULL, nonce, keys.key);
+    ck_assert_int_eq(tls_open(&keys, record, TLS_SEALED_SIZE(length), &opened),
+                     _i ? TLS_ALERT_RECORD_OVERFLOW : TLS_OK);
+}
+END_TEST
+
 START_TEST(every_change_of_a_record_is_noticed)
 {
     const struct iovec piece = {(void *)"some content", 12};
@@ -346,6 +364,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_record_is_what_the_aead_makes_of_it);
     tcase_add_test(tests, records_open_piece_by_piece);
     tcase_add_test(tests, padding_is_taken_off);
+    tcase_add_loop_test(tests, padding_makes_no_record_longer, 0, 2);
     tcase_add_test(tests, every_change_of_a_record_is_noticed);
     tcase_add_test(tests, rfc7748_x25519);
     tcase_add_test(tests, rfc8032_ed25519);

@@ -130,8 +130,9 @@ int tls_take_certificate(struct tls_handshake *handshake, const struct tls_hands
     struct tls_certificate certificate;
     const char *reason = "";
     const uint8_t *data;
+    unsigned count;
     size_t length;
-    int rc = 0, alert = tls_certificate_message_parse(message->body, message->length, &data, &length);
+    int rc = 0, alert = tls_certificate_message_parse(message->body, message->length, &data, &length, &count);
 
     if (alert != TLS_OK)
         return tls_handshake_fail(handshake, alert, "its Certificate message makes no sense");
@@ -140,6 +141,8 @@ int tls_take_certificate(struct tls_handshake *handshake, const struct tls_hands
                                   handshake->server ? TLS_ALERT_CERTIFICATE_REQUIRED
                                                     : TLS_ALERT_DECODE_ERROR,
                                   "it has neither a certificate nor a key");
+    if (handshake->peer_type == TLS_TYPE_RAW && count > 1) /* section 4.4.2 */
+        return tls_handshake_fail(handshake, TLS_ALERT_ILLEGAL_PARAMETER, "it shows more than one key");
     if (handshake->peer_type == TLS_TYPE_RAW)
         alert = tls_spki_parse(data, length, handshake->peer_key, &reason);
     else

@@ -115,6 +115,9 @@ static int adopt_psk(struct tls_handshake *handshake, const struct tls_server_he
                                       "it does not want the key shared beforehand");
         return 0;
     }
+    if (!handshake->psk_count)
+        return tls_handshake_fail(handshake, TLS_ALERT_UNSUPPORTED_EXTENSION,
+                                  "it chose a key where none was offered");
     if (hello->psk_index >= handshake->psk_count)
         return tls_handshake_fail(handshake, TLS_ALERT_ILLEGAL_PARAMETER,
                                   "it chose a key that was not offered");

@@ -69,6 +69,7 @@ static bool put_record(struct tls_handshake *handshake, enum tls_content type, c
     const struct iovec piece = {.iov_base = (void *)bytes, .iov_len = length};
     struct tls_cursor cursor = {.vector = &piece, .count = 1};
     bool sealed = handshake->sealed_out && type != TLS_CHANGE_CIPHER_SPEC;
+    bool first_hello = type == TLS_HANDSHAKE && !handshake->server && !handshake->retried;
     size_t size = sealed ? TLS_SEALED_SIZE(length) : TLS_RECORD_HEADER + length;
     uint8_t *record;
 
@@ -82,7 +83,7 @@ static bool put_record(struct tls_handshake *handshake, enum tls_content type, c
     } else {
         record[0] = (uint8_t)type;
         record[1] = 3;
-        record[2] = handshake->server || handshake->retried ? 3 : 1; /* section 5.1 */
+        record[2] = first_hello ? 1 : 3; /* section 5.1 */
         record[3] = (uint8_t)(length >> 8);
         record[4] = (uint8_t)length;
         memcpy(record + TLS_RECORD_HEADER, bytes, length);
@@ -292,6 +293,8 @@ static int open_record(struct tls_handshake *handshake, uint8_t *record, size_t 
     alert = tls_open(&handshake->secrets->receive, record, length, &opened);
     if (alert != TLS_OK)
         return tls_handshake_fail(handshake, alert, "a record was changed on its way, or a key is wrong");
+    if (opened.type == TLS_CHANGE_CIPHER_SPEC) /* section 5: it is for who cannot look inside */
+        return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE, "it sealed a change_cipher_spec");
     *ret_type = opened.type;
     *ret_length = opened.length;
     tls_take(&handshake->secrets->receive, &opened, *ret_content, opened.length);
@@ -307,6 +310,8 @@ int tls_handshake_record(struct tls_handshake *handshake, size_t length)
 
     if (rc)
         return rc;
+    if (!content_length) /* sections 5.1 and 5.4 */
+        return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE, "it sent an empty record");
     switch (type) {
     case TLS_CHANGE_CIPHER_SPEC: /* section 5: means nothing, and is allowed after the first hello */
         if (content_length == 1 && content[0] == 1 && !handshake->in_length &&
@@ -317,9 +322,6 @@ int tls_handshake_record(struct tls_handshake *handshake, size_t length)
     case TLS_ALERT:
         return take_alert(handshake, content, content_length);
     case TLS_HANDSHAKE:
-        if (!content_length)
-            return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE,
-                                      "it sent an empty handshake record");
         memmove(record, content, content_length);
         return take_messages(handshake, handshake->in_length + content_length);
     default:

@@ -34,6 +34,25 @@ bool tls_next_extension(struct tls_extensions *extensions, unsigned *ret_type,
     return true;
 }
 
+int tls_stray_extension(unsigned type)
+{
+    switch (type) {
+    case TLS_EXT_SUPPORTED_GROUPS:
+    case TLS_EXT_SIGNATURE_ALGORITHMS:
+    case TLS_EXT_ALPN:
+    case TLS_EXT_CLIENT_CERTIFICATE_TYPE:
+    case TLS_EXT_SERVER_CERTIFICATE_TYPE:
+    case TLS_EXT_PRE_SHARED_KEY:
+    case TLS_EXT_SUPPORTED_VERSIONS:
+    case TLS_EXT_COOKIE:
+    case TLS_EXT_PSK_MODES:
+    case TLS_EXT_KEY_SHARE:
+        return TLS_ALERT_ILLEGAL_PARAMETER;
+    default: /* it was never offered */
+        return TLS_ALERT_UNSUPPORTED_EXTENSION;
+    }
+}
+
 bool tls_find_number(struct tls_reader body, unsigned width, unsigned wanted, bool *ret_found)
 {
     struct tls_reader list = tls_get_vector(&body, width);
@@ -154,6 +173,7 @@ static int read_client_extension(unsigned type, struct tls_reader body, struct t
     case TLS_EXT_SUPPORTED_VERSIONS:
         return check(tls_find_number(body, 1, TLS_VERSION_1_3, &hello->tls_1_3));
     case TLS_EXT_SUPPORTED_GROUPS:
+        hello->groups = true;
         return check(tls_find_number(body, 2, TLS_X25519, &hello->group));
     case TLS_EXT_SIGNATURE_ALGORITHMS:
         hello->signature_algorithms = true;
@@ -379,7 +399,9 @@ static int read_server_extension(unsigned type, struct tls_reader body, struct t
     switch (type) {
     case TLS_EXT_SUPPORTED_VERSIONS:
         *ret_tls_1_3 = tls_get_number(&body, 2) == TLS_VERSION_1_3;
-        return check(tls_read_all(&body));
+        if (!tls_read_all(&body))
+            return TLS_ALERT_DECODE_ERROR;
+        return *ret_tls_1_3 ? TLS_OK : TLS_ALERT_ILLEGAL_PARAMETER; /* section 4.2.1 */
     case TLS_EXT_KEY_SHARE:
         return read_server_share(body, hello);
     case TLS_EXT_PRE_SHARED_KEY:
@@ -390,14 +412,20 @@ static int read_server_extension(unsigned type, struct tls_reader body, struct t
         return check(tls_read_all(&body));
     case TLS_EXT_COOKIE:
         if (!hello->retry)
-            return TLS_ALERT_UNSUPPORTED_EXTENSION;
+            return TLS_ALERT_ILLEGAL_PARAMETER;
         cookie = tls_get_vector(&body, 2);
         hello->cookie = cookie.at;
         hello->cookie_length = cookie.left;
         return check(tls_read_all(&body) && cookie.left > 0);
     default:
-        return TLS_ALERT_UNSUPPORTED_EXTENSION;
+        return TLS_OK; /* judged by who knows the version */
     }
+}
+
+static bool is_of_server_hello(unsigned type)
+{
+    return type == TLS_EXT_SUPPORTED_VERSIONS || type == TLS_EXT_KEY_SHARE || type == TLS_EXT_PRE_SHARED_KEY ||
+           type == TLS_EXT_COOKIE;
 }
 
 static int read_server_extensions(struct tls_reader list, struct tls_server_hello *hello)
@@ -405,20 +433,19 @@ static int read_server_extensions(struct tls_reader list, struct tls_server_hell
     struct tls_extensions extensions = {.list = list};
     struct tls_reader body;
     bool tls_1_3 = false;
+    int alert, stray = TLS_OK;
     unsigned type;
-    int alert;
 
     while (tls_next_extension(&extensions, &type, &body, &alert)) {
+        if (!is_of_server_hello(type))
+            stray = tls_stray_extension(type);
         alert = read_server_extension(type, body, hello, &tls_1_3);
         if (alert != TLS_OK)
-            return tls_1_3 || type == TLS_EXT_SUPPORTED_VERSIONS ||
-                           alert != TLS_ALERT_UNSUPPORTED_EXTENSION
-                       ? alert
-                       : TLS_ALERT_PROTOCOL_VERSION; /* one of TLS 1.2, as likely as not */
+            return alert;
     }
     if (alert != TLS_OK)
         return alert;
-    return tls_1_3 ? TLS_OK : TLS_ALERT_PROTOCOL_VERSION;
+    return tls_1_3 ? stray : TLS_ALERT_PROTOCOL_VERSION; /* of TLS 1.2, others are in their place */
 }
 
 int tls_server_hello_parse(const uint8_t *bytes, size_t length, struct tls_server_hello *ret_hello)

@@ -56,7 +56,7 @@ struct tls_client_hello {
     const uint8_t *share; /* TLS_SHARE_SIZE; NULL: none for our group */
     const uint8_t *cookie;
     size_t cookie_length;
-    bool tls_1_3, suite, group, signature_algorithms, ed25519, alpn, psk_modes, psk_dhe, key_share;
+    bool tls_1_3, suite, groups, group, signature_algorithms, ed25519, alpn, psk_modes, psk_dhe, key_share;
     unsigned client_types, server_types; /* sets of certificate types; 0: the extension is not there */
     struct tls_psk_offer psks[TLS_PSKS_MAX];
     unsigned psk_count;    /* of those in psks */
@@ -107,6 +107,9 @@ struct tls_extensions {
 
 bool tls_next_extension(struct tls_extensions *extensions, unsigned *ret_type,
                         struct tls_reader *ret_body, int *ret_alert);
+
+/* The alert for an extension that is not of the message that it is in (section 4.2). */
+int tls_stray_extension(unsigned type);
 
 /* A ProtocolNameList in which ours is (or, of a server, which is ours alone): false when it is malformed. */
 bool tls_alpn_parse(struct tls_reader body, bool *ret_ours, bool *ret_alone);

@@ -45,7 +45,7 @@ int tls_encrypted_extensions_parse(const uint8_t *bytes, size_t length,
         } else if (type == TLS_EXT_SERVER_CERTIFICATE_TYPE) {
             alert = read_type(body, &found.server_type);
         } else if (type != TLS_EXT_SUPPORTED_GROUPS) {
-            return TLS_ALERT_UNSUPPORTED_EXTENSION; /* nothing else was offered */
+            return tls_stray_extension(type);
         }
         if (alert != TLS_OK)
             return alert;
@@ -119,12 +119,13 @@ void tls_certificate_request_write(struct tls_writer *writer)
 }
 
 int tls_certificate_message_parse(const uint8_t *bytes, size_t length, const uint8_t **ret_data,
-                                  size_t *ret_length)
+                                  size_t *ret_length, unsigned *ret_count)
 {
     struct tls_reader reader = tls_reader(bytes, length), context = tls_get_vector(&reader, 1);
     struct tls_reader list = tls_get_vector(&reader, 3);
     const uint8_t *first = NULL;
     size_t first_length = 0;
+    unsigned count = 0;
 
     if (!tls_read_all(&reader))
         return TLS_ALERT_DECODE_ERROR;
@@ -141,9 +142,11 @@ int tls_certificate_message_parse(const uint8_t *bytes, size_t length, const uin
             first = data.at;
             first_length = data.left;
         }
+        count++;
     }
     *ret_data = first;
     *ret_length = first_length;
+    *ret_count = count;
     return check(tls_read_all(&list));
 }
 

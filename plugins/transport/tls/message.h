@@ -37,9 +37,12 @@ void tls_encrypted_extensions_write(const struct tls_encrypted_extensions *exten
 int tls_certificate_request_parse(const uint8_t *body, size_t length);
 void tls_certificate_request_write(struct tls_writer *writer);
 
-/* The first certificate or raw key of the list, which is the peer's own; NULL when the list is empty. */
+/*
+ * The first certificate or raw key of the list, which is the peer's own, and how many there are; NULL when the list
+ * is empty.
+ */
 int tls_certificate_message_parse(const uint8_t *body, size_t length, const uint8_t **ret_data,
-                                  size_t *ret_length);
+                                  size_t *ret_length, unsigned *ret_count);
 void tls_certificate_message_write(const uint8_t *data, size_t length, struct tls_writer *writer);
 
 /* What a CertificateVerify signs (section 4.4.3): the result is its length. */

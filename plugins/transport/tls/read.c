@@ -115,7 +115,7 @@ static int take_handshake(struct tls_connection *connection, const uint8_t *byte
         connection->post = malloc(POST_MAX);
     if (!connection->post)
         return connection->read_error = -ENOMEM;
-    if (!length || length > POST_MAX - connection->post_length)
+    if (length > POST_MAX - connection->post_length)
         return fail(connection, TLS_ALERT_UNEXPECTED_MESSAGE, "its handshake message is too long");
     memcpy(connection->post + connection->post_length, bytes, length);
     length += connection->post_length;
@@ -142,6 +142,8 @@ static int take_other(struct tls_connection *connection)
     size_t length = opened->length;
     uint8_t *bytes = (uint8_t *)opened->ciphertext; /* in our own buffer */
 
+    if (!length) /* section 5.4: only data may be empty */
+        return fail(connection, TLS_ALERT_UNEXPECTED_MESSAGE, "it sent an empty record");
     tls_take(&connection->secrets->receive, opened, bytes, length);
     switch (opened->type) {
     case TLS_ALERT:

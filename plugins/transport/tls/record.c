@@ -191,9 +191,9 @@ int tls_open(struct tls_keys *keys, const uint8_t *record, size_t length, struct
     if (crypto_verify_16(tag, opened.ciphertext + sealed))
         return TLS_ALERT_BAD_RECORD_MAC;
     keys->sequence++;
+    if (sealed > TLS_PLAINTEXT_MAX + 1) /* section 5.4: padding makes no record longer */
+        return TLS_ALERT_RECORD_OVERFLOW;
     alert = find_type(keys, sealed, &opened);
-    if (alert == TLS_OK && opened.length > TLS_PLAINTEXT_MAX)
-        alert = TLS_ALERT_RECORD_OVERFLOW;
     if (alert == TLS_OK)
         *ret_opened = opened;
     return alert;

@@ -24,7 +24,7 @@ static int check_hello(struct tls_handshake *handshake, const struct tls_client_
     if (!hello->suite)
         return tls_handshake_fail(handshake, TLS_ALERT_HANDSHAKE_FAILURE,
                                   "it does not offer TLS_CHACHA20_POLY1305_SHA256");
-    if (!hello->key_share)
+    if (!hello->key_share || !hello->groups) /* section 9.2: neither without the other */
         return tls_handshake_fail(handshake, TLS_ALERT_MISSING_EXTENSION, "it offers no key share");
     if (!hello->group)
         return tls_handshake_fail(handshake, TLS_ALERT_HANDSHAKE_FAILURE, "it does not offer X25519");
