@@ -313,9 +313,9 @@ static bool read_package(const struct check_devices *all, struct package *ret_pa
         return false;
     }
     if (!ret_package->complete)
-        check_add(all->check, all->use == CHECK_USE_START ? CHECK_ERROR : CHECK_WARNING, base,
-                  "take the snapshot anew with drafter snapshotter",
-                  "it says nothing about the VMM that saved the VM");
+        check_add(all->check, CHECK_WARNING, base,
+                  "use the VMM that saved it, and give memory-size and cpu-count of the VM",
+                  "it says nothing about the VMM that saved the VM, as the original's packages do not");
     return ret_package->complete;
 }
 

@@ -334,6 +334,8 @@ static int differ(const char *what, const char *theirs, const char *ours, struct
 int hello_compare_facts(const struct drafter_vmm_facts *theirs, const struct drafter_vmm_facts *ours,
                         struct drafter_error *err)
 {
+    if (!*theirs->name) /* a package of the original, of which nothing is known */
+        return 0;
     if (differ("the VMM", theirs->name, ours->name, err) ||
         differ("VMM version", theirs->version, ours->version, err) ||
         differ("machine", theirs->machine, ours->machine, err) ||

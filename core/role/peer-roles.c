@@ -46,6 +46,7 @@ const struct drafter_option runner_option_table[] = {
     DEPARTURE,
     OPTION("relink-timeout", DURATION, relink_timeout, "10s",
            "how long to wait for a peer whose link broke before the hand-over"),
+    PEER_PACKAGE_OPTIONS,
     DRAFTER_OPTION_END,
 };
 

@@ -61,6 +61,7 @@ const struct drafter_option peer_option_table[] = {
     {.key = "max-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct peer_options, max_size), .default_value = "1T", .minimum = 4096,
      .help = "the most that all devices of an arriving VM may have together"},
+    PEER_PACKAGE_OPTIONS,
     DRAFTER_OPTION_END,
 };
 
@@ -123,6 +124,8 @@ int peer_make_vm(struct peer *peer, struct drafter_error *err)
                      peer->exposer, peer->arranged, peer->arranged_count, err);
     peer->vm_made = rc == 0;
     peer->vm.hook_timeout_ms = (unsigned)(peer->options.hook_timeout / 1000000);
+    peer->vm.assumed_memory = peer->options.memory_size;
+    peer->vm.assumed_cpus = (unsigned)peer->options.cpu_count;
     peer->vm.start_timeout_ms = (unsigned)(peer->options.resume_timeout / 1000000);
     slot_place(&peer->slot, &peer->vm.netns, &peer->vm.tap, &peer->vm.mac);
     return rc;

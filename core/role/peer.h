@@ -21,8 +21,20 @@ struct peer_options {
         *metrics, *hook;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
-    uint64_t downtime_limit, max_size, relink_timeout;
+    uint64_t downtime_limit, max_size, relink_timeout, memory_size, cpu_count;
 };
+
+/* What a package of the original does not say. */
+#define PEER_PACKAGE_OPTIONS                                                                       \
+    {.key = "memory-size", .type = DRAFTER_OPTION_SIZE,                                            \
+     .offset = offsetof(struct peer_options, memory_size), .minimum = DRAFTER_PAGE_SIZE,           \
+     .maximum = INT64_MAX,                                                                         \
+     .help = "memory of a VM whose package does not say it, as the original's do not"},            \
+    {                                                                                              \
+        .key = "cpu-count", .type = DRAFTER_OPTION_UINT,                                           \
+        .offset = offsetof(struct peer_options, cpu_count), .default_value = "1", .minimum = 1,    \
+        .maximum = 256, .help = "processors of such a VM"                                          \
+    }
 
 /* What is done with a VM that is here. */
 enum peer_kind {

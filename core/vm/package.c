@@ -22,6 +22,13 @@ uint64_t package_padded_size(uint64_t size)
     return (size + 2 * PADDING - 1) / PADDING * PADDING;
 }
 
+uint64_t package_guess_memory(uint64_t size)
+{
+    uint64_t units = size / PADDING;
+
+    return (units > 1 && units % 2 ? units - 1 : units) * PADDING;
+}
+
 static json_t *devices_json(const struct package *package)
 {
     json_t *devices = json_array();

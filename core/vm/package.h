@@ -46,4 +46,10 @@ int package_hash_file(const char *path, struct package_device *device, struct dr
  */
 uint64_t package_padded_size(uint64_t size);
 
+/*
+ * For a package that does not say how much memory its VM has: that of a memory device of this size.  The
+ * original's later versions added 1 MiB to a memory of whole and, as is usual, an even number of MiB.
+ */
+uint64_t package_guess_memory(uint64_t size);
+
 #endif

@@ -27,6 +27,7 @@ int vm_init(struct vm *vm, const char *name, const char *directory, struct insta
         .device_count = device_count,
         .hook_timeout_ms = 10000,
         .start_timeout_ms = 10000,
+        .assumed_cpus = 1,
     };
     vm->directory = strdup(directory);
     if (!vm->directory)
@@ -152,6 +153,23 @@ int vm_expose(struct vm *vm, struct drafter_error *err)
     return rc ? rc : show_devices(vm, err);
 }
 
+/* The VMM gets no description of the machine, and refuses if it cannot do without. */
+static int assume(struct vm *vm, struct drafter_error *err)
+{
+    const struct block_device *memory = vm_device(vm, VM_DEVICE_MEMORY);
+    struct package *package = &vm->package;
+    int rc = vm->vmm ? vmm_facts(vm->vmm, &package->facts, err) : 0;
+
+    if (rc || !vm->vmm || !memory)
+        return rc;
+    package->memory_size = vm->assumed_memory ? vm->assumed_memory : package_guess_memory(memory->size);
+    package->cpu_count = vm->assumed_cpus;
+    log_info("vm", "VM %s: its package does not say what saved it: taken to be %s %s, %llu MiB, CPUs: %u",
+             vm->name, package->facts.name, package->facts.version,
+             (unsigned long long)(package->memory_size >> 20), package->cpu_count);
+    return 0;
+}
+
 int vm_read_config(struct vm *vm, struct drafter_error *err)
 {
     struct block_device *device = vm_device(vm, VM_DEVICE_CONFIG);
@@ -168,11 +186,7 @@ int vm_read_config(struct vm *vm, struct drafter_error *err)
     if (rc)
         return drafter_error_errno(err, -rc, "cannot read the config device");
     rc = package_decode(data, length, &vm->package, err);
-    if (!rc && !vm->package.complete)
-        return drafter_error_set(err, EINVAL,
-                                 "config device: it says nothing about the VMM that saved the VM; "
-                                 "take the snapshot anew with drafter snapshotter");
-    return rc;
+    return rc || vm->package.complete ? rc : assume(vm, err);
 }
 
 int vm_check_host(struct vm *vm, struct drafter_error *err)

@@ -30,6 +30,8 @@ struct vm {
     struct block_device **devices;
     unsigned device_count;
     struct package package;
+    uint64_t assumed_memory; /* of a package that does not say it; 0: what its memory device tells */
+    unsigned assumed_cpus;
     const char *netns, *tap, *mac;
     unsigned hook_timeout_ms, start_timeout_ms;
     char **paths; /* where vm_launch said that the devices will be, or NULL */
@@ -68,7 +70,10 @@ void vm_launch(struct vm *vm);
 
 int vm_expose(struct vm *vm, struct drafter_error *err);
 
-/* Reads the package's description from the config device; waits for its pages. */
+/*
+ * Reads the package's description from the config device; waits for its pages.  The original's packages do
+ * not say what saved them: it is taken to be this host's VMM, which refuses what it cannot load.
+ */
 int vm_read_config(struct vm *vm, struct drafter_error *err);
 
 /* Refuses a host whose VMM is not the package's. */

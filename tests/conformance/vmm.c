@@ -392,12 +392,34 @@ START_TEST(a_bad_state_is_refused_and_harms_nothing)
 }
 END_TEST
 
+/* As the original's packages have it: a plugin does with it or says that it cannot. */
+START_TEST(no_description_is_enough_or_refused)
+{
+    int state;
+    struct vm *first = saved(_i, &state), *second = vm_new(usable[_i], first);
+    struct drafter_error err = {0};
+
+    second->spec.machine_config = "";
+    if (vmm_start(second->vmm, &second->spec, DRAFTER_VMM_RESTORE, &err) == 0) {
+        ck_assert_msg(vmm_load(second->vmm, state, &err) == 0, "%s", err.message);
+        ck_assert_msg(vmm_resume(second->vmm, &err) == 0, "%s", err.message);
+    } else {
+        ck_assert_int_eq(err.code, EINVAL);
+        ck_assert_ptr_nonnull(strstr(err.message, "describe"));
+        ck_assert_int_eq(vmm_pid(second->vmm), -ESRCH);
+    }
+    close(state);
+    vm_free(second);
+    vm_free(first);
+}
+END_TEST
+
 START_TEST(another_machine_is_refused)
 {
     int state;
     struct vm *first = saved(_i, &state), *second = vm_new(usable[_i], first);
     char good[2048], longer[4096];
-    const char *const bad[] = {"", "nonsense", "machine=other", longer};
+    const char *const bad[] = {"nonsense", "machine=other", longer};
     struct drafter_error err = {0};
 
     memcpy(good, first->machine_config, sizeof(good));
@@ -685,6 +707,7 @@ static Suite *vmm_suite(void)
         &saving_twice_in_a_pause_gives_the_same_state,
         &a_state_is_read_from_a_pipe_and_may_end_in_zeros,
         &a_bad_state_is_refused_and_harms_nothing,
+        &no_description_is_enough_or_refused,
         &another_machine_is_refused,
         &operations_out_of_order_are_refused,
         &two_vms_run_side_by_side,

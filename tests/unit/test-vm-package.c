@@ -66,6 +66,16 @@ START_TEST(a_config_without_padding_is_read_to_its_end)
 }
 END_TEST
 
+START_TEST(memory_is_guessed_without_its_padding)
+{
+    ck_assert_uint_eq(package_guess_memory(package_padded_size(32 << 20)), 32 << 20);
+    ck_assert_uint_eq(package_guess_memory(32 << 20), 32 << 20); /* the original's earlier versions padded less */
+    ck_assert_uint_eq(package_guess_memory((32 << 20) + 8192), 32 << 20);
+    ck_assert_uint_eq(package_guess_memory(1 << 20), 1 << 20);
+    ck_assert_uint_eq(package_guess_memory(0), 0);
+}
+END_TEST
+
 START_TEST(our_own_survives)
 {
     struct package *got = calloc(1, sizeof(*got));
@@ -193,6 +203,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, the_originals_config_is_read);
     tcase_add_test(tests, padding_does_not_count);
     tcase_add_test(tests, a_config_without_padding_is_read_to_its_end);
+    tcase_add_test(tests, memory_is_guessed_without_its_padding);
     tcase_add_test(tests, our_own_survives);
     tcase_add_test(tests, a_config_that_is_none_is_refused);
     tcase_add_test(tests, a_damaged_description_is_refused);

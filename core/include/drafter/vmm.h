@@ -64,7 +64,11 @@ struct drafter_vmm_spec {
     const char *initramfs; /* path or NULL */
     const struct drafter_vmm_device *devices; /* the drives */
     size_t device_count;
-    const char *machine_config; /* restore: what describe() gave when the VM was first started */
+    /*
+     * Restore: what describe() gave when the VM was first started.  "" for a package of the original, which
+     * does not have it: a plugin that runs its VMM takes what is above and its options, any other refuses.
+     */
+    const char *machine_config;
     const char *netns;          /* run in this network namespace, path; or NULL */
     const char *tap;            /* tap interface in it, or NULL: the plugin's own networking */
     const char *mac;            /* of the guest, or NULL: the plugin's default */

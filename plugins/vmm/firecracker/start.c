@@ -17,14 +17,27 @@
 
 /* ---- the machine */
 
-static int saved_machine(const struct drafter_vmm_spec *spec, struct machine *machine,
-                         struct drafter_error *err)
+static int configured_machine(const struct firecracker *vmm, const struct drafter_vmm_spec *spec,
+                              struct machine *machine, struct drafter_error *err)
+{
+    snprintf(machine->template, sizeof(machine->template), "%s", vmm->config->cpu_template);
+    return machine_from_spec(machine, spec, err);
+}
+
+/* Packages of the predecessor have no description: the saved state knows all but names. */
+static int saved_machine(const struct firecracker *vmm, const struct drafter_vmm_spec *spec,
+                         struct machine *machine, struct drafter_error *err)
 {
     struct machine wanted = {.cpus = 0};
-    int result = machine_from_spec(&wanted, spec, err);
+    int result = configured_machine(vmm, spec, &wanted, err);
 
-    if (result == 0)
-        result = machine_parse(spec->machine_config, machine, err);
+    if (result < 0)
+        return result;
+    if (spec->machine_config && !*spec->machine_config) {
+        *machine = wanted;
+        return 0;
+    }
+    result = machine_parse(spec->machine_config, machine, err);
     return result < 0 ? result : machine_check(machine, &wanted, err);
 }
 
@@ -32,14 +45,9 @@ static int choose_machine(struct firecracker *vmm, const struct drafter_vmm_spec
                           enum drafter_vmm_start how, struct drafter_error *err)
 {
     struct machine machine = {.cpus = 0};
-    int result;
+    int result = how == DRAFTER_VMM_BOOT ? configured_machine(vmm, spec, &machine, err)
+                                         : saved_machine(vmm, spec, &machine, err);
 
-    if (how == DRAFTER_VMM_BOOT) {
-        snprintf(machine.template, sizeof(machine.template), "%s", vmm->config->cpu_template);
-        result = machine_from_spec(&machine, spec, err);
-    } else {
-        result = saved_machine(spec, &machine, err);
-    }
     if (result == 0) {
         vmm->machine = machine;
         snprintf(vmm->tap, sizeof(vmm->tap), "%s", spec->tap ? spec->tap : "");

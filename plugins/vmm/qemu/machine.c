@@ -206,9 +206,11 @@ int machine_parse(const char *text, struct machine *ret_machine, struct drafter_
     char copy[MACHINE_TEXT_MAX], *rest = copy;
     unsigned seen = 0;
 
-    if (!text || strlen(text) >= sizeof(copy))
+    if (!text || !*text)
         return drafter_error_set(err, EINVAL,
-                                 "no description of the saved machine, or a monstrous one");
+                                 "the package does not describe the saved machine: it is none of QEMU's");
+    if (strlen(text) >= sizeof(copy))
+        return drafter_error_set(err, EINVAL, "a monstrous description of the saved machine");
     memcpy(copy, text, strlen(text) + 1);
     while (rest) {
         char *value = strsep(&rest, " "), *name = strsep(&value, "=");
