@@ -154,6 +154,27 @@ START_TEST(a_loopback_forward_lets_nobody_in)
 }
 END_TEST
 
+/* A neighbour who sends to a loopback address of ours: the kernel would drop it, were it not translated first. */
+START_TEST(a_loopback_forward_lets_no_neighbour_in)
+{
+    static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP};
+
+    lab_enter(lab_client());
+    lab_run("ip address del 127.0.0.1/8 dev lo");
+    lab_run("ip route add 127.0.0.0/8 via 192.0.2.1");
+    lab_run("sysctl -q -w net.ipv4.conf.eth0.route_localnet=1");
+    lab_enter(lab_host());
+    for (size_t i = 0; i < 2; i++) {
+        add(protocols[i], "127.0.0.1", 3333);
+        add(protocols[i], "0.0.0.0", 3334);
+        expect_passes(lab_host(), protocols[i], "127.0.0.1", 3333);
+        expect_passes(lab_client(), protocols[i], "192.0.2.1", 3334);
+        expect_closed(lab_client(), protocols[i], "127.0.0.1", 3333);
+        expect_closed(lab_client(), protocols[i], "127.0.0.1", 3334);
+    }
+}
+END_TEST
+
 START_TEST(guests_have_ports_of_the_same_loopback_address)
 {
     struct drafter_network_slot other = network_take(network, "ark0", "vm2");
@@ -208,6 +229,7 @@ void network_add_forwards(Suite *suite)
     tcase_add_test(tests, a_forward_takes_no_other_port_or_address);
     tcase_add_test(tests, a_loopback_forward_opens_no_other_link);
     tcase_add_test(tests, a_loopback_forward_lets_nobody_in);
+    tcase_add_test(tests, a_loopback_forward_lets_no_neighbour_in);
     tcase_add_test(tests, guests_have_ports_of_the_same_loopback_address);
     tcase_add_test(tests, forwards_go_with_their_instance);
     tcase_add_test(tests, forwards_that_cannot_be_are_refused);

@@ -200,6 +200,16 @@ static void write_rules(FILE *out, const struct layout *layout, enum layout_fami
     }
 }
 
+/* Before translation nothing has been routed yet, so that a neighbour may still name a loopback address. */
+static void write_jump(FILE *out, const struct layout *layout, enum layout_family_index family,
+                       const struct chain *chain)
+{
+    bool incoming = strcmp(chain->table, "nat") == 0 && strcmp(chain->from, "PREROUTING") == 0;
+
+    fprintf(out, "-%c %s %s%s -j DRAFTER-%s-%s\n", chain->last ? 'A' : 'I', chain->from,
+            incoming ? "! -d " : "", incoming ? loopback[family] : "", layout->prefix, chain->name);
+}
+
 void iptables_write_host(FILE *out, const struct layout *layout, enum layout_family_index family,
                          const char *saved, const struct rules_forwards *forwards)
 {
@@ -216,8 +226,7 @@ void iptables_write_host(FILE *out, const struct layout *layout, enum layout_fam
         each_line(saved, tables[i], unlink_jump, &search);
         for (size_t c = 0; c < CHAINS; c++)
             if (strcmp(chains[c].table, tables[i]) == 0)
-                fprintf(out, "-%c %s -j DRAFTER-%s-%s\n", chains[c].last ? 'A' : 'I', chains[c].from,
-                        layout->prefix, chains[c].name);
+                write_jump(out, layout, family, &chains[c]);
         write_rules(out, layout, family, tables[i], forwards);
         fputs("COMMIT\n", out);
     }

@@ -90,6 +90,13 @@ static void translation_rules(FILE *out, const struct layout *layout, enum layou
     write_translation(out, &words[i]);
 }
 
+/* Before translation nothing has been routed yet, so that a neighbour may still name a loopback address. */
+static void incoming_rules(FILE *out, const struct layout *layout, enum layout_family_index i)
+{
+    fprintf(out, "%s daddr %s return\n", words[i].ip, words[i].loopback);
+    translation_rules(out, layout, i);
+}
+
 static void source_rules(FILE *out, const struct layout *layout, enum layout_family_index i)
 {
     write_source(out, layout, &layout->family[i], &words[i]);
@@ -135,7 +142,7 @@ void nftables_write_host(FILE *out, const struct layout *layout, const void *arg
             write_sets(out, &layout->family[i], &words[i]);
     write_chain(out, layout, "chain guard { type filter hook prerouting priority raw;", guard_rules);
     write_chain(out, layout, "chain incoming { type nat hook prerouting priority dstnat;",
-                translation_rules);
+                incoming_rules);
     write_chain(out, layout, "chain local { type nat hook output priority -100;",
                 translation_rules);
     write_chain(out, layout, "chain outgoing { type nat hook postrouting priority srcnat;",
