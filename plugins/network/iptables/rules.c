@@ -64,6 +64,15 @@ static void start_search(struct search *search, FILE *out, const struct layout *
     snprintf(search->mark, sizeof(search->mark), "DRAFTER-%s-", layout->prefix);
 }
 
+/* Whether a name is of a chain of ours.  That of pool "ark-b" begins like one of pool "ark". */
+static bool is_ours(const struct search *search, const char *name)
+{
+    size_t length = strlen(search->mark);
+
+    return strncmp(name, search->mark, length) == 0 &&
+           strcspn(name + length, " -") == strcspn(name + length, " ");
+}
+
 /* A jump to a chain of ours from one that is not: "-A FORWARD -j DRAFTER-ark-PASS". */
 static void unlink_jump(void *context, const char *line)
 {
@@ -71,8 +80,7 @@ static void unlink_jump(void *context, const char *line)
     const char *jump = strstr(line, " -j ");
 
     if (strncmp(line, "-A ", 3) != 0 || !jump ||
-        strncmp(line + 3, search->mark, strlen(search->mark)) == 0 ||
-        strncmp(jump + 4, search->mark, strlen(search->mark)) != 0)
+        is_ours(search, line + 3) || !is_ours(search, jump + 4))
         return;
     fprintf(search->out, "-D %s\n", line + 3);
     search->found++;
@@ -83,7 +91,7 @@ static void remove_chain(void *context, const char *line)
 {
     struct search *search = context;
 
-    if (line[0] != ':' || strncmp(line + 1, search->mark, strlen(search->mark)) != 0)
+    if (line[0] != ':' || !is_ours(search, line + 1))
         return;
     fprintf(search->out, "-F %.*s\n-X %.*s\n", (int)strcspn(line + 1, " "), line + 1,
             (int)strcspn(line + 1, " "), line + 1);
