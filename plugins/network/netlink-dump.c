@@ -3,10 +3,12 @@
 #include "netlink.h"
 
 #include <linux/rtnetlink.h>
+#include <netlink/errno.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <string.h>
 
+/* `parse` may see the same thing more than once. */
 struct dump {
     int (*parse)(struct dump *dump, struct nlmsghdr *header);
     void *context;
@@ -38,21 +40,26 @@ static int on_message(struct nl_msg *message, void *opaque)
     return NL_OK;
 }
 
+/* A list that changed while the kernel wrote it may lack something; what stays is in one of so many. */
+#define ATTEMPTS 16
+
 static int run(struct netlink *netlink, int type, const void *header, size_t length,
                struct dump *dump, struct drafter_error *err)
 {
     struct nl_cb *callbacks = nl_cb_alloc(NL_CB_DEFAULT);
-    int ret;
+    int ret = -NLE_DUMP_INTR;
 
     if (!callbacks)
         return drafter_error_set(err, ENOMEM, "netlink: no memory");
     nl_cb_set(callbacks, NL_CB_VALID, NL_CB_CUSTOM, on_message, dump);
     nl_socket_disable_seq_check(netlink->socket);
-    ret = nl_send_simple(netlink->socket, type, NLM_F_DUMP, (void *)header, length);
-    if (ret >= 0)
-        ret = nl_recvmsgs(netlink->socket, callbacks);
+    for (int i = 0; i < ATTEMPTS && ret == -NLE_DUMP_INTR; i++) {
+        ret = nl_send_simple(netlink->socket, type, NLM_F_DUMP, (void *)header, length);
+        if (ret >= 0)
+            ret = nl_recvmsgs(netlink->socket, callbacks);
+    }
     nl_cb_put(callbacks);
-    if (ret < 0)
+    if (ret < 0 && ret != -NLE_DUMP_INTR)
         return drafter_error_set(err, EIO, "netlink: list: %s", nl_geterror(ret));
     return dump->result;
 }

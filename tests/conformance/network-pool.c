@@ -4,8 +4,12 @@
 
 #include "network-lab.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -195,6 +199,83 @@ START_TEST(two_pools_live_side_by_side)
 }
 END_TEST
 
+START_TEST(a_pool_leaves_one_whose_name_goes_on_alone)
+{
+    static const char *const options[] = {"slots",          "2",
+                                          "namespace-prefix", "ark-b",
+                                          "host-veth-cidr", "10.2.0.0/24",
+                                          "namespace-veth-cidr", "10.3.0.0/24",
+                                          NULL};
+    static const char *const one[] = {"slots", "1", NULL};
+    struct instance *network = network_make(one), *other = network_make(options);
+    char *alone;
+
+    network_open(other);
+    alone = lab_snapshot();
+    network_open(network);
+    network_shut(network);
+    free(before);
+    before = alone;
+    expect_nothing_left();
+    instance_free(other);
+    instance_free(network);
+}
+END_TEST
+
+/* The alias of the loopback interface has that address, with 0 none. */
+static void set_address(int fd, unsigned alias, uint32_t value)
+{
+    struct ifreq request = {0};
+    struct sockaddr_in *address = (struct sockaddr_in *)&request.ifr_addr;
+
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "lo:%u", alias);
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(value);
+    ck_assert_int_eq(ioctl(fd, SIOCSIFADDR, &request), 0);
+}
+
+#define ALIASES 250 /* more than the kernel lists at once */
+#define ALIEN 0xcb007100
+
+/* Changes of somebody else's, each of which makes what is being listed out of date. */
+static void *come_and_go(void *opaque)
+{
+    const bool *ended = opaque;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    while (!__atomic_load_n(ended, __ATOMIC_RELAXED)) {
+        set_address(fd, ALIASES, ALIEN + ALIASES);
+        set_address(fd, ALIASES, 0);
+    }
+    close(fd);
+    return NULL;
+}
+
+START_TEST(addresses_that_come_and_go_are_no_obstacle)
+{
+    static const char *const one[] = {"slots", "1", NULL};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct instance *network = network_make(one);
+    bool ended = false;
+    pthread_t thread;
+
+    for (unsigned i = 0; i < ALIASES; i++)
+        set_address(fd, i, ALIEN + i);
+    free(before);
+    before = lab_snapshot();
+    ck_assert_int_eq(pthread_create(&thread, NULL, come_and_go, &ended), 0);
+    for (int i = 0; i < 10; i++) {
+        network_open(network);
+        network_shut(network);
+    }
+    __atomic_store_n(&ended, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    instance_free(network);
+    expect_nothing_left();
+    close(fd);
+}
+END_TEST
+
 struct hooked {
     char all[256];
     const char *fail;
@@ -329,6 +410,8 @@ void network_add_pool(Suite *suite)
     tcase_add_test(tests, what_is_in_the_way_is_named_and_stays);
     tcase_add_test(tests, a_pool_has_one_maker);
     tcase_add_test(tests, two_pools_live_side_by_side);
+    tcase_add_test(tests, a_pool_leaves_one_whose_name_goes_on_alone);
+    tcase_add_test(tests, addresses_that_come_and_go_are_no_obstacle);
     tcase_add_test(tests, hooks_are_called_before_each_namespace);
     tcase_add_test(tests, a_hook_that_fails_undoes_all);
     tcase_add_test(tests, an_announced_guest_is_found_and_a_withdrawn_is_not);
