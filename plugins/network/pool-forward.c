@@ -185,6 +185,12 @@ static int check(struct pool *pool, const struct drafter_network_forward *forwar
     if (ret < 0)
         return ret;
     forward_text(forward, text);
+    if (strcmp(pool_header(pool)->backend, pool->backend->name) != 0)
+        return drafter_error_set(err, EINVAL,
+                                 "%s cannot be forwarded by %s: the pool \"%s\" was made by the "
+                                 "plugin %s",
+                                 text, pool->backend->name, layout->prefix,
+                                 pool_header(pool)->backend);
     if (!layout_find(layout, forward->slot, &slot))
         return drafter_error_set(err, ENOENT, "%s cannot be forwarded to slot %s: there are %s0 to %s%u",
                                  text, forward->slot, layout->prefix, layout->prefix,

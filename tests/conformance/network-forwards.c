@@ -216,6 +216,29 @@ START_TEST(forwards_that_cannot_be_are_refused)
 }
 END_TEST
 
+/* Where the other plugin is not built there is nobody to mistake. */
+START_TEST(forwards_are_of_the_plugin_that_made_the_pool)
+{
+    const char *other = strcmp(network_plugin, "nftables") == 0 ? "iptables" : "nftables";
+    struct drafter_network_forward forward =
+        network_forward("ark1", IPPROTO_TCP, "192.0.2.1", 3333);
+    char *before = lab_snapshot(), *after, said[96];
+    struct drafter_error err = {0};
+
+    instance_free(forwarder);
+    forwarder = NULL;
+    if (!conformance_available(DRAFTER_KIND_NETWORK, other))
+        return;
+    forwarder = conformance_instance(DRAFTER_KIND_NETWORK, other, NULL);
+    snprintf(said, sizeof(said), "made by the plugin %s", network_plugin);
+    conformance_expect_error(network_forward_add(forwarder, &forward, 1, &err), EINVAL, &err, said);
+    after = lab_snapshot();
+    lab_expect_same(before, after);
+    free(before);
+    free(after);
+}
+END_TEST
+
 void network_add_forwards(Suite *suite)
 {
     TCase *tests = tcase_create("forwards");
@@ -233,5 +256,6 @@ void network_add_forwards(Suite *suite)
     tcase_add_test(tests, guests_have_ports_of_the_same_loopback_address);
     tcase_add_test(tests, forwards_go_with_their_instance);
     tcase_add_test(tests, forwards_that_cannot_be_are_refused);
+    tcase_add_test(tests, forwards_are_of_the_plugin_that_made_the_pool);
     suite_add_tcase(suite, tests);
 }
