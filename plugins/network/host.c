@@ -86,7 +86,7 @@ static int check_link(void *context, const struct netlink_link *link)
                                  "another namespace-prefix",
                                  link->name);
     }
-    if (link->group == look->layout->group)
+    if (link->group == look->layout->group || link->group == layout_trash_group(look->layout))
         return drafter_error_set(look->err, EEXIST,
                                  "interface %s is in the group %u of pool \"%s\" but not its: set "
                                  "another group, or choose another namespace-prefix",

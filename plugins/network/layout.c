@@ -90,6 +90,11 @@ void layout_slot(const struct layout *layout, uint32_t slot, enum layout_family_
     ret_addresses->unique = address_at(&of->namespace_veth, (uint64_t)slot + 1, bits);
 }
 
+uint32_t layout_trash_group(const struct layout *layout)
+{
+    return layout->group ^ UINT32_C(0x60000000);
+}
+
 /* Of those that anybody may choose; a link has but its two ends. */
 void layout_macs(uint32_t slot, struct slot_macs *ret_macs)
 {

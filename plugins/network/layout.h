@@ -39,7 +39,7 @@ struct layout {
     char prefix[IFNAMSIZ], tap[IFNAMSIZ], host_interface[IFNAMSIZ]; /* zeros to the end */
     uint8_t guest_mac[6], tap_mac[6];
     uint32_t slots;
-    uint32_t group; /* of the host's ends of the links: how rules know them */
+    uint32_t group; /* of the host's ends of the links: how rules know them; see layout_trash_group */
     uint32_t allow_incoming;
     struct layout_family family[LAYOUT_FAMILIES];
 };
@@ -73,6 +73,9 @@ void layout_inner(const struct layout *layout, uint32_t slot, char name[IFNAMSIZ
 void layout_outer(const struct layout *layout, uint32_t slot, char name[IFNAMSIZ]);
 void layout_netns(const struct layout *layout, uint32_t slot, char path[128]);
 
+/* Where links go to be removed. */
+uint32_t layout_trash_group(const struct layout *layout);
+
 /* The hardware addresses of a slot's link: the namespace's end, the host's. */
 struct slot_macs {
     uint8_t inner[6], outer[6];
@@ -93,6 +96,12 @@ uint32_t layout_capacity(const struct layout_family *family);
 int address_parse(const char *text, int family, bool with_length, struct address *ret_address);
 bool address_overlap(const struct address *one, const struct address *other);
 bool address_equal(const struct address *one, const struct address *other);
+
+/* Whether packets can be sent to and from all addresses of the subnet. */
+bool address_unicast(const struct address *subnet);
+
+/* Whether a host can have the address: in IPv4, its subnet and all hosts of that have one each. */
+bool address_assignable(const struct address *address);
 
 /* "10.0.0.1", and with the length behind it. */
 const char *address_text(const struct address *address, char text[ADDRESS_TEXT_MAX]);

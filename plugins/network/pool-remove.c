@@ -30,11 +30,6 @@ static void note(struct removal *removal, const struct drafter_error *error)
         removal->first = *error;
 }
 
-static uint32_t trash_group(const struct layout *layout)
-{
-    return layout->group ^ UINT32_C(0x60000000);
-}
-
 static void tell_holders(const struct pool *pool, uint32_t slot)
 {
     const struct table_file *file = pool->table.file;
@@ -95,14 +90,14 @@ static int move_link(void *context, const struct netlink_link *link)
     char head[IFNAMSIZ] = "";
     uint32_t slot;
 
-    if (link->group == trash_group(layout))
+    if (link->group == layout_trash_group(layout))
         removal->links++;
     if (link->group != layout->group || length <= end)
         return 0;
     memcpy(head, link->name, length - end);
     if (!layout_find(layout, head, &slot) || !removal->doomed[slot])
         return 0;
-    netlink_move_group(&removal->mover, link->ifindex, trash_group(layout));
+    netlink_move_group(&removal->mover, link->ifindex, layout_trash_group(layout));
     removal->links++;
     if (removal->mover.count == NETLINK_BATCH)
         flush_mover(removal);
@@ -119,7 +114,7 @@ static void remove_links(struct removal *removal)
     if (!removal->links)
         return;
     memset(&error, 0, sizeof(error));
-    netlink_delete_group(&removal->netlink, trash_group(&pool_header(removal->pool)->layout));
+    netlink_delete_group(&removal->netlink, layout_trash_group(&pool_header(removal->pool)->layout));
     if (netlink_flush(&removal->netlink, &error) < 0 && error.code != ENODEV)
         note(removal, &error);
 }

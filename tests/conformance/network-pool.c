@@ -150,6 +150,9 @@ END_TEST
 
 START_TEST(what_is_in_the_way_is_named_and_stays)
 {
+    /* Those of the links of pool "ark", and of what of them is about to be removed. */
+    static const char *const groups[] = {"ip link add other group 1919884867 type veth peer name another",
+                                         "ip link add other group 309272131 type veth peer name another"};
     static const char *const lan[] = {"namespace-veth-cidr", "192.0.2.0/28", "slots", "1", NULL};
 
     instance_free(expect_refused(lan, EADDRINUSE, "overlaps 192.0.2.1/24 of interface eth0"));
@@ -162,6 +165,14 @@ START_TEST(what_is_in_the_way_is_named_and_stays)
     free(before);
     before = lab_snapshot();
     instance_free(expect_refused(few, EEXIST, "ark2-veth1"));
+    lab_run("ip link del ark2-veth1");
+    for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++) {
+        lab_run(groups[i]);
+        free(before);
+        before = lab_snapshot();
+        instance_free(expect_refused(few, EEXIST, "interface other is in the group"));
+        lab_run("ip link del other");
+    }
 }
 END_TEST
 
