@@ -73,6 +73,30 @@ bool address_equal(const struct address *one, const struct address *other)
            memcmp(one->bytes, other->bytes, sizeof(one->bytes)) == 0;
 }
 
+bool address_unicast(const struct address *subnet)
+{
+    static const struct address none[] = {
+        {{0}, AF_INET, 8, {0}},          {{127}, AF_INET, 8, {0}},       {{224}, AF_INET, 3, {0}},
+        {{[15] = 1}, AF_INET6, 127, {0}}, {{0xfe, 0x80}, AF_INET6, 10, {0}}, {{0xff}, AF_INET6, 8, {0}},
+    };
+
+    for (size_t i = 0; i < sizeof(none) / sizeof(*none); i++)
+        if (address_overlap(subnet, &none[i]))
+            return false;
+    return true;
+}
+
+bool address_assignable(const struct address *address)
+{
+    struct address first = *address, last = *address;
+
+    mask(&first);
+    for (unsigned bit = address->length; bit < bits_of(address->family); bit++)
+        last.bytes[bit / 8] |= (uint8_t)(0x80u >> bit % 8);
+    return address->family == AF_INET6 ||
+           (!address_equal(address, &first) && !address_equal(address, &last));
+}
+
 const char *address_text(const struct address *address, char text[ADDRESS_TEXT_MAX])
 {
     text[0] = '\0';

@@ -43,10 +43,32 @@ static int check_apart(const char *one_name, const struct address *one, const ch
                              other_name, address_cidr(other, b));
 }
 
+static int check_unicast(const char *name, const struct address *subnet, struct drafter_error *err)
+{
+    char text[ADDRESS_TEXT_MAX];
+
+    if (address_unicast(subnet))
+        return 0;
+    return drafter_error_set(err, EINVAL, "%s %s has addresses that no link can have", name,
+                             address_cidr(subnet, text));
+}
+
+static int check_assignable(const char *name, const struct address *address,
+                            struct drafter_error *err)
+{
+    char text[ADDRESS_TEXT_MAX];
+
+    if (address_assignable(address))
+        return 0;
+    return drafter_error_set(err, EINVAL, "%s %s is no address of a host in a subnet of /%u", name,
+                             address_text(address, text), address->length);
+}
+
 static int check_guest(const struct names *name, const struct layout_family *family,
                        struct drafter_error *err)
 {
     char gateway[ADDRESS_TEXT_MAX], guest[ADDRESS_TEXT_MAX];
+    int ret;
 
     address_text(&family->gateway, gateway);
     address_text(&family->guest, guest);
@@ -57,7 +79,29 @@ static int check_guest(const struct names *name, const struct layout_family *fam
         return drafter_error_set(err, EINVAL, "%s %s and %s %s are in different subnets of /%u (%s)",
                                  name->gateway, gateway, name->ip, guest, family->guest.length,
                                  name->netmask);
-    return 0;
+    ret = check_assignable(name->gateway, &family->gateway, err);
+    return ret < 0 ? ret : check_assignable(name->ip, &family->guest, err);
+}
+
+/* No two of the subnets overlap, and each is of addresses that can be used. */
+static int check_subnets(const struct names *name, const struct layout_family *family,
+                         struct drafter_error *err)
+{
+    const struct {
+        const char *name;
+        const struct address *subnet;
+    } all[] = {{name->host_veth, &family->host_veth},
+               {name->namespace_veth, &family->namespace_veth},
+               {"the guest's subnet", &family->guest}};
+    size_t count = sizeof(all) / sizeof(*all);
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < count; i++) {
+        ret = check_unicast(all[i].name, all[i].subnet, err);
+        for (size_t other = i + 1; ret == 0 && other < count; other++)
+            ret = check_apart(all[i].name, all[i].subnet, all[other].name, all[other].subnet, err);
+    }
+    return ret;
 }
 
 static int init_family(const struct names *name, const struct pool_addresses *config,
@@ -79,14 +123,8 @@ static int init_family(const struct names *name, const struct pool_addresses *co
             0)
         return ret;
     family->gateway.length = family->guest.length = (uint8_t)config->netmask;
-    if ((ret = check_guest(name, family, err)) < 0 ||
-        (ret = check_apart(name->host_veth, &family->host_veth, name->namespace_veth,
-                           &family->namespace_veth, err)) < 0 ||
-        (ret = check_apart(name->host_veth, &family->host_veth, "the guest's subnet",
-                           &family->guest, err)) < 0)
-        return ret;
-    return check_apart(name->namespace_veth, &family->namespace_veth, "the guest's subnet",
-                       &family->guest, err);
+    ret = check_guest(name, family, err);
+    return ret < 0 ? ret : check_subnets(name, family, err);
 }
 
 /* Which subnet is too small for so many slots, and what would do. */
@@ -178,7 +216,8 @@ static int parse_mac(const char *text, uint8_t mac[6], struct drafter_error *err
     if (!text ||
         sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3], &byte[4],
                &byte[5], &end) != 6 ||
-        text[end] || (byte[0] & 1))
+        text[end] || (byte[0] & 1) ||
+        !(byte[0] | byte[1] | byte[2] | byte[3] | byte[4] | byte[5]))
         return drafter_error_set(
             err, EINVAL, "namespace-interface-mac \"%s\" is no unicast MAC such as %s",
             text ? text : "", "02:0e:d9:fd:68:3d");
