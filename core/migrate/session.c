@@ -195,6 +195,26 @@ bool session_wait(struct session *session, unsigned timeout_ms, struct session_e
     return true;
 }
 
+bool session_take_error(struct session *session, struct session_event *ret_event)
+{
+    bool found = false;
+
+    lock_scope(&session->lock);
+    for (unsigned i = 0, n = session->event_count; i < n; i++) { /* once round, the others to the back */
+        struct session_event event = session->events[session->event_head];
+
+        session->event_head = (session->event_head + 1) % SESSION_EVENTS_MAX;
+        session->event_count--;
+        if (!found && event.error.code) {
+            found = true;
+            *ret_event = event;
+        } else {
+            session->events[(session->event_head + session->event_count++) % SESSION_EVENTS_MAX] = event;
+        }
+    }
+    return found;
+}
+
 /* One beat later: false when the session ends. */
 static bool sleep_one_beat(struct session *session)
 {

@@ -75,6 +75,9 @@ void session_control_lost(struct session *session, int rc);
 /* Waits for the next event; false when none came within timeout_ms. */
 bool session_wait(struct session *session, unsigned timeout_ms, struct session_event *ret_event);
 
+/* Takes the first event that says what went wrong; the others stay. */
+bool session_take_error(struct session *session, struct session_event *ret_event);
+
 /* PING each heartbeat on each stream; EVENT_LINK_LOST after SESSION_MISSED_BEATS of silence on one that is read. */
 int session_start_heartbeat(struct session *session);
 

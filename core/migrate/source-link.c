@@ -72,7 +72,7 @@ static int explain(struct source *source, struct drafter_error *err)
 {
     struct session_event event;
 
-    if (session_wait(&source->session, 0, &event) && event.error.code) {
+    if (session_take_error(&source->session, &event)) {
         source->broken = event.event == EVENT_LINK_LOST && source->options.vm;
         *err = event.error;
         return -err->code;

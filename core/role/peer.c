@@ -274,6 +274,12 @@ static bool goes_on(struct peer *peer, const struct drafter_error *why)
     return true;
 }
 
+/* Is there a guest of ours whose state may be newer than its files?  Also one that could not be let run on. */
+static bool has_guest(const struct peer *peer)
+{
+    return peer->vm.running || (peer->vm.loaded && peer->ledger.record.state == LEDGER_OWNED);
+}
+
 static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
@@ -296,7 +302,7 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
         log_error("peer", "the VM's last state could not be written back: %s", error.message);
     if (lost && !rc) /* the operator's signal came first */
         return report_lost(peer, err);
-    if (gone || !peer->vm.running || (rc && err->code == ESRCH))
+    if (gone || !has_guest(peer) || (rc && err->code == ESRCH))
         return rc;
     if (rc ? rescue(peer, &error) : save(peer, &error)) {
         if (!rc && goes_on(peer, &error))
@@ -410,7 +416,7 @@ static int run(struct peer *peer, struct drafter_error *err)
     int rc = begin(peer, err);
 
     if (rc)
-        return peer->vm.running && !peer->node->left ? leave(peer, rc, err) : rc;
+        return has_guest(peer) && !peer->node->left ? leave(peer, rc, err) : rc;
     if (peer->kind == PEER_BACKS_UP)
         return 0;
     do {

@@ -47,7 +47,7 @@ void vm_stop(struct vm *vm)
 {
     if (vm->vmm)
         vmm_stop(vm->vmm);
-    vm->started = vm->running = false;
+    vm->started = vm->running = vm->loaded = false;
 }
 
 pid_t vm_pid(const struct vm *vm)
@@ -329,6 +329,7 @@ int vm_adopt(struct vm *vm, enum drafter_vmm_phase *ret_phase, struct drafter_er
     vm->started = rc == 0;
     vm->process = rc == 0 && vmm_pid(vm->vmm) > 0;
     vm->running = rc == 0 && *ret_phase == DRAFTER_VMM_RUNNING;
+    vm->loaded = rc == 0 && (*ret_phase == DRAFTER_VMM_RUNNING || *ret_phase == DRAFTER_VMM_PAUSED);
     return rc;
 }
 
@@ -336,7 +337,7 @@ int vm_boot(struct vm *vm, struct drafter_error *err)
 {
     int rc = start(vm, DRAFTER_VMM_BOOT, err);
 
-    vm->running = rc == 0;
+    vm->running = vm->loaded = rc == 0;
     return rc;
 }
 
@@ -375,8 +376,11 @@ int vm_load(struct vm *vm, struct drafter_error *err)
     if (fd < 0 || ftruncate(fd, (off_t)device->size))
         return drafter_error_errno(err, errno, "no memory for the VM's state");
     rc = copy_device(device, fd);
-    return rc ? drafter_error_errno(err, -rc, "cannot read the state device")
-              : vmm_load(vm->vmm, fd, err);
+    if (rc)
+        return drafter_error_errno(err, -rc, "cannot read the state device");
+    rc = vmm_load(vm->vmm, fd, err);
+    vm->loaded = rc == 0;
+    return rc;
 }
 
 int vm_resume(struct vm *vm, struct drafter_error *err)

@@ -37,6 +37,7 @@ struct vm {
     char **paths; /* where vm_launch said that the devices will be, or NULL */
     bool exposing, started, running;
     bool process; /* once started: the VMM has one */
+    bool loaded;  /* the VMM has the guest's state, running or paused: what can be saved is the VM's */
 };
 
 /* `devices` is borrowed, in the order in which drives appear. */

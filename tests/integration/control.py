@@ -134,6 +134,22 @@ def failing(directory):
         ctl(run, "resume")
         assert state(run)["state"] == "running"
         node.stop()
+    stopped_while_paused(directory)
+
+
+def stopped_while_paused(directory):
+    """What such a guest knows is saved when the node ends: the next start has it all."""
+    run = f"{directory}/failing/run"
+    node = start(f"{directory}/failing", directory, "[vmm:null]\nplugin = null\nfail-save = 1\nfail-resume = 2\n")
+    node.wait("resumed")
+    ctl(run, "suspend", status=1)
+    assert '"event":"suspended"' not in node.said()
+    ctl(run, "stop")
+    assert node.child.wait(PATIENCE) == 0, node.said()
+    assert '"event":"suspended"' in node.said(), node.said()
+    node = start(f"{directory}/failing", directory)  # the null VMM looks at all of its memory
+    node.wait("resumed")
+    node.stop()
 
 
 def snapshotting(directory, run):
