@@ -17,17 +17,33 @@
 #define ASK_AGAIN_NS 200000000
 #define HAVE_SIZE 16 /* BLAKE2b-128 */
 
+static int dial_nth(const struct destination_options *options, size_t n,
+                    struct transport_connection **ret_connection, struct drafter_error *err)
+{
+    char address[ADDRESS_MAX];
+
+    if (!words_get(options->address, n, address, sizeof(address)))
+        return drafter_error_set(err, EINVAL, "\"%.64s\" is no address", options->address);
+    return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection, err);
+}
+
+/* Streams take turns with the addresses; one that is out of order leaves its streams to the next. */
 int destination_dial(struct destination *destination, size_t index,
                      struct transport_connection **ret_connection, struct drafter_error *err)
 {
     const struct destination_options *options = &destination->options;
     size_t count = words_count(options->address);
-    char address[ADDRESS_MAX];
+    int rc = -EINVAL;
 
-    if (!count || !words_get(options->address, index % count, address, sizeof(address)))
-        return drafter_error_set(err, EINVAL, "\"%.64s\" is no address", options->address);
-    return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection,
-                             err);
+    if (!count)
+        return drafter_error_set(err, EINVAL, "it has no address to connect to");
+    for (size_t i = 0; rc && i < count; i++) {
+        if (i)
+            log_warning("destination", "%s; trying the next address", err->message);
+        *err = (struct drafter_error){0};
+        rc = dial_nth(options, (index + i) % count, ret_connection, err);
+    }
+    return rc;
 }
 
 static int open_stream(struct destination *destination, size_t index, struct stream **ret_stream,
