@@ -307,9 +307,9 @@ sanitized() # LABEL SANITIZERS DIRECTORY[:TESTS]...
         tests=${set#"${set%%:*}"} tests=${tests#:}
         bounded 600 make -k -j "$jobs" -C "$directory" check TESTS= >"$build/$label-programs.log" 2>&1
         if [ -n "$tests" ]; then
-            run_tests "$label" 900 "$directory" check TESTS="$tests"
+            run_tests "$label" 900 "$directory" -j "$jobs" check TESTS="$tests"
         else
-            run_tests "$label" 900 "$directory" check
+            run_tests "$label" 900 "$directory" -j "$jobs" check
         fi
     done
     CK_TIMEOUT_MULTIPLIER=2

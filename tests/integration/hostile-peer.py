@@ -17,7 +17,8 @@ import time
 import nodelab
 from nodelab import PATIENCE
 
-HELLO, OFFER, ACCEPT, ABORT, JOIN, DATA = 1, 2, 3, 4, 5, 32
+HELLO, OFFER, ACCEPT, ABORT, JOIN, PASS, HASHES, DATA, NEED = 1, 2, 3, 4, 5, 7, 18, 32, 36
+MEMORY_MAX = 16 << 20  # bytes that hostile peers may cost a node, all at once
 HEADER = "<IHHIIQQI"
 MAGIC = 0x32465244
 
@@ -138,6 +139,45 @@ def frames_that_lie(path):
         assert stream.ends()
 
 
+def push(stream, kind, payload=b"", **fields):
+    """As many such frames as it takes for a while."""
+    stream.socket.settimeout(0.2)
+    deadline = time.monotonic() + 0.3
+    try:
+        while time.monotonic() < deadline:
+            stream.send(kind, payload, **fields)
+    except (TimeoutError, ConnectionError, ssl.SSLError):
+        pass
+
+
+def greet_again(path):
+    """The session before may be kept for a while."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return greet(path)
+        except AssertionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def floods(path):
+    """More of everything than anybody takes, and nothing of what is sent is read."""
+    held = [Stream(path) for _ in range(40)]
+    for stream in held:
+        stream.socket.sendall(stream.frame(HELLO, hello())[:40])
+    for stream in held:
+        stream.socket.close()
+    for kind, payload in ((HASHES, bytes(1 << 16)), (PASS, bytes(64)), (HASHES, bytes(16))):
+        control, token = greet_again(path)
+        control.send(ACCEPT, b'{"bulk_streams": 12}')
+        held = [Stream(path, token, index) for index in range(1, 14)]
+        push(held[0], NEED, argument=16 << 20)
+        push(control, kind, payload)
+        for stream in (control, *held):
+            stream.socket.close()
+
+
 def a_frame_in_drops(path):
     """The limit is one of the frame, not of each of its bytes."""
     stream, started = Stream(path), time.monotonic()
@@ -171,23 +211,37 @@ def our_key(directory):
 def attack_all(tls):
     global proof
     with tempfile.TemporaryDirectory(prefix="drafter-hostile-") as directory:
-        path = f"{directory}/socket"
         nodelab.make_package(directory)
         nodelab.make_keys(directory)
         proof = our_key(directory) if tls else None
+        try:
+            attack_one(directory, tls)
+            attack_to_the_end(directory, tls)
+        finally:
+            nodelab.Node.end_all()
+
+
+def attack_one(directory, tls):
+    node = nodelab.start_peer(directory, tls=tls)
+    before = node.memory()
+    for attack in (a_stream_that_is_not_announced, a_stream_too_many, frames_that_lie, floods, a_frame_in_drops):
+        attack(f"{directory}/socket")
+        assert node.child.poll() is None, f"{attack.__name__}: the node ended with {node.child.poll()}: {node.said()}"
+        print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
+    cost = node.memory() - before
+    assert cost < MEMORY_MAX, f"hostile peers cost the node {cost >> 20} MiB"
+    print(f"ok: all of that cost the node {cost >> 10} KiB", flush=True)
+    node.stop()
+
+
+def attack_to_the_end(directory, tls):
+    for attack in (drops_until_the_end, silence_after_the_greeting):
         node = nodelab.start_peer(directory, tls=tls)
-        for attack in (a_stream_that_is_not_announced, a_stream_too_many, frames_that_lie, a_frame_in_drops):
-            attack(path)
-            assert node.child.poll() is None, f"{attack.__name__}: the node ended with {node.child.poll()}: {node.said()}"
-            print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
-        node.stop()
-        for attack in (drops_until_the_end, silence_after_the_greeting):
-            node = nodelab.start_peer(directory, tls=tls)
-            stream = attack(path)
-            seconds = node.stop()
-            assert seconds < 4, f"{attack.__name__}: the node took {seconds:.1f} s to end"
-            stream.socket.close()
-            print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
+        stream = attack(f"{directory}/socket")
+        seconds = node.stop()
+        assert seconds < 4, f"{attack.__name__}: the node took {seconds:.1f} s to end"
+        stream.socket.close()
+        print(f"ok: {attack.__name__}{' over tls' if tls else ''}", flush=True)
 
 
 attack_all(tls=False)

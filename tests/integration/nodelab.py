@@ -41,6 +41,11 @@ class Node:
             assert self.child.poll() is None and time.monotonic() < deadline, f"no {event}: {self.said()}"
             time.sleep(0.02)
 
+    def memory(self):
+        """The most bytes it ever had."""
+        lines = pathlib.Path(f"/proc/{self.child.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
     def stop(self):
         started = time.monotonic()
         self.child.send_signal(signal.SIGTERM)
@@ -67,7 +72,7 @@ def make_keys(directory, may="pull"):
 
 
 def start_peer(directory, wait=True, tls=False):
-    text = f"[peer]\ntransport = {'safe' if tls else 'unix'}\nvmm = null\nexposure = null\nlisten = {directory}/socket\n"
+    text = f"[peer]\ntransport = {'safe' if tls else 'unix'}\nvmm = null\nexposure = null\nlisten = {directory}/socket\nrelink-timeout = 1s\n"
     if tls:
         text = (f"trust = {directory}/trust.ini\n[transport:wire]\nplugin = unix\n[transport:safe]\nplugin = tls\nnext = wire\n"
                 f"key = {directory}/node.key\ncertificate = {directory}/node.crt\n") + text

@@ -262,10 +262,9 @@ def scenario_move(case, victim):
         check(case.ledger(case.a)["state"] == "owned", "the source does not own the VM")
         left = [name for name in os.listdir(case.b) if name not in ("ledger", "run", "peer.ini")]
         check(not left, f"the destination left behind: {left}")
-        time.sleep(0.02)
-        now = len(os.listdir(f"/proc/{a.child.pid}/fd"))
         # A session that may be found again has its own for a while.
-        check(now <= descriptors + 2, f"the source had {descriptors} descriptors, now {now}")
+        await_that(lambda: len(os.listdir(f"/proc/{a.child.pid}/fd")) <= descriptors + 2,
+                   f"holds more than the {descriptors} descriptors that the source had")
         b = case.destination()
         await_that(lambda: b.ended() or (a.ended() and b.has("arrived")), "the second attempt neither moves nor ends")
         if case.failure.kind == "fsync" and victim == "a" and b.ended() and not a.ended():
