@@ -3,7 +3,6 @@
 
 #include "plugin/network.h"
 #include "role/supervise.h"
-#include "util/cleanup.h"
 #include "util/log.h"
 #include "util/proc.h"
 
@@ -73,13 +72,10 @@ static int run_hook(const struct nat *nat, const char *program, const char *slot
                     struct drafter_error *err)
 {
     const char *const argv[] = {program, slot, NULL};
-    cleanup_free char *output = NULL;
-    int rc;
 
     if (!program)
         return 0;
-    rc = proc_run(argv, (unsigned)(nat->options.hook_timeout / 1000000), 4096, &output, err);
-    return rc ? drafter_error_wrap(err, "%s: %s", slot, program) : 0;
+    return proc_run(argv, (unsigned)(nat->options.hook_timeout / 1000000), 4096, NULL, err);
 }
 
 /* Also where a set-up of many slots hears that it is not wanted any more. */

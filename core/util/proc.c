@@ -366,7 +366,10 @@ static int run_captured(const char *const *argv, uint64_t deadline, struct captu
         if (result < 0) {
             kill(pid, SIGKILL);
             reap(pid);
-            drafter_error_errno(err, -result, "%s", argv[0]);
+            if (result == -ETIMEDOUT)
+                drafter_error_set(err, ETIMEDOUT, "%s: did not end in time", argv[0]);
+            else
+                drafter_error_errno(err, -result, "%s", argv[0]);
         }
     }
     close(output[0]);
@@ -381,6 +384,7 @@ int proc_run(const char *const *argv, unsigned timeout_ms, size_t limit, char **
     char errors[256];
     struct capture captures[2] = {{.fd = -1, .limit = limit, .data = output},
                                   {.fd = -1, .limit = sizeof(errors) - 1, .data = errors}};
+    const char *colon;
     int status = 0, result;
 
     if (!output)
@@ -391,12 +395,13 @@ int proc_run(const char *const *argv, unsigned timeout_ms, size_t limit, char **
     output[captures[0].length] = '\0';
     errors[captures[1].length] = '\0';
     errors[strcspn(errors, "\n")] = '\0';
+    colon = *errors ? ": " : "";
     if (WIFSIGNALED(status))
-        return drafter_error_set(err, EIO, "%s: killed by signal %d: %s", argv[0],
-                                 WTERMSIG(status), errors);
+        return drafter_error_set(err, EIO, "%s: killed by signal %d%s%s", argv[0],
+                                 WTERMSIG(status), colon, errors);
     if (WEXITSTATUS(status))
-        return drafter_error_set(err, EIO, "%s: exit status %d: %s", argv[0],
-                                 WEXITSTATUS(status), errors);
+        return drafter_error_set(err, EIO, "%s: exit status %d%s%s", argv[0], WEXITSTATUS(status),
+                                 colon, errors);
     if (ret_output)
         *ret_output = steal(&output);
     return 0;

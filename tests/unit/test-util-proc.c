@@ -97,7 +97,9 @@ START_TEST(a_failing_program_is_reported_with_its_first_line)
                      -EIO);
     ck_assert_str_eq(err.message, "sh: exit status 3: no such table");
     ck_assert_int_eq(proc_run(ARGV("sh", "-c", "kill -9 $$"), 10000, 10, NULL, &err), -EIO);
-    ck_assert_ptr_nonnull(strstr(err.message, "killed by signal 9"));
+    ck_assert_str_eq(err.message, "sh: killed by signal 9");
+    ck_assert_int_eq(proc_run(ARGV("false"), 10000, 10, NULL, &err), -EIO);
+    ck_assert_str_eq(err.message, "false: exit status 1");
 }
 END_TEST
 
@@ -108,6 +110,7 @@ START_TEST(a_program_that_takes_too_long_is_killed)
     uint64_t start = drafter_now_ns();
 
     ck_assert_int_eq(proc_run(ARGV("sleep", "60"), 50, 10, NULL, &err), -ETIMEDOUT);
+    ck_assert_str_eq(err.message, "sleep: did not end in time");
     ck_assert_uint_lt(drafter_now_ns() - start, 10000000000);
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
     ck_assert_int_eq(lowest_free(), before);
