@@ -61,6 +61,8 @@ const struct drafter_option forward_option_table[] = {
 const struct config_flag forwarder_flags[] = {
     {.name = "host-veth-cidr", .kind = "network", .key = "host-veth-cidr",
      .help = "what the pool was made with, where that is not the default"},
+    {.name = "namespace-prefix", .kind = "network", .key = "namespace-prefix",
+     .help = "name of the pool, where that is not the default"},
     {.name = "port-forwards", .kind = "forward", .form = CONFIG_FLAG_OBJECTS,
      .default_value = "[{\"netns\":\"ark0\",\"internalPort\":\"6379\",\"protocol\":\"tcp\","
                       "\"externalAddr\":\"127.0.0.1:3333\"}]",
@@ -129,17 +131,22 @@ static bool is_wildcard(const char *address)
     return !strcmp(address, "0.0.0.0") || !strcmp(address, "::");
 }
 
+static bool collide(const struct drafter_network_forward *forward,
+                    const struct drafter_network_forward *wanted)
+{
+    bool same_family = !strchr(forward->host_address, ':') == !strchr(wanted->host_address, ':');
+
+    return forward->protocol == wanted->protocol && forward->host_port == wanted->host_port &&
+           same_family &&
+           (strcmp(forward->host_address, wanted->host_address) == 0 ||
+            is_wildcard(forward->host_address) || is_wildcard(wanted->host_address));
+}
+
 static int match(void *context, const struct drafter_network_forward *forward, int64_t pid)
 {
     struct search *search = context;
-    const struct drafter_network_forward *wanted = search->wanted;
-    bool same_family = !strchr(forward->host_address, ':') == !strchr(wanted->host_address, ':');
 
-    if (pid == getpid() || forward->protocol != wanted->protocol ||
-        forward->host_port != wanted->host_port || !same_family)
-        return 0;
-    if (strcmp(forward->host_address, wanted->host_address) != 0 &&
-        !is_wildcard(forward->host_address) && !is_wildcard(wanted->host_address))
+    if (pid == getpid() || !collide(forward, search->wanted))
         return 0;
     search->found = *forward;
     search->pid = pid;
@@ -151,6 +158,13 @@ static int refuse_port(const struct forwarder *forwarder,
 {
     struct search search = {.wanted = wanted};
 
+    for (const struct drafter_network_forward *earlier = forwarder->forwards; earlier < wanted;
+         earlier++)
+        if (collide(earlier, wanted))
+            return drafter_error_set(err, EADDRINUSE,
+                                     "%s port %u is to be forwarded twice, to %s and to %s",
+                                     wanted->host_address, (unsigned)wanted->host_port,
+                                     earlier->slot, wanted->slot);
     if (network_forward_list(forwarder->network, match, &search, NULL) || search.pid == 0)
         return -EADDRINUSE;
     return drafter_error_set(err, EADDRINUSE, "%s port %u is forwarded to %s by %s (process %lld)",

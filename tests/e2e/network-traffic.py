@@ -5,6 +5,7 @@ IPv4 and IPv6. The VMs are namespaces behind the slots' taps, with a redis and a
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 
@@ -79,6 +80,7 @@ def check_refused(lab, host, text, name, *words):
 
 
 def check_forwards(lab, host, third, config, pool):
+    check_refused(lab, host, config + forwards(f"127.0.0.1:{PORT}", f"0.0.0.0:{PORT}"), "twice", "twice, to ark0")
     node = forward(lab, host, "forwarder", config + forwards(f"127.0.0.1:{PORT}", f"[::1]:{PORT}", f"0.0.0.0:{PORT + 1}",
                                                              f"[::]:{PORT + 1}", f"{host.address}:{PORT + 2}")
                    + section("forward:other", netns="ark1", internal_port=6379, protocol="tcp", external_addr=f"[::1]:{PORT + 3}")
@@ -144,13 +146,15 @@ def check_killed(lab, host, config, slots):
 
 def check_command_line(lab, host, plugin):
     """The original's command line, under the original's name."""
-    link = lab.path("drafter-nat")
+    link, hook, heard = lab.path("drafter-nat"), lab.path("hook"), pathlib.Path(lab.path("heard"))
+    pathlib.Path(hook).write_text(f'#!/bin/sh\ntest -e /run/netns/$1 && echo "remove $1" >>{heard} || echo "create $1" >>{heard}\n')
+    os.chmod(hook, 0o700)
     os.symlink(os.path.abspath(DRAFTER), link)
     child = host.spawn(link, "-host-interface", "eth0", "--host-veth-cidr=10.9.8.0/24", "-namespace-veth-cidr", "10.9.15.0/28",
                        "-blocked-subnet-cidr", "10.9.15.0/28", "-namespace-prefix", "orig", "-namespace-interface", "tap9",
                        "--namespace-interface-gateway", "172.100.100.1", "-namespace-interface-ip", "172.100.100.2",
                        "-namespace-interface-netmask", "29", "-namespace-interface-mac", "02:00:00:00:00:09",
-                       "-allow-incoming-traffic=false", "--network", plugin, "--run-directory", lab.path("run/line"))
+                       "-allow-incoming-traffic=false", "--network", plugin, "--before-create", hook, "--before-remove", hook, "--run-directory", lab.path("run/line"))
     asked = ("nat", "status", "--network", plugin, "--namespace-prefix", "orig", "--json")
     lab.eventually(lambda: host.drafter(*asked, check=False).count('"netns"') == 14,
                    "the original's flags make a pool of as many slots as there are addresses")
@@ -158,12 +162,23 @@ def check_command_line(lab, host, plugin):
     check(slots[3]["name"] == "orig3", "with the names that they say")
     check((slots[0]["tap"], slots[0]["mac"], slots[0]["address"], slots[0]["guest"], slots[0]["gateway"]) ==
           ("tap9", "02:00:00:00:00:09", "10.9.15.1", "172.100.100.2/29", "172.100.100.1"), "which are what it said")
-    refused = host.drafter("forwarder", "--network", plugin, "--set", f"network:{plugin}.namespace-prefix=orig", "--run-directory",
+    refused = host.drafter("forwarder", "--network", plugin, "--namespace-prefix", "orig", "--run-directory",
                            lab.path("run/refused"), "-port-forwards",
                            '[{"netns":"orig0","internalPort":"6379","protocol":"tcp","externalAddr":"127.0.0.1:3333"}]', check=False)
     check(not refused, "no forward into a pool that allows none")
     child.terminate()
     check(child.wait(60) == 0, "it ends well")
+    check(heard.read_text().splitlines() == [f"{verb} orig{i}" for verb in ("create", "remove") for i in range(14)],
+          "the hooks are called with each namespace before it is made and removed")
+
+
+def check_hook_that_fails(lab, host, plugin):
+    """One line, and nothing of the pool stays."""
+    refused = host.run("sh", "-c", f"exec '{DRAFTER}' nat --network {plugin} --slots 1 --before-create /bin/false --run-directory "
+                       f"'{lab.path('run/hook')}' 2>&1 | cat", check=False)
+    check("hook before creating ark0: /bin/false: exit status 1" in refused and len(refused.splitlines()) == 1,
+          f"a hook that fails is told in one line: {refused}")
+    check(not host.run("ls", "/run/drafter/network"), "and there is no pool")
 
 
 def check_faults(lab, host, plugin):
@@ -217,6 +232,7 @@ def traffic(lab, plugin):
         os.kill(guest.pid, signal.SIGKILL)
     check(pool.node.stop() == 0, "the pool is removed")
     check_command_line(lab, host, plugin)
+    check_hook_that_fails(lab, host, plugin)
     check_faults(lab, host, plugin)
     pool = check_killed(lab, host, network(plugin), slots)
     check(pool.node.stop() == 0, "the pool is removed")
