@@ -99,7 +99,7 @@ for file in $(echo "$code" | grep -E '^core/[a-z]+/' | sed 's,^core/,,'); do
 done | report "not in core/Makefile.am"
 
 # The image's files get their modes from its builder.
-git ls-files -s -- tests guest ':!guest/image/rootfs' '*.sh' 2>/dev/null | sed -n 's/^100644 [^	]*	//p' | while read -r file; do
+git ls-files -s -- tests guest ':!guest/image/rootfs' ':!guest/image/os' '*.sh' 2>/dev/null | sed -n 's/^100644 [^	]*	//p' | while read -r file; do
     head -c 2 "$file" | grep -q '#!' && echo "$file"
 done | report "a script that cannot be executed"
 

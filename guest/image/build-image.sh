@@ -1,20 +1,32 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Builds a bootable guest (kernel, initramfs, disk with redis and the agent) from Debian packages.
-# usage: build-image.sh OUTDIR
+# Builds a bootable guest (kernel, initramfs, disk) from Debian packages: with redis and the agent, or, with --os, with
+# what runs the OCI runtime bundle on its second disk.
+# usage: build-image.sh [--os] [--cache DIR] [--size BYTES] OUTDIR
 #
 # Needs neither root, nor a mount, nor a chroot: packages are unpacked, files are picked, mkfs.ext4 -d
-# fills the disk. Packages are kept in OUTDIR/cache; a second run uses them and needs no network.
-# The same packages and the same sources give the same bytes.
+# fills the disk. Packages are kept in OUTDIR/cache, or the directory of --cache; a second run uses them and needs no
+# network. The same packages and the same sources give the same bytes.
 #
 # Environment: DISK_SIZE (128M, sparse), CC (for the agent), SOURCE_DATE_EPOCH.
 set -eu
 export LC_ALL=C
 umask 022
 
+usage="usage: build-image.sh [--os] [--cache DIR] [--size BYTES] OUTDIR"
 fail() { echo "build-image.sh: $*" >&2; exit 1; }
 
-[ $# -eq 1 ] || fail "usage: build-image.sh OUTDIR"
+flavour=redis cache=''
+while [ $# -gt 1 ]; do
+    case $1 in
+    --os) flavour=os ;;
+    --cache) cache=$2; shift ;;
+    --size) DISK_SIZE=$2; shift ;;
+    *) fail "$usage" ;;
+    esac
+    shift
+done
+case ${1:-} in '' | -*) fail "$usage" ;; esac
 PATH=$PATH:/usr/sbin:/sbin
 src=$(cd "$(dirname "$0")" && pwd)
 guest=$(dirname "$src")
@@ -22,41 +34,61 @@ for tool in dpkg-deb depmod modprobe cpio zstd lz4 mkfs.ext4 debugfs readelf obj
     command -v "$tool" >/dev/null ||
         fail "$tool is missing: apt-get install dpkg kmod cpio zstd lz4 e2fsprogs binutils coreutils"
 done
-mkdir -p "$1/cache"
+mkdir -p "$1" "${cache:=$1/cache}"
 out=$(cd "$1" && pwd)
+cache=$(cd "$cache" && pwd)
 tmp=$(mktemp -d "$out/.image.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1735689600}
 export E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
-packages="busybox-static redis-server redis-tools libc6 libatomic1 libcap2 libgcc-s1 libgcrypt20
-    libgpg-error0 libjemalloc2 liblz4-1 liblzf1 liblzma5 libssl3 libstdc++6 libsystemd0 libzstd1"
+packages="busybox-static libc6 libcap2 libgcc-s1 libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libsystemd0 libzstd1"
+case $flavour in
+redis) packages="$packages redis-server redis-tools libatomic1 libjemalloc2 liblzf1 libssl3 libstdc++6" ;;
+os) packages="$packages crun libseccomp2 libyajl2
+    chrony libbsd0 libedit2 libffi8 libgmp10 libgnutls30 libhogweed6 libidn2-0 libmd0 libnettle8 libp11-kit0 libtasn1-6
+    libtinfo6 libunistring2" ;;
+esac
 
-# ---- packages: cache/LIST names the files; it is written last, so that it is there only if all are
+# ---- packages: cache/LIST names the files that are complete
 
-download() {
+cached() { # PACKAGE-PATTERN: its file
+    sed -n "s,^\(\./$1_.*\),\1,p" "$cache/LIST" 2>/dev/null | head -n 1
+}
+
+download() { # PACKAGE...
     command -v apt-get >/dev/null || fail "apt-get is missing: the guest is made of Debian packages"
-    local kernel fetch
-    kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
-        sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-    [ -n "$kernel" ] || fail "no package linux-image-cloud-amd64: run apt-get update"
-    fetch=$tmp/fetch
+    local fetch=$tmp/fetch
     mkdir "$fetch"
     # As root, apt would first complain that its own user cannot write here.
-    # shellcheck disable=SC2086
-    (cd "$fetch" && apt-get -qq -o APT::Sandbox::User=root download $packages "$kernel") ||
+    (cd "$fetch" && apt-get -qq -o APT::Sandbox::User=root download "$@") ||
         fail "cannot download the packages: check the network and run apt-get update"
     (cd "$fetch" && ls ./*.deb) >"$tmp/LIST"
-    mv "$fetch"/*.deb "$out/cache/"
-    mv "$tmp/LIST" "$out/cache/LIST"
+    [ ! -f "$cache/LIST" ] || cat "$cache/LIST" >>"$tmp/LIST"
+    cp "$fetch"/*.deb "$cache/"
+    cp "$tmp/LIST" "$cache/LIST.$$" && mv "$cache/LIST.$$" "$cache/LIST"
 }
-[ -f "$out/cache/LIST" ] || download
+
+kernel='linux-image-[0-9][^_]*'
+missing=
+for package in $packages; do
+    [ -n "$(cached "$package")" ] || missing="$missing $package"
+done
+if [ -z "$(cached "$kernel")" ]; then
+    found=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    [ -n "$found" ] || fail "no package linux-image-cloud-amd64: run apt-get update"
+    missing="$missing $found"
+fi
+# shellcheck disable=SC2086
+[ -z "$missing" ] || download $missing
 mkdir "$tmp/debs"
-while read -r deb; do
-    dpkg-deb -x "$out/cache/$deb" "$tmp/debs" ||
-        fail "cannot unpack $out/cache/$deb: remove $out/cache and run again"
-done <"$out/cache/LIST"
+for package in $packages "$kernel"; do
+    deb=$(cached "$package")
+    dpkg-deb -x "$cache/$deb" "$tmp/debs" ||
+        fail "cannot unpack $cache/$deb: remove $cache and run again"
+done
 kv=$(ls "$tmp/debs/lib/modules")
 
 # ---- kernel: the bzImage, and the ELF that is LZ4-compressed in it
@@ -116,21 +148,7 @@ stamp "$ir"
 # ---- disk
 
 root=$tmp/root
-mkdir -p "$root"/{bin,dev,etc,lib,lib64,proc,root,run,sbin,sys,tmp} \
-    "$root"/{usr/bin,usr/sbin,var/lib/redis,var/log}
-cp -R "$src/rootfs/." "$root/"
-chmod 755 "$root"/etc/rc "$root"/etc/drafter/*
-cp "$tmp/debs/bin/busybox" "$root/bin/busybox"
-for applet in sh ash cat date df dmesg echo free grep halt hostname ip kill ls mount nc poweroff \
-    ps reboot sleep sync top umount uptime vi; do
-    ln -s busybox "$root/bin/$applet"
-done
-ln -s ../bin/busybox "$root/sbin/init"
-cp -L "$tmp/debs/usr/bin/redis-server" "$root/usr/bin/redis-server"
-"$guest/agent/build.sh" "$root/usr/sbin"
-# shellcheck disable=SC2086
-$guest_cc -std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none \
-    -o "$root/usr/sbin/drafter-heartbeat" "$src/heartbeat.c"
+mkdir -p "$root"/{bin,dev,etc,lib,lib64,proc,root,run,sbin,sys,tmp,usr/bin,usr/sbin,var/log}
 
 copy_needed() { # FILE: the libraries that it needs, and those that they need
     local name found
@@ -142,8 +160,48 @@ copy_needed() { # FILE: the libraries that it needs, and those that they need
         copy_needed "$root/lib/$name"
     done
 }
-copy_needed "$root/usr/bin/redis-server"
+copy_program() { # PATH
+    cp -L "$tmp/debs/$1" "$root/$1"
+    copy_needed "$root/$1"
+}
+
+add_links() { # APPLET...
+    for applet in "$@"; do ln -s busybox "$root/bin/$applet"; done
+}
+
+add_static() { # SOURCE PROGRAM
+    # shellcheck disable=SC2086
+    $guest_cc -std=c11 -Os -Wall -Wextra -static -s -Wl,--build-id=none -o "$root/$2" "$src/$1"
+}
+
+# What both flavours have.
+cp "$tmp/debs/bin/busybox" "$root/bin/busybox"
+add_links sh ash cat date df dmesg echo free grep halt hostname ip kill ls mount nc poweroff \
+    ps reboot sleep sync top umount uptime vi
+ln -s ../bin/busybox "$root/sbin/init"
 cp -L "$tmp/debs/lib64/ld-linux-x86-64.so.2" "$root/lib64/"
+"$guest/agent/build.sh" "$root/usr/sbin"
+printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
+printf 'root:x:0:\n' >"$root/etc/group"
+
+case $flavour in
+redis)
+    mkdir -p "$root/var/lib/redis"
+    cp -R "$src/rootfs/." "$root/"
+    copy_program usr/bin/redis-server
+    add_static heartbeat.c usr/sbin/drafter-heartbeat
+    ;;
+os)
+    mkdir -p "$root/oci-runtime-bundle" "$root/lib/modules" "$root/var/lib/chrony"
+    cp -R "$src/os/." "$root/"
+    add_links insmod mkdir sed true
+    copy_program usr/bin/crun
+    copy_program usr/sbin/chronyd
+    printf '_chrony:x:100:100::/var/lib/chrony:/bin/false\n' >>"$root/etc/passwd"
+    objcopy --strip-debug "$tmp/debs/lib/modules/$kv/kernel/drivers/ptp/ptp_kvm.ko" "$root/lib/modules/ptp_kvm.ko"
+    ;;
+esac
+chmod 755 "$root"/etc/rc "$root"/etc/drafter/*
 stamp "$root"
 make_disk() {
     local run=
