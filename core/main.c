@@ -87,6 +87,8 @@ static const struct command commands[] = {
     {"config", "print what the flags of a role, or a file, mean, as a file", command_config},
     {"ctl", "ask a node that runs: status, migratable, migrate, cancel, snapshot, suspend, resume, stop",
      command_ctl},
+    {"image", "make a disk of an OCI image (build, unpack, pack), or the guest that runs it (os)",
+     command_image},
     {"keygen", "make a key by which others know this node", run_keygen},
     {"ownership", "show who may run the VM, or take it over by force", run_ownership},
     {"package", "inspect a package, or verify it", command_package},
@@ -197,7 +199,7 @@ static void raise_descriptor_limit(void)
 static bool takes_arguments(const struct command *command)
 {
     return command->run == command_config || command->run == command_ctl ||
-           command->run == command_ps;
+           command->run == command_image || command->run == command_ps;
 }
 
 /* Words after which all arguments that are not the program's own are somebody else's. */
@@ -238,6 +240,8 @@ int main(int argc, char **argv)
         result = failpoint_setup(&err);
     if (result == 0 && options.help && is_role(options.command))
         role_print_help(options.command);
+    else if (result == 0 && options.help && options.command && !strcmp(options.command, "image"))
+        command_image_help();
     else if (result == 0 && options.help)
         print_help();
     else if (result == 0 && options.version)

@@ -5,6 +5,7 @@
  */
 #include "command.h"
 
+#include "image/image.h"
 #include "role/role.h"
 #include "role/tables.h"
 
@@ -48,6 +49,12 @@ static void print_word(void *opaque, const struct config_shown *flag)
     printf("--%s ", flag->name);
 }
 
+static void print_options(const struct drafter_option *options)
+{
+    for (; options->key; options++)
+        printf("--%s ", options->key);
+}
+
 /* A branch for each role, of a `case` that sets `words`. */
 static void print_branches(void)
 {
@@ -76,6 +83,9 @@ static void print_decision(const char *const *commands, const char *words)
     printf("    ctl) words='status migratable migrate cancel snapshot suspend resume stop --name "
            "--run-directory --json' ;;\n"
            "    completion) words='bash zsh fish' ;;\n"
+           "    image) words='build unpack pack os ");
+    print_options(image_option_table);
+    printf("' ;;\n"
            "    '') words='");
     print_commands(commands);
     print_roles();
@@ -103,7 +113,7 @@ static void print_zsh(const char *const *commands)
         printf(" drafter-%s", *role);
     printf("\n# made by: drafter completion zsh\n_drafter()\n{\n");
     print_decision(commands, "words[1]");
-    printf("  if [[ $PREFIX == -* || -z $what || $what == ctl || $what == completion ]]; then\n"
+    printf("  if [[ $PREFIX == -* || -z $what || $what == (completion|ctl|image) ]]; then\n"
            "    compadd -- ${=words}\n  else\n    _files\n  fi\n}\n_drafter \"$@\"\n");
 }
 

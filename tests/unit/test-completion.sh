@@ -33,5 +33,7 @@ expect "suspend" drafter ctl su
 expect "--state-raddr" drafter peer --state-ra
 expect "--state-raddr" /usr/bin/drafter-peer --state-ra
 expect "--state-path" drafter config registry --state-p
+expect "unpack" drafter image unp
+expect "--ready-port" drafter image build --rea
 expect "--slots" drafter-nat --slo
 expect "" drafter keygen xyz
