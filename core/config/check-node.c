@@ -3,6 +3,7 @@
 #include "config/check.h"
 
 #include "role/node.h"
+#include "trust/trust.h"
 #include "util/cleanup.h"
 
 #include <libgen.h>
@@ -26,12 +27,30 @@ static void check_directory(struct check *check, const char *key, const char *pa
                   strerror(errno));
 }
 
+/* With a fault in it the node starts, but trusts nobody. */
+static void check_trust(struct check *check, const char *path)
+{
+    struct drafter_error error = {0};
+    unsigned keys;
+
+    if (!check_needs_trust(check))
+        return;
+    if (access(path, F_OK) < 0 && errno == ENOENT)
+        check_add(check, CHECK_WARNING, "trust", "add keys with drafter trust add",
+                  "%s: there is no such file: nobody is trusted", path);
+    else if (trust_verify(path, &keys, &error))
+        check_add(check, CHECK_WARNING, "trust", "until then nobody is trusted", "%s", error.message);
+    else
+        check_add(check, CHECK_OK, "trust", NULL, "%s: %u keys", path, keys);
+}
+
 void check_node(struct check *check, const struct node_options *options)
 {
     const char *name = options->name;
 
     check_directory(check, "state-directory", options->state_directory);
     check_directory(check, "run-directory", options->run_directory);
+    check_trust(check, options->trust);
     if (!*name || *name == '.' || strchr(name, '/') || strlen(name) > DRAFTER_NAME_MAX)
         check_add(check, CHECK_ERROR, "name", NULL,
                   "\"%s\" is no name for a VM: letters, digits, at most %d characters", name,

@@ -9,6 +9,7 @@
 #include "config/tree.h"
 #include "plugin/plugin.h"
 #include "plugin/search.h"
+#include "plugin/transport.h"
 #include "util/cleanup.h"
 
 #include <stdio.h>
@@ -131,6 +132,8 @@ void check_plugin(struct check *check, enum drafter_kind kind, const struct conf
         return;
     }
     apply_and_probe(check, plugin, section, also, level, what);
+    if (kind == DRAFTER_KIND_TRANSPORT && transport_plugin_knows_peers(plugin))
+        check_need_trust(check);
     plugin_unload(plugin);
 }
 

@@ -15,6 +15,7 @@
 struct check {
     json_t *findings;   /* NULL: print them as they come */
     unsigned counts[3]; /* by level */
+    bool trust;         /* a transport asks the trust file */
 };
 
 static const char *const level_names[] = {"ok", "warning", "error"};
@@ -38,6 +39,16 @@ void check_add(struct check *check, enum check_level level, const char *what, co
     else
         printf("%-8s %s: %s%s%s\n", level_names[level], what, reason, has_remedy ? "; " : "",
                has_remedy ? remedy : "");
+}
+
+void check_need_trust(struct check *check)
+{
+    check->trust = true;
+}
+
+bool check_needs_trust(const struct check *check)
+{
+    return check->trust;
 }
 
 void check_add_report(struct check *check, const char *what, struct config_report *report)

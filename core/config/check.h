@@ -17,6 +17,10 @@ enum check_level { CHECK_OK, CHECK_WARNING, CHECK_ERROR };
 void check_add(struct check *check, enum check_level level, const char *what, const char *remedy,
                const char *format, ...) DRAFTER_PRINTF(5, 6);
 
+/* Some transport knows its peers, and lets in only those of the trust file. */
+void check_need_trust(struct check *check);
+bool check_needs_trust(const struct check *check);
+
 /* Adds each message of a report as an error and empties it. */
 void check_add_report(struct check *check, const char *what, struct config_report *report);
 

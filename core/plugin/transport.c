@@ -190,9 +190,14 @@ void transport_peer_identity(struct transport_connection *connection, char *buff
     adapter_terminate(buffer, size);
 }
 
+bool transport_plugin_knows_peers(const struct plugin *plugin)
+{
+    return ((const struct drafter_transport_ops *)plugin->ops)->peer_identity != NULL;
+}
+
 bool transport_knows_peers(const struct instance *transport)
 {
-    return ops_of(transport)->peer_identity != NULL;
+    return transport_plugin_knows_peers(transport->plugin);
 }
 
 bool transport_admits_unknown(const struct instance *transport)

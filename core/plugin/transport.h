@@ -49,6 +49,7 @@ void transport_peer_identity(struct transport_connection *connection, char *buff
  * its streams may leave this host.
  */
 bool transport_knows_peers(const struct instance *transport);
+bool transport_plugin_knows_peers(const struct plugin *plugin);
 bool transport_admits_unknown(const struct instance *transport);
 bool transport_leaves_host(struct instance *transport, const char *address, bool listening);
 

@@ -55,9 +55,13 @@ int trust_add(const char *path, const struct trust_key *key, struct drafter_erro
     if (!trust_identity_valid(key->identity))
         return drafter_error_set(err, EINVAL, "\"%s\" is no identity; drafter keygen prints it",
                                  key->identity);
+    if (!key->vms[strspn(key->vms, " \t,")])
+        return drafter_error_set(err, EINVAL, "no pattern of names of VMs; * is any");
     if (strpbrk(key->may, "\r\n;#") || strpbrk(key->vms, "\r\n;#"))
         return drafter_error_set(err, EINVAL, "rights and names of VMs are words");
     rc = trust_parse_rights(key->may, &rights, err);
+    if (!rc)
+        rc = trust_check_mode(path, err);
     if (!rc)
         rc = read_text(path, &text, err);
     if (!rc && *text)
@@ -94,8 +98,10 @@ int trust_remove(const char *path, const char *name, struct drafter_error *err)
 {
     cleanup_free char *text = NULL;
     char *begin, *end;
-    int rc = read_text(path, &text, err);
+    int rc = trust_check_mode(path, err); /* a change must not make good what anybody wrote */
 
+    if (!rc)
+        rc = read_text(path, &text, err);
     if (rc)
         return rc;
     begin = text;

@@ -72,8 +72,11 @@ bool trust_identity_valid(const char *identity)
 {
     static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+    for (const char *at = identity; *at; at++)
+        if (*at <= ' ' || *at > '~')
+            return false;
     if (!strncmp(identity, "psk:", 4))
-        return identity[4] && strlen(identity) < 4 + 65 && !strpbrk(identity, " \t");
+        return identity[4] && strlen(identity) < 4 + 65;
     return !strncmp(identity, "sha256:", 7) && strspn(identity + 7, base64) == 43 &&
            !strcmp(identity + 7 + 43, "=");
 }
@@ -93,6 +96,13 @@ static int read_key(struct config_section *section, struct trust_key *key, unsig
     return rc ? drafter_error_wrap(err, "%s", config_where(section, "may")) : 0;
 }
 
+/* One key with two rules: neither is what was meant. */
+static int refuse_twice(const struct config_section *section, const char *first, struct drafter_error *err)
+{
+    return drafter_error_set(err, EINVAL, "%s: the key is there already, as %s",
+                             config_where(section, "identity"), first);
+}
+
 static bool matches(const char *patterns, const char *vm)
 {
     size_t length;
@@ -110,8 +120,7 @@ static bool matches(const char *patterns, const char *vm)
     return false;
 }
 
-/* The rules of a file that anybody may write are nobody's. */
-static int check_mode(const char *path, struct drafter_error *err)
+int trust_check_mode(const char *path, struct drafter_error *err)
 {
     struct stat status;
 
@@ -129,7 +138,7 @@ static int find_key(const char *path, const char *identity, struct config **ret_
     struct config_section *section = NULL;
     struct config *config;
     bool found = false;
-    int rc = check_mode(path, err);
+    int rc = trust_check_mode(path, err);
 
     if (!rc)
         rc = config_load(path, &config, err);
@@ -141,8 +150,12 @@ static int find_key(const char *path, const char *identity, struct config **ret_
         unsigned rights = 0;
 
         rc = read_key(section, &key, &rights, err);
-        if (rc || found || strcmp(key.identity, identity))
+        if (rc || strcmp(key.identity, identity))
             continue; /* the whole file must make sense */
+        if (found) {
+            rc = refuse_twice(section, ret_key->name, err);
+            continue;
+        }
         found = true;
         *ret_key = key;
         *ret_rights = rights;
@@ -211,24 +224,54 @@ int drafter_trust_package(const char *identity, struct drafter_error *err)
     return trust_check(identity, TRUST_REGISTRY, NULL, err);
 }
 
+static int visit_one(struct config *config, struct config_section *section,
+                     int (*visit)(void *opaque, const struct trust_key *key, struct drafter_error *err),
+                     void *opaque, struct drafter_error *err)
+{
+    struct config_section *before = NULL;
+    struct trust_key key = {0};
+    unsigned rights;
+    int rc = read_key(section, &key, &rights, err);
+
+    while (!rc && (before = config_next(config, "key", before)) != section)
+        if (!strcmp(config_value(before, "identity"), key.identity))
+            rc = refuse_twice(section, before->id, err);
+    return rc ? rc : visit(opaque, &key, err);
+}
+
 int trust_visit(const char *path,
                 int (*visit)(void *opaque, const struct trust_key *key, struct drafter_error *err),
                 void *opaque, struct drafter_error *err)
 {
+    static const char *const kinds[] = {"key", NULL};
     struct config_section *section = NULL;
     struct config *config;
-    int rc = config_load(path, &config, err);
+    int rc = trust_check_mode(path, err);
 
+    if (!rc)
+        rc = config_load(path, &config, err);
     if (rc)
         return rc;
-    while (!rc && (section = config_next(config, "key", section))) {
-        struct trust_key key = {0};
-        unsigned rights;
-
-        rc = read_key(section, &key, &rights, err);
-        if (!rc)
-            rc = visit(opaque, &key, err);
-    }
+    rc = config_check_kinds(config, kinds, err);
+    while (!rc && (section = config_next(config, "key", section)))
+        rc = visit_one(config, section, visit, opaque, err);
     config_free(config);
+    return rc;
+}
+
+static int count_one(void *opaque, const struct trust_key *key, struct drafter_error *err)
+{
+    (void)key, (void)err;
+    ++*(unsigned *)opaque;
+    return 0;
+}
+
+int trust_verify(const char *path, unsigned *ret_keys, struct drafter_error *err)
+{
+    unsigned keys = 0;
+    int rc = trust_visit(path, count_one, &keys, err);
+
+    if (!rc)
+        *ret_keys = keys;
     return rc;
 }

@@ -58,12 +58,18 @@ struct trust_key {
     const char *name, *identity, *may, *vms;
 };
 
+/* Refuses a file that anybody may write: its rules are nobody's.  One that is not there is fine. */
+int trust_check_mode(const char *path, struct drafter_error *err);
+
+/* Whether the whole file makes sense, and how many keys are in it. */
+int trust_verify(const char *path, unsigned *ret_keys, struct drafter_error *err);
+
 /* Calls `visit` for each section; a negative return of it, or a fault in the file, ends that. */
 int trust_visit(const char *path,
                 int (*visit)(void *opaque, const struct trust_key *key, struct drafter_error *err),
                 void *opaque, struct drafter_error *err);
 
-/* Adds a section, or removes one; the file is replaced as a whole. */
+/* Adds a section, or removes one; the file is replaced as a whole, and stays whose it is. */
 int trust_add(const char *path, const struct trust_key *key, struct drafter_error *err);
 int trust_remove(const char *path, const char *name, struct drafter_error *err);
 

@@ -137,11 +137,17 @@ int io_read_file(const char *path, size_t limit, char **ret_data, size_t *ret_le
     return 0;
 }
 
-/* Writes the new content beside `path` as `temporary`, durable. */
-static int write_beside(int fd, const void *data, size_t length, unsigned mode)
+/* Writes the new content of `path` beside it, durable; a file that is there keeps its owner and mode. */
+static int write_beside(const char *path, int fd, const void *data, size_t length, unsigned mode)
 {
     int result = io_write_full(fd, data, length);
+    struct stat old, new;
 
+    if (result == 0 && stat(path, &old) == 0 && fstat(fd, &new) == 0) {
+        mode = old.st_mode & 07777;
+        if ((old.st_uid != new.st_uid || old.st_gid != new.st_gid) && fchown(fd, old.st_uid, old.st_gid) < 0)
+            result = -errno;
+    }
     if (result == 0 && fchmod(fd, mode) < 0)
         result = -errno;
     if (result == 0 && fsync(fd) < 0)
@@ -163,7 +169,7 @@ int io_replace_file(const char *path, const void *data, size_t length, unsigned 
     fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
         return drafter_error_errno(err, errno, "%s", temporary);
-    result = write_beside(fd, data, length, mode);
+    result = write_beside(path, fd, data, length, mode);
     if (result == 0 && rename(temporary, path) < 0)
         result = -errno;
     if (result < 0) {

@@ -23,7 +23,8 @@ int io_read_file(const char *path, size_t limit, char **ret_data, size_t *ret_le
 
 /*
  * Replaces `path` by `data`: temporary file, fsync, rename, fsync of the directory.  Afterwards the
- * file is either the old or the new one, whatever fails.
+ * file is either the old or the new one, whatever fails.  `mode` is for one that is not there yet: else
+ * it keeps its owner and mode.
  */
 int io_replace_file(const char *path, const void *data, size_t length, unsigned mode,
                     struct drafter_error *err);

@@ -185,10 +185,17 @@ def checked(root):
     ini = side.directory / "peer.ini"
     ini.write_text("[drafter]\nrole = peer\n" + side.common("tcp", "yes") + "[vmm:vm]\nplugin = null\n[peer]\ntransport = safe\nvmm = vm\n")
 
-    def check(*words):
+    def check(*words, what="[transport:safe]"):
         said = subprocess.run([DRAFTER, "check", "--config", ini], capture_output=True, text=True).stdout
-        line = next(line for line in said.splitlines() if "[transport:safe]" in line)
+        line = next(line for line in said.splitlines() if f" {what}" in line)
         assert all(word in line for word in words), line
+
+    trust = pathlib.Path(side.trust_ini)
+    check("warning", "nobody is trusted", "drafter trust add", what="trust:")
+    side.trust("self", side, "pull")
+    check("ok", "1 keys", what="trust:")
+    trust.write_text(trust.read_text() + "[keys:other]\n")
+    check("warning", f"{trust}:5: unknown section", "nobody is trusted", what="trust:")
 
     check("ok", f"this node is {side.identity}")
     key = side.directory / "node.key"
@@ -196,7 +203,7 @@ def checked(root):
     check("error", "node.key", "chmod 600")
     key.unlink()
     check("error", "node.key", "drafter keygen")
-    print("ok: drafter check reads the key, and says whose it is", flush=True)
+    print("ok: drafter check reads the key and the trust file, and says what is wrong with them", flush=True)
 
 
 def plain(root):

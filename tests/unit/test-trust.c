@@ -137,7 +137,8 @@ START_TEST(what_would_break_the_file_is_not_written)
     static const struct trust_key keys[] = {
         {"a]\n[key:b", A, "", "*"}, {"", A, "", "*"},         {"a", "sha256:short", "", "*"},
         {"a", A, "fly", "*"},       {"a", A, "pull\nx", "*"}, {"a", A, "", "web\n[key:b]"},
-        {"a b", A, "", "*"},        {"a", "psk:", "", "*"},
+        {"a b", A, "", "*"},        {"a", "psk:", "", "*"},   {"a", "psk:x\n[key:b]", "", "*"},
+        {"a", "psk:\x7f", "", "*"}, {"a", A, "", ""},         {"a", A, "", " ,"},
     };
 
     ck_assert_int_eq(trust_add(path, &keys[_i], &err), -EINVAL);
@@ -165,6 +166,60 @@ START_TEST(keygen_writes_a_secret_and_replaces_nothing)
 }
 END_TEST
 
+/* What is in force is then the first section or nothing, and not what somebody meant. */
+START_TEST(a_key_that_is_there_twice_is_a_mistake)
+{
+    char name[64];
+    unsigned keys;
+
+    write_text("[key:a]\nidentity = " A "\nmay = pull\n[key:c]\nidentity = " B "\n[key:b]\nidentity = " A
+               "\nmay = pull\nvms = db\n");
+    expect_refused(A, TRUST_PULL, "web", "trust.ini:7: the key is there already, as a");
+    ck_assert_int_lt(drafter_trust_find(A, name, sizeof(name)), 0);
+    ck_assert_int_eq(trust_verify(path, &keys, &err), -EINVAL);
+    ck_assert_int_eq(trust_remove(path, "b", &err), 0);
+    ck_assert_int_eq(trust_verify(path, &keys, &err), 0);
+    ck_assert_uint_eq(keys, 2);
+    ck_assert_int_eq(trust_check(A, TRUST_PULL, "web", &err), 0);
+}
+END_TEST
+
+/* Lines that anybody may have written must not be made good by a change of another one. */
+START_TEST(a_file_with_a_fault_is_neither_shown_nor_added_to)
+{
+    const struct trust_key b = {.name = "b", .identity = B, .may = "", .vms = "db"};
+    unsigned keys;
+
+    write_text(_i ? "[keys:a]\nidentity = " A "\n" : "[key:a]\nidentity = " A "\nmay = pull\n");
+    ck_assert_int_eq(chmod(path, _i ? 0600 : 0606), 0);
+    ck_assert_int_lt(trust_verify(path, &keys, &err), 0);
+    ck_assert_int_lt(trust_add(path, &b, &err), 0);
+    if (!_i)
+        ck_assert_int_eq(trust_remove(path, "a", &err), -EACCES);
+    expect_refused(A, TRUST_PULL, "web", "trust.ini");
+}
+END_TEST
+
+START_TEST(a_change_leaves_the_file_to_those_who_could_read_it)
+{
+    const struct trust_key b = {.name = "b", .identity = B, .may = "", .vms = "db"};
+    struct stat status;
+
+    write_text("[key:a]\nidentity = " A "\n");
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    if (!geteuid())
+        ck_assert_int_eq(chown(path, 12, 34), 0);
+    ck_assert_int_eq(trust_add(path, &b, &err), 0);
+    ck_assert_int_eq(trust_remove(path, "a", &err), 0);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_mode & 07777, 0640);
+    if (!geteuid()) {
+        ck_assert_uint_eq(status.st_uid, 12);
+        ck_assert_uint_eq(status.st_gid, 34);
+    }
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -175,7 +230,10 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_file_that_anybody_may_write_trusts_nobody);
     tcase_add_test(tests, keys_are_added_found_and_removed);
     tcase_add_test(tests, removing_keeps_the_rest_as_it_was_written);
-    tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 8);
+    tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 12);
+    tcase_add_test(tests, a_key_that_is_there_twice_is_a_mistake);
+    tcase_add_loop_test(tests, a_file_with_a_fault_is_neither_shown_nor_added_to, 0, 2);
+    tcase_add_test(tests, a_change_leaves_the_file_to_those_who_could_read_it);
     tcase_add_test(tests, keygen_writes_a_secret_and_replaces_nothing);
 }
 

@@ -151,8 +151,8 @@ START_TEST(replacing_keeps_mode_and_leaves_nothing_beside)
     cleanup_free char *path = unit_path(directory, "file"), *data = NULL;
     struct stat info;
 
-    ck_assert_int_eq(io_replace_file(path, "old", 3, 0600, NULL), 0);
-    ck_assert_int_eq(io_replace_file(path, "newer", 5, 0640, NULL), 0);
+    ck_assert_int_eq(io_replace_file(path, "old", 3, 0640, NULL), 0);
+    ck_assert_int_eq(io_replace_file(path, "newer", 5, 0600, NULL), 0);
     ck_assert_int_eq(io_read_file(path, 100, &data, NULL, NULL), 0);
     ck_assert_str_eq(data, "newer");
     ck_assert_int_eq(stat(path, &info), 0);
