@@ -194,6 +194,36 @@ START_TEST(a_forged_source_does_not_leave)
 }
 END_TEST
 
+/* The host does not rely on what the namespace drops. */
+START_TEST(a_forged_source_does_not_pass_the_host)
+{
+    int netns;
+    char *counted;
+
+    begin(defaults);
+    netns = open(slots[0].netns, O_RDONLY | O_CLOEXEC);
+    lab_run("nft add table inet watch");
+    lab_run("nft add chain inet watch seen { type filter hook postrouting priority 400 ; }");
+    lab_run("nft add rule inet watch seen ip saddr { 10.0.15.2 , 198.51.100.7 } counter");
+    lab_enter(netns);
+    lab_run("ip address add 198.51.100.7/32 dev lo");
+    lab_run("ip address add 10.0.15.2/32 dev lo");
+    for (int i = 0; i < 2; i++) {
+        lab_run(i ? "ip route replace 192.0.2.2/32 via 10.0.8.2 src 10.0.15.2"
+                  : "ip route replace 192.0.2.2/32 via 10.0.8.2 src 198.51.100.7");
+        lab_enter(lab_host());
+        expect_blocked(netns, "192.0.2.2");
+        lab_enter(netns);
+    }
+    lab_enter(lab_host());
+    counted = lab_output("nft list table inet watch");
+    ck_assert_msg(strstr(counted, "packets 0 bytes 0"), "%s", counted);
+    free(counted);
+    close(netns);
+    instance_free(network);
+}
+END_TEST
+
 START_TEST(a_guest_learns_the_size_of_the_path)
 {
     begin(defaults);
@@ -218,6 +248,7 @@ void network_add_traffic(Suite *suite)
     tcase_add_test(tests, guests_reach_each_other_when_nothing_is_blocked);
     tcase_add_test(tests, incoming_connections_can_be_refused);
     tcase_add_test(tests, a_forged_source_does_not_leave);
+    tcase_add_test(tests, a_forged_source_does_not_pass_the_host);
     tcase_add_test(tests, a_guest_learns_the_size_of_the_path);
     suite_add_tcase(suite, tests);
 }
