@@ -6,9 +6,11 @@
 #include "sysctl.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 int host_identity(uint64_t ret_netns[2], struct drafter_error *err)
@@ -190,15 +192,36 @@ static int prepare_v6(const struct sysctl_journal *journal, const char *host,
     return ret < 0 ? ret : sysctl_set(journal, "net/ipv6/conf/all/forwarding", "1", err);
 }
 
+/* Until it is closed no other pool of the directory changes settings, or goes. */
+static int lock_settings(const struct pool *pool)
+{
+    int fd = open(pool->config->state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    /* Where it cannot be opened, nothing was written down in it. */
+    if (fd >= 0)
+        flock(fd, LOCK_EX);
+    return fd;
+}
+
+static void unlock_settings(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 int host_prepare(const struct pool *pool, struct drafter_error *err)
 {
     const struct layout *layout = &pool_header(pool)->layout;
     struct sysctl_journal journal = journal_of(pool);
+    int fd = lock_settings(pool);
     int ret = sysctl_set(&journal, "net/ipv4/ip_forward", "1", err);
 
     if (ret == 0 && layout->family[LAYOUT_V6].enabled)
         ret = prepare_v6(&journal, layout->host_interface, err);
-    return ret < 0 ? ret : prepare_own(&journal, layout, err);
+    if (ret == 0)
+        ret = prepare_own(&journal, layout, err);
+    unlock_settings(fd);
+    return ret;
 }
 
 /* Whether the state directory has another pool. */
@@ -220,9 +243,16 @@ static bool others(const struct pool *pool)
     return found;
 }
 
-int host_restore(const struct pool *pool, struct drafter_error *err)
+int host_leave(struct pool *pool, bool here, bool whole, struct drafter_error *err)
 {
     struct sysctl_journal journal = journal_of(pool);
+    int fd = lock_settings(pool), ret = 0;
 
-    return others(pool) ? 0 : sysctl_restore(&journal, err);
+    if (here && !others(pool))
+        ret = sysctl_restore(&journal, err);
+    /* Under the lock: of two pools that go at the same time the second has to see that it is the last. */
+    if (ret == 0 && whole)
+        table_unlink(&pool->table);
+    unlock_settings(fd);
+    return ret;
 }

@@ -153,14 +153,12 @@ static void remove_rest(struct removal *removal)
                                                     pool->table.fd, &error) < 0)
         note(removal, &error);
     memset(&error, 0, sizeof(error));
-    if (removal->here && host_restore(pool, &error) < 0)
-        note(removal, &error);
     if (!removal->here)
         drafter_log(DRAFTER_LOG_WARNING, pool->backend->name,
                     "pool \"%s\" was made in another network namespace: its rules stay there",
                     pool->layout.prefix);
-    if (!removal->first.code)
-        table_unlink(&pool->table);
+    if (host_leave(pool, removal->here, !removal->first.code, &error) < 0)
+        note(removal, &error);
 }
 
 static void run(struct removal *removal)

@@ -82,7 +82,8 @@ int host_resolve(struct layout *layout, struct drafter_error *err);
 int host_check(const struct layout *layout, const struct table_file *made,
                struct drafter_error *err);
 int host_prepare(const struct pool *pool, struct drafter_error *err);
-int host_restore(const struct pool *pool, struct drafter_error *err);
+/* Sets back what pools changed, when this is the last one `here`; removes its file, if nothing else is left of it. */
+int host_leave(struct pool *pool, bool here, bool whole, struct drafter_error *err);
 int host_identity(uint64_t ret_netns[2], struct drafter_error *err);
 
 /* Opens the table of the pool, if it is not open; ENOENT when there is no pool. */

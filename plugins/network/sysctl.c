@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define JOURNAL_MAX 16384
@@ -65,7 +64,7 @@ static void header_of(const struct sysctl_journal *journal, char *line, size_t s
              (unsigned long long)journal->netns[1]);
 }
 
-/* Opens and locks it; what another boot or namespace wrote is forgotten. */
+/* Opens it; what another boot or namespace wrote is forgotten. */
 static int open_journal(const struct sysctl_journal *journal, char *text, struct drafter_error *err)
 {
     char path[512], header[128];
@@ -74,7 +73,7 @@ static int open_journal(const struct sysctl_journal *journal, char *text, struct
 
     snprintf(path, sizeof(path), "%s/sysctl", journal->directory);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || flock(fd, LOCK_EX) < 0 || (length = pread(fd, text, JOURNAL_MAX - 1, 0)) < 0) {
+    if (fd < 0 || (length = pread(fd, text, JOURNAL_MAX - 1, 0)) < 0) {
         drafter_error_errno(err, errno, "%s", path);
         if (fd >= 0)
             close(fd);

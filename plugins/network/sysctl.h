@@ -2,7 +2,7 @@
 /*
  * Settings of the host that pools need, such as forwarding, are written down in a file of the state
  * directory before they are changed, and set back when the last pool of that directory goes, unless
- * somebody else has changed them since.
+ * somebody else has changed them since.  The caller keeps other processes away from the file.
  */
 #ifndef NETWORK_SYSCTL_H
 #define NETWORK_SYSCTL_H
