@@ -26,6 +26,7 @@ void peer_note_leaving(struct peer *peer, const struct source_progress *report)
     peer->watch.has_source = true;
     peer->watch.source = *report;
     note_bytes(&peer->watch, report->sent_bytes);
+    pthread_cond_broadcast(&peer->watch.changed);
 }
 
 void peer_note_arriving(struct peer *peer, const struct destination_progress *report)
@@ -123,14 +124,12 @@ static int status(struct peer *peer, json_t *answer)
 
 /* ---- jobs, in the main thread */
 
-static int call_off(struct peer *peer, struct drafter_error *err)
+static int call_off(struct peer *peer, struct peer_job *job, struct drafter_error *err)
 {
-    bool leaving;
-
     pthread_mutex_lock(&peer->lock);
-    leaving = peer->leaving;
+    job->leaving = peer->leaving;
     pthread_mutex_unlock(&peer->lock);
-    if (leaving)
+    if (job->leaving)
         server_cancel(peer->server, "cancelled by the operator");
     else if (peer->destination)
         destination_cancel(peer->destination, "cancelled by the operator");
@@ -301,7 +300,7 @@ static int do_job(struct peer *peer, struct peer_job *job)
     bool here = peer->vm_made && !peer->destination;
 
     if (!strcmp(job->command, "cancel"))
-        return call_off(peer, err);
+        return call_off(peer, job, err);
     if (!strcmp(job->command, "stop"))
         return stop(peer, err);
     if (!here)
@@ -404,6 +403,36 @@ static int await_move(struct peer *peer, json_t *answer)
     return 0;
 }
 
+/* Under the lock. */
+static bool is_handed_over(const struct peer_watch *watch)
+{
+    return watch->has_source &&
+           (watch->source.state == SOURCE_COMMITTED || watch->source.state == SOURCE_SERVING);
+}
+
+/* Whether it came in time: until the hand-over has ended, or it is told that the peer has the VM. */
+static int await_kept(struct peer *peer, unsigned long before, struct drafter_error *err)
+{
+    lock_scope(&peer->lock);
+    while (peer->watch.ends == before && !peer->watch.ending && !is_handed_over(&peer->watch))
+        pthread_cond_wait(&peer->watch.changed, &peer->lock);
+    if (peer->watch.ends != before && peer->watch.outcome == PEER_OUTCOME_KEPT)
+        return 0;
+    return drafter_error_set(err, EBUSY, "it is too late: VM %s was handed over", peer->vm.name);
+}
+
+static int cancel(struct peer *peer, struct peer_job *job, struct drafter_error *err)
+{
+    unsigned long before;
+    int rc;
+
+    pthread_mutex_lock(&peer->lock);
+    before = peer->watch.ends;
+    pthread_mutex_unlock(&peer->lock);
+    rc = post(peer, job, err);
+    return !rc && job->leaving ? await_kept(peer, before, err) : rc;
+}
+
 static int request(void *opaque, const char *command, const json_t *words, json_t *answer,
                    struct drafter_error *err)
 {
@@ -414,6 +443,8 @@ static int request(void *opaque, const char *command, const json_t *words, json_
         return status(peer, answer);
     if (!strcmp(command, "wait"))
         return await_move(peer, answer);
+    if (!strcmp(command, "cancel"))
+        return cancel(peer, &job, err);
     return post(peer, &job, err);
 }
 

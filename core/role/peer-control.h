@@ -21,6 +21,7 @@ struct peer_job {
     json_t *answer;
     struct drafter_error error;
     bool done;
+    bool leaving; /* cancel: a hand-over to a peer was told to end */
 };
 
 /* What is going on; under the peer's lock. */

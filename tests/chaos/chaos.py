@@ -28,7 +28,7 @@ import drafterlab  # noqa: E402
 # The side that pauses at the step while the fault is made.
 STEPS = {**{f"S{n}": "a" for n in range(12)}, **{f"S{n}": "b" for n in range(12, 18)}, "S18": "a", "S19": "a"}
 FAULTS = ("kill-source", "kill-destination", "kill-source-vmm", "kill-destination-vmm", "cut", "stall", "flip", "disk-full",
-          "cancel-source", "cancel-destination")
+          "cancel-source", "cancel-destination", "ctl-cancel", "stall-one")
 QUICK = [("S4", "cut"), ("S4", "kill-destination"), ("S4", "stall"), ("S9", "stall"), ("S9", "flip"), ("S9", "disk-full"), ("S10", "kill-destination"),
          ("S11", "cut"), ("S11", "kill-source"), ("S11", "kill-destination"), ("S16", "cut")]
 GUEST = "fill=24 dirty=12 rate=0 write=full check=1"
@@ -41,7 +41,7 @@ PATIENCE = 25  # s
 class Case:
     def __init__(self, lab, package, step, fault):
         self.lab, self.package, self.step, self.fault = lab, package, step, fault
-        self.nodes, self.killed, self.ended, self.reached = {}, [], [], True
+        self.nodes, self.killed, self.ended, self.reached, self.answer = {}, [], [], True, None
 
     def start(self, name, failpoint=None, **options):
         os.environ.pop("DRAFTER_FAILPOINT", None)
@@ -105,15 +105,25 @@ class Case:
         elif self.fault.startswith("cancel"):
             self.ended.append(target.name)
             target.child.send_signal(signal.SIGINT)
+        elif self.fault == "ctl-cancel":
+            self.ctl_cancel()
         elif self.fault == "disk-full":
             self.fill(self.lab.path("b"))
         elif self.fault == "flip":
             self.control("flip next 0 dir=down")
+        elif self.fault == "stall-one":  # the first bulk stream of those that are there
+            self.control(f"stall conn={min(3, self.control('stats')['accepted'])}")
         else:
             self.control(self.fault)
-        if self.fault == "stall":
+        if self.fault.startswith("stall"):
             time.sleep(STALL)
             self.control("resume")
+
+    def ctl_cancel(self):
+        """The move is called off and the VM stays, or it is too late and the answer says so."""
+        done = subprocess.run([drafterlab.DRAFTER, "ctl", "--run-directory", self.lab.path("run/a"), "cancel"],
+                              capture_output=True, text=True, check=False)
+        self.answer = done.stderr.strip() or "cancelled"
 
     # What came of it
 
@@ -176,10 +186,10 @@ class Case:
         return max((late - early for early, late in zip(times, times[1:])), default=0)
 
     def outcome(self):
-        running = self.running()
+        running = self.running() or self.running(2)  # a busy host
         result = {"step": self.step, "fault": self.fault, "reached": self.reached, "runs": running,
                   "ledgers": [self.ledger(n) for n in "ab"], "status": [self.nodes[n].child.poll() for n in "ab"],
-                  "says": [self.last_word(n) for n in "ab"]}
+                  "says": [self.last_word(n) for n in "ab"], "answer": self.answer}
         for node in self.lab.nodes:
             if node.child.poll() is None:
                 node.child.send_signal(signal.SIGTERM)
@@ -206,6 +216,8 @@ class Case:
             wrong.append(f"the guest: { {k: report[k] for k in ('repeated', 'rewound', 'split_brain', 'sweeps_back', 'bad', 'chk_bad')} }")
         if not result["runs"] and not self.killed and not self.ended and not self.fault.endswith("-vmm"):
             wrong.append("nobody runs the VM")
+        if self.answer and (self.answer == "cancelled") != (result["runs"] == ["a"]):
+            wrong.append(f"the operator was told: {self.answer}")
         return wrong + self.left_behind()
 
     def left_behind(self):

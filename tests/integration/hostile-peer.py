@@ -18,7 +18,7 @@ import nodelab
 from nodelab import PATIENCE
 
 HELLO, OFFER, ACCEPT, ABORT, JOIN, PASS, HASHES, DATA, NEED = 1, 2, 3, 4, 5, 7, 18, 32, 36
-MEMORY_MAX = 16 << 20  # bytes that hostile peers may cost a node, all at once
+MEMORY_MAX = 64 << 20  # bytes that hostile peers may cost a node, all at once; sanitizers free late
 HEADER = "<IHHIIQQI"
 MAGIC = 0x32465244
 
