@@ -46,7 +46,8 @@ static int run_os(struct image_job *job, const char *directory, const char *none
 
 static const struct verb verbs[] = {
     {"build", "IMAGE", "FILE", "makes a VM's disk of an OCI image: unpack and pack", image_build},
-    {"unpack", "IMAGE", "BUNDLE", "makes a runtime bundle of an OCI image, to be edited", image_unpack},
+    {"unpack", "IMAGE", "BUNDLE", "makes a runtime bundle, to be edited, of an OCI image or of a disk",
+     image_unpack},
     {"pack", "BUNDLE", "FILE", "makes a disk of a runtime bundle", image_pack},
     {"os", "DIRECTORY", NULL, "makes the guest that runs such disks of Debian's packages", run_os},
 };
@@ -61,8 +62,8 @@ void command_image_help(void)
     putchar('\n');
     for (unsigned i = 0; i < VERB_COUNT; i++)
         printf("  %-8s %s\n", verbs[i].name, verbs[i].summary);
-    printf("\nIMAGE is the path of an OCI layout or of an archive of one, or a name as skopeo has them:\n"
-           "oci:PATH:TAG, docker://HOST/NAME:TAG, docker-archive:PATH.\n\n");
+    printf("\nIMAGE is the path of an OCI layout (with :TAG where it has several) or of an archive of one,\n"
+           "or a name as skopeo has them: docker://HOST/NAME:TAG, docker-archive:PATH.\n\n");
     describe_options_text(image_option_table, stdout);
 }
 

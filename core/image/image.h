@@ -45,6 +45,7 @@ int image_check(struct image_job *job, struct drafter_error *err);
 struct image_tool {
     const char *name, *package;
     int stdout_fd, keep_fd;
+    int good_status; /* up to which it has not failed */
 };
 int image_run(struct image_job *job, const struct image_tool *tool, const char *const *arguments,
               struct drafter_error *err);
@@ -58,7 +59,8 @@ char *image_path(const char *directory, const char *name);
 
 /*
  * Makes all of a tree that was unpacked readable and writable for its owner, as modes of an image
- * need not be, and notes in `owners` (may be NULL) which modes that changed.
+ * need not be, and notes in `owners` (may be NULL) which modes that changed.  What `owners` has of
+ * files that are not there is forgotten.
  */
 int image_open_tree(const char *path, struct owners *owners, struct drafter_error *err);
 
@@ -70,11 +72,19 @@ int image_scan_layers(struct image_job *job, const char *layout, struct owners *
 int image_convert_config(const struct image_options *options, const char *from, const char *to,
                          struct drafter_error *err);
 
+/* Refuses what is no bundle, or one whose configuration cannot be run. */
+int image_check_bundle(const char *bundle, struct drafter_error *err);
+
 /* Refuses what is no configuration of a bundle with a root file system in rootfs. */
 int image_check_config(const char *path, struct drafter_error *err);
 
 /* Gives a new file system its owners and times. */
 int image_finish_ext4(int fd, const struct owners *owners, struct drafter_error *err);
+
+/* Whether a file is an ext4 file system.  Copies the bundle that is in one to a directory. */
+bool image_is_ext4(const char *file);
+int image_extract_ext4(struct image_job *job, const char *file, const char *bundle,
+                       struct owners *owners, struct drafter_error *err);
 
 /* The verbs.  `bundle` and `file` appear complete or not at all. */
 int image_unpack(struct image_job *job, const char *image, const char *bundle,

@@ -24,7 +24,7 @@ int image_os(struct image_job *job, const char *directory, struct drafter_error 
 {
     cleanup_free char *script = script_path(), *cache = NULL;
     char size[24];
-    const struct image_tool tool = {script, "drafter", STDOUT_FILENO, -1};
+    const struct image_tool tool = {script, "drafter", STDOUT_FILENO, -1, 0};
     const char *arguments[8] = {"--os"};
     unsigned count = 1;
 

@@ -113,6 +113,19 @@ struct owner *owners_find(const struct owners *owners, const char *path)
     return bsearch(path, owners->list, owners->count, sizeof(*owners->list), compare_path);
 }
 
+void owners_prune(struct owners *owners)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < owners->count; i++) {
+        if (owners->list[i].is_found)
+            owners->list[kept++] = owners->list[i];
+        else
+            free(owners->list[i].path);
+    }
+    owners->count = kept;
+}
+
 void owners_release(struct owners *owners)
 {
     for (size_t i = 0; i < owners->count; i++)

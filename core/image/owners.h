@@ -25,6 +25,7 @@ struct owner {
     int mode;       /* -1: as the file has it */
     size_t order;   /* of being added: the last one counts */
     bool is_device; /* never in a file */
+    bool is_found;  /* by image_open_tree */
     uint8_t capability_length;
     uint8_t capability[OWNER_CAPABILITY_MAX];
 };
@@ -44,6 +45,9 @@ void owners_sort(struct owners *owners);
 
 /* Of sorted ones, or NULL. */
 struct owner *owners_find(const struct owners *owners, const char *path);
+
+/* Forgets those that were not found. */
+void owners_prune(struct owners *owners);
 
 void owners_release(struct owners *owners);
 

@@ -101,7 +101,7 @@ static int choose_size(const struct image_options *options, const struct measure
 static int make_file_system(struct image_job *job, const char *bundle, const struct measure *measure,
                             int fd, struct drafter_error *err)
 {
-    const struct image_tool mke2fs = {"mke2fs", "e2fsprogs", -1, fd};
+    const struct image_tool mke2fs = {"mke2fs", "e2fsprogs", -1, fd, 0};
     char path[32], inodes[24], inode[16], block[16], journal[16], now[16];
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -148,7 +148,7 @@ static int write_file(struct image_job *job, const char *bundle, const struct ow
     return rc ? rc : output_commit(output, err);
 }
 
-static int check_bundle(const char *bundle, struct drafter_error *err)
+int image_check_bundle(const char *bundle, struct drafter_error *err)
 {
     cleanup_free char *config = image_path(bundle, IMAGE_CONFIG);
     cleanup_free char *rootfs = image_path(bundle, IMAGE_ROOTFS);
@@ -168,7 +168,7 @@ int image_pack(struct image_job *job, const char *bundle, const char *file, stru
     cleanup_free char *path = image_path(bundle, IMAGE_OWNERS);
     struct owners owners = {0};
     struct output output;
-    int rc = path ? check_bundle(bundle, err) : drafter_error_set(err, ENOMEM, "out of memory");
+    int rc = path ? image_check_bundle(bundle, err) : drafter_error_set(err, ENOMEM, "out of memory");
 
     if (!rc)
         rc = owners_load(path, &owners, err);

@@ -96,7 +96,9 @@ static int await(struct image_job *job, const struct image_tool *tool, pid_t pid
     }
     if (proc_wait(pid, ENDING_MS, &status))
         return drafter_error_set(err, EIO, "%s: cannot learn how it ended", tool->name);
-    return status ? describe_end(tool, status, said, err) : 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) <= tool->good_status)
+        return 0;
+    return describe_end(tool, status, said, err);
 }
 
 int image_run(struct image_job *job, const struct image_tool *tool, const char *const *arguments,
@@ -173,7 +175,7 @@ struct opening {
 static int note_mode(struct opening *opening, const char *path, mode_t mode)
 {
     struct owner *known = owners_find(opening->owners, path);
-    const struct owner owner = {.mode = (int)mode};
+    const struct owner owner = {.mode = (int)mode, .is_found = true};
 
     if (!known)
         return owners_add(&opening->added, &owner, path, opening->err);
@@ -189,13 +191,11 @@ static bool stands_for_device(const struct opening *opening, const FTSENT *entry
     return owner && owner->is_device && entry->fts_info == FTS_F && !entry->fts_statp->st_size;
 }
 
-static int open_entry(struct opening *opening, const FTSENT *entry)
+static int open_entry(struct opening *opening, const FTSENT *entry, const char *path)
 {
     const mode_t mode = entry->fts_statp->st_mode & 07777;
     const mode_t needed = entry->fts_info == FTS_F ? 0600 : 0700;
-    const char *path = entry->fts_path + strlen(opening->root);
 
-    path = *path ? path + 1 : ".";
     if (stands_for_device(opening, entry, path)) {
         log_warning("image", "device /%s is left out: containers get theirs in /dev", path);
         if (unlink(entry->fts_accpath))
@@ -211,14 +211,36 @@ static int open_entry(struct opening *opening, const FTSENT *entry)
     return opening->owners ? note_mode(opening, path, mode) : 0;
 }
 
+static int take_entry(struct opening *opening, const FTSENT *entry)
+{
+    const char *path = entry->fts_path + strlen(opening->root);
+    struct owner *owner;
+
+    path = *path ? path + 1 : ".";
+    if (opening->owners && (owner = owners_find(opening->owners, path)))
+        owner->is_found = true;
+    switch (entry->fts_info) {
+    case FTS_D:
+    case FTS_F:
+        return open_entry(opening, entry, path);
+    case FTS_ERR:
+    case FTS_NS:
+        return drafter_error_errno(opening->err, entry->fts_errno, "%s", entry->fts_path);
+    default:
+        return 0;
+    }
+}
+
 static int take_added(struct opening *opening, int rc)
 {
     for (size_t i = 0; !rc && i < opening->added.count; i++)
         rc = owners_add(opening->owners, &opening->added.list[i], opening->added.list[i].path,
                         opening->err);
     owners_release(&opening->added);
-    if (opening->owners)
+    if (opening->owners) {
         owners_sort(opening->owners);
+        owners_prune(opening->owners);
+    }
     return rc;
 }
 
@@ -232,12 +254,8 @@ int image_open_tree(const char *path, struct owners *owners, struct drafter_erro
 
     if (!tree)
         return drafter_error_errno(err, errno, "%s", path);
-    while (!rc && (errno = 0, entry = fts_read(tree)) != NULL) {
-        if (entry->fts_info == FTS_D || entry->fts_info == FTS_F)
-            rc = open_entry(&opening, entry);
-        else if (entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS)
-            rc = drafter_error_errno(err, entry->fts_errno, "%s", entry->fts_path);
-    }
+    while (!rc && (errno = 0, entry = fts_read(tree)) != NULL)
+        rc = take_entry(&opening, entry);
     if (!rc && errno)
         rc = drafter_error_errno(err, errno, "%s", path);
     fts_close(tree);

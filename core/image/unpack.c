@@ -98,7 +98,7 @@ static int source_name(const char *image, char **ret_name, struct drafter_error 
 
 static int fetch(struct image_job *job, const struct unpacking *paths, struct drafter_error *err)
 {
-    const struct image_tool skopeo = {"skopeo", "skopeo", -1, -1};
+    const struct image_tool skopeo = {"skopeo", "skopeo", -1, -1, 0};
     const char *arch = job->options.arch;
     cleanup_free char *source = NULL, *target = NULL;
     int rc = source_name(paths->image, &source, err);
@@ -137,7 +137,7 @@ static int check_room(const struct unpacking *paths, uint64_t size, struct draft
 static int unpack_layers(struct image_job *job, const struct unpacking *paths,
                          struct owners *owners, struct drafter_error *err)
 {
-    const struct image_tool umoci = {"umoci", "umoci", -1, -1};
+    const struct image_tool umoci = {"umoci", "umoci", -1, -1, 0};
     uint64_t size;
     int rc = image_scan_layers(job, paths->layout, owners, &size, err);
 
@@ -161,7 +161,7 @@ static int unpack_layers(struct image_job *job, const struct unpacking *paths,
 static int make_bundle(struct image_job *job, const struct unpacking *paths,
                        const struct owners *owners, struct drafter_error *err)
 {
-    const struct image_tool umoci = {"umoci", "umoci", -1, -1};
+    const struct image_tool umoci = {"umoci", "umoci", -1, -1, 0};
     int rc = image_run(job, &umoci,
                        (const char *[]){"raw", "runtime-config", "--image", paths->tagged, "--rootfs",
                                         paths->rootfs, paths->raw_config, NULL},
@@ -175,16 +175,36 @@ static int make_bundle(struct image_job *job, const struct unpacking *paths,
     return rc ? rc : owners_save(paths->owners, owners, err);
 }
 
+static int unpack_image(struct image_job *job, const struct unpacking *paths,
+                        struct owners *owners, struct drafter_error *err)
+{
+    int rc = fetch(job, paths, err);
+
+    if (!rc)
+        rc = unpack_layers(job, paths, owners, err);
+    return rc ? rc : make_bundle(job, paths, owners, err);
+}
+
+/* A disk, such as one that `pack` made, has a bundle already. */
+static int unpack_disk(struct image_job *job, const struct unpacking *paths, struct owners *owners,
+                       struct drafter_error *err)
+{
+    int rc = image_extract_ext4(job, paths->image, paths->bundle, owners, err);
+
+    if (!rc)
+        rc = image_check_bundle(paths->bundle, err);
+    if (rc)
+        return rc == -ECANCELED ? rc : drafter_error_wrap(err, "%s", paths->image);
+    return owners_save(paths->owners, owners, err);
+}
+
 static int unpack_into(struct image_job *job, const struct unpacking *paths, const char *bundle,
                        struct drafter_error *err)
 {
     struct owners owners = {0};
-    int rc = fetch(job, paths, err);
+    int rc = image_is_ext4(paths->image) ? unpack_disk(job, paths, &owners, err)
+                                         : unpack_image(job, paths, &owners, err);
 
-    if (!rc)
-        rc = unpack_layers(job, paths, &owners, err);
-    if (!rc)
-        rc = make_bundle(job, paths, &owners, err);
     owners_release(&owners);
     if (!rc && renameat2(AT_FDCWD, paths->bundle, AT_FDCWD, bundle, RENAME_NOREPLACE))
         rc = drafter_error_errno(err, errno, "%s", bundle);

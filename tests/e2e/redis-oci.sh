@@ -55,7 +55,11 @@ expect() { # NODE PATTERN COMMAND...
 
 echo "== image and guest"
 make_image "$lab/redis"
-step "$DRAFTER" image os "$lab/os" --cache "$image/cache" --size 64M
+# Only the first time something is fetched.
+"$DRAFTER" image os "$lab/os" --cache "$image/cache" --size 64M >"$lab/step.log" 2>&1 || {
+    ! grep -q 'cannot download' "$lab/step.log" || lab_skip "Debian's packages cannot be downloaded"
+    lab_fail "$(tail -n 1 "$lab/step.log")"
+}
 step "$DRAFTER" image build "$lab/redis:latest" "$lab/os/oci" --ready-port 6379 --free 64M
 
 echo "== snapshot"
@@ -79,6 +83,11 @@ sleep 0.5
 redis_writer_stop || lab_fail "writes were lost: $(cat "$lab/writer.json" "$lab/writer.log")"
 echo "writer: $(cat "$lab/writer.json")"
 node_stop b
+
+echo "== what it wrote, from the disk"
+step "$DRAFTER" image unpack "$redis_files/b/oci" "$lab/back"
+grep -q '^999 999 - - data/appendonlydir$' "$lab/back/owners" || lab_fail "$(cat "$lab/back/owners")"
+grep -q hello "$lab"/back/rootfs/data/appendonlydir/*.aof || lab_fail "redis' file lacks what was written"
 
 lab_leaks
 echo "nothing is left"

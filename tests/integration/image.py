@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
@@ -86,6 +87,8 @@ class Layout:
 
 
 def drafter(*words, user=None, environment=None):
+    if words[0] in ("pack", "build") and not {"--free", "--size"} & set(words):
+        words += "--free", "8M"
     return subprocess.run([DRAFTER, "image", *map(str, words)], capture_output=True, text=True, timeout=100, user=user,
                           env={**os.environ, **(environment or {})})
 
@@ -140,7 +143,9 @@ def usual_layers():
             entry("data/link", uid=5, gid=6, link="/etc/passwd"), entry("gone", b"", 7, 7), entry("secret", b"s", mode=0),
             entry("closed", mode=0o500, uid=100000, gid=100001), entry("closed/in", b"in"), entry(ODD, b"odd", 3, 4),
             entry("null", type=tarfile.CHRTYPE, mode=0o666), entry("etc"), entry("etc/passwd", b"svc:x:42:43::/:/bin/sh\n"),
-            entry("owner", b"first", 11, 11)]
+            entry("owner", b"first", 11, 11), entry("data/same", link="data/file", type=tarfile.LNKTYPE, uid=999, gid=998),
+            entry("data/far", link="/" + 70 * "far/"), entry("pipe", type=tarfile.FIFOTYPE, mode=0o622),
+            entry("sticky", mode=0o1777), entry("data/sparse", bytes(3 << 20) + b"end"), entry("su", b"", mode=0o4755)]
     return base, [entry(".wh.gone", b""), entry("owner", b"then", 12, 13)]
 
 
@@ -188,6 +193,32 @@ def test_edited(directory, bundle, disk):
     check(stat(directory / "edited", "data/new") == ("0600", 999, 998, False), "an added file has the owner it was given")
     check(stat(directory / "edited", "data/file")[1] == 999, "a changed one has kept its own")
     check(stat(directory / "edited", "owner") is None, "a deleted one is gone")
+
+
+def test_disk(directory, disk):
+    """A disk is unpacked as an image is, and packed again it is what it was."""
+    back = directory / "back"
+    works("unpack", disk, back)
+    check((back / "rootfs/data/file").stat().st_nlink == 2 and (back / "rootfs/data/file").read_bytes() == b"x" * 10000,
+          "the disk's files are there")
+    check((back / "rootfs/data/sparse").stat().st_blocks * 512 < 100000, "holes are holes")
+    works("pack", back, directory / "again")
+    check(sum_of(directory / "again") == sum_of(disk), "packed again, it has the same bytes")
+    works("pack", back, directory / "again", "--free", "1M")
+    shutil.rmtree(back)
+    whole = bytearray((directory / "again").read_bytes())
+    random.seed(1)
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for _ in range(300):
+            damaged[random.randrange(1024, 2 << 20)] ^= 1 << random.randrange(8)
+        (directory / "again").write_bytes(damaged)
+        done = drafter("unpack", directory / "again", back)
+        if done.returncode < 0 or done.returncode > 8 or "Sanitizer" in done.stderr:
+            check(False, f"a damaged disk ends in {done.returncode}: {done.stderr}")
+        shutil.rmtree(back, ignore_errors=True)
+    check(not [p for p in directory.iterdir() if ".part-" in p.name], "no damage to a disk is more than an error")
+    refused(directory, 1, "--max-size", "unpack", disk, back, "--max-size", "1M")
 
 
 def test_somebody_else(directory, layout):
@@ -286,6 +317,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="drafter-image-") as name:
         directory = pathlib.Path(name)
         layout, bundle, disk = test_round_trip(directory)
+        test_disk(directory, disk)
         test_edited(directory, bundle, disk)
         if os.geteuid() == 0:
             test_somebody_else(directory, layout)
