@@ -234,7 +234,7 @@ static void check_stack(const struct device *device)
         return;
     }
     if (use != CHECK_USE_ARRIVE) {
-        bool readonly = layered || options->shared || use == CHECK_USE_SERVE;
+        bool readonly = layered || options->shared || options->save_output || use == CHECK_USE_SERVE;
 
         check_input(device, "base", options->base, readonly ? R_OK : R_OK | W_OK);
     } else if (!layered && options->storage) {
@@ -247,6 +247,8 @@ static void check_stack(const struct device *device)
     if (options->storage)
         check_reference(device->all->check, device->all->node->config, DRAFTER_KIND_STORAGE,
                         options->storage, true);
+    if (options->save_output && use != CHECK_USE_SERVE)
+        check_output(device, "save-output", options->save_output);
     check_overlays(device);
 }
 

@@ -4,6 +4,7 @@
 #include "config/table.h"
 #include "plugin/plugin.h"
 #include "util/cleanup.h"
+#include "util/io.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -29,6 +30,8 @@ const struct drafter_option device_option_table[] = {
            "id of a [storage:ID] section to be used instead of base, overlay and state"),
     OPTION("input", PATH, input, NULL, "snapshotter: file to start from"),
     OPTION("output", PATH, output, NULL, "snapshotter: file to write"),
+    OPTION("save-output", PATH, save_output, NULL,
+           "file that gets the device when its VM is saved; its base and overlays stay as they are"),
     OPTION("path", PATH, path, NULL, "packager: the file; runner: another word for base"),
     {.key = "block-size", .type = DRAFTER_OPTION_SIZE,
      .offset = offsetof(struct device_options, block_size), .default_value = "64k",
@@ -241,6 +244,51 @@ static int stack_overlays(struct node *node, struct node_device *device, bool re
     return rc;
 }
 
+/* ---- what is thrown away unless it is saved elsewhere */
+
+static int private_paths(const struct node_device *device, char **ret_overlay, char **ret_state)
+{
+    *ret_overlay = *ret_state = NULL;
+    if (asprintf(ret_overlay, "%s.private", device->options.save_output) < 0)
+        *ret_overlay = NULL;
+    if (asprintf(ret_state, "%s.private-map", device->options.save_output) < 0)
+        *ret_state = NULL;
+    return *ret_overlay && *ret_state ? 0 : -ENOMEM;
+}
+
+static void drop_private(const struct node_device *device)
+{
+    cleanup_free char *overlay = NULL, *state = NULL;
+
+    if (private_paths(device, &overlay, &state))
+        return;
+    unlink(overlay);
+    unlink(state);
+}
+
+void devices_drop_private(struct devices *devices)
+{
+    for (unsigned i = 0; i < devices->count; i++)
+        if (devices->list[i].options.save_output)
+            drop_private(&devices->list[i]);
+}
+
+static int stack_private(struct node *node, const struct node_device *device,
+                         struct instance **storage, struct drafter_error *err)
+{
+    cleanup_free char *overlay = NULL, *state = NULL;
+    int rc = private_paths(device, &overlay, &state);
+
+    if (rc)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    rc = io_make_parent(overlay, 0777, err);
+    if (rc)
+        return rc;
+    if (!node->left)
+        drop_private(device);
+    return stack_overlay(node, device, overlay, state, DRAFTER_STORAGE_CREATE, storage, err);
+}
+
 static bool has_overlay(const struct node_device *device)
 {
     return device->options.overlay && *device->options.overlay;
@@ -273,9 +321,12 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
                      struct drafter_error *err)
 {
     struct instance *storage;
+    bool on_top; /* a layer of its own takes what is written */
     int rc;
 
     readonly |= device->options.shared;
+    on_top = !readonly && device->options.save_output;
+    readonly |= on_top;
     if (is_stack(device)) {
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
@@ -284,6 +335,8 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
                               : storage->next ? DRAFTER_STORAGE_CREATE /* a layer over what is there */
                                               : 0,
                               err);
+        if (!rc && on_top)
+            rc = stack_private(node, device, &storage, err);
         return rc ? rc : init_block(device, storage, err);
     }
     rc = check_base(device, err);
@@ -294,6 +347,8 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
                           err);
     if (!rc)
         rc = stack_overlays(node, device, readonly, &storage, err);
+    if (!rc && on_top)
+        rc = stack_private(node, device, &storage, err);
     return rc ? rc : init_block(device, storage, err);
 }
 

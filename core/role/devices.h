@@ -15,6 +15,7 @@ struct device_options {
     const char *input, *output; /* snapshotter; input: registry */
     const char *connect, *listen; /* of this device alone */
     const char *path;           /* packager */
+    const char *save_output;    /* gets the device when its VM is saved; what is below stays as it is */
     uint64_t block_size, expiry, max_dirty_blocks, min_cycles, max_cycles, cycle_throttle;
     uint64_t resume_threshold;
     bool make_migratable, shared, shared_base, any_order, s3_sync;
@@ -69,6 +70,12 @@ struct converge_limits devices_limits(const struct node_device *device);
 
 /* They arrived and their VM is ours. */
 void devices_settled(struct devices *devices);
+
+/*
+ * Devices with a save-output keep what the VM writes in files beside that, which a successor of this process
+ * goes on with and a new start throws away.  Once the outputs are made or the VM has left nobody needs them.
+ */
+void devices_drop_private(struct devices *devices);
 
 /* Removes the files that devices_open_arriving created, also where it failed half-way. */
 void devices_discard(struct devices *devices);

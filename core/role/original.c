@@ -6,12 +6,12 @@
 #define MOCK_VMM "null"
 
 #define MAP_PRIVATE                                                                                \
-    {.name = "experimental-map-private", .form = CONFIG_FLAG_SWITCH, \
-     .ignored = "give memory and state an overlay, which takes what the guest changes"}, \
-    {.name = "experimental-map-private-state-output", \
-     .ignored = "the overlay of the device state takes what is changed"}, \
-    {.name = "experimental-map-private-memory-output", \
-     .ignored = "the overlay of the device memory takes what is changed"}
+    {.name = "experimental-map-private", .kind = "vmm", .key = "map-private", .form = CONFIG_FLAG_SWITCH, \
+     .help = "whether the VMM keeps what the guest changes in memory until the VM is saved"}, \
+    {.name = "experimental-map-private-state-output", .kind = "device", .id = "state", \
+     .key = "save-output", .help = "file that gets the saved state in place of its own"}, \
+    {.name = "experimental-map-private-memory-output", .kind = "device", .id = "memory", \
+     .key = "save-output", .help = "file that gets the saved memory in place of its own"}
 
 /* ---- peer */
 

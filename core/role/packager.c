@@ -213,26 +213,13 @@ static int extract(struct packager *packager, struct drafter_error *err)
     return rc;
 }
 
-static int make_directory(const char *path, struct drafter_error *err)
-{
-    cleanup_free char *copy = strdup(path);
-    char *slash = copy ? strrchr(copy, '/') : NULL;
-
-    if (!copy)
-        return drafter_error_set(err, ENOMEM, "out of memory");
-    if (!slash || slash == copy)
-        return 0;
-    *slash = '\0';
-    return io_make_directories(copy, 0777, err);
-}
-
 /* As the original does, so that out/ need not be there. */
 static int make_directories(const struct packager *packager, struct drafter_error *err)
 {
-    int rc = packager->options.extract ? 0 : make_directory(packager->options.package_path, err);
+    int rc = packager->options.extract ? 0 : io_make_parent(packager->options.package_path, 0777, err);
 
     for (unsigned i = 0; !rc && packager->options.extract && i < packager->count; i++)
-        rc = make_directory(packager->files[i].path, err);
+        rc = io_make_parent(packager->files[i].path, 0777, err);
     return rc;
 }
 

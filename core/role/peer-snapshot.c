@@ -7,6 +7,7 @@
 
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/log.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -32,14 +33,16 @@ static int copy_content(struct block_device *block, int to)
     return rc || !fsync(to) ? rc : -errno;
 }
 
-static int copy_device(struct block_device *block, const char *directory, struct drafter_error *err)
+static int copy_to(struct block_device *block, const char *path, struct drafter_error *err)
 {
-    cleanup_free char *path = NULL, *part = NULL;
+    cleanup_free char *part = NULL;
     cleanup_close int to = -1;
     int rc;
 
-    if (asprintf(&path, "%s/%s", directory, block->name) < 0 || asprintf(&part, "%s.part", path) < 0)
+    if (asprintf(&part, "%s.part", path) < 0) {
+        part = NULL;
         return drafter_error_set(err, ENOMEM, "out of memory");
+    }
     to = open(part, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (to < 0)
         return drafter_error_errno(err, errno, "%s", part);
@@ -51,6 +54,17 @@ static int copy_device(struct block_device *block, const char *directory, struct
     if (rc)
         unlink(part);
     return rc ? drafter_error_errno(err, -rc, "%s: cannot write it", path) : 0;
+}
+
+static int copy_device(struct block_device *block, const char *directory, struct drafter_error *err)
+{
+    cleanup_free char *path = NULL;
+
+    if (asprintf(&path, "%s/%s", directory, block->name) < 0) {
+        path = NULL;
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    }
+    return copy_to(block, path, err);
 }
 
 static int copy_all(struct peer *peer, const char *directory, bool config, struct drafter_error *err)
@@ -117,4 +131,47 @@ int peer_copy_devices(struct peer *peer, const char *directory, struct drafter_e
         return drafter_error_errno(err, errno, "%s", config);
     rc = copy_all(peer, directory, false, err);
     return rc ? rc : copy_all(peer, directory, true, err);
+}
+
+/* ---- devices with a save-output */
+
+bool peer_saves_elsewhere(const struct peer *peer)
+{
+    bool elsewhere = false;
+
+    for (unsigned i = 0; i < peer->devices.count; i++)
+        elsewhere |= peer->devices.list[i].options.save_output != NULL;
+    return elsewhere;
+}
+
+/* Whether the files below are still what they were before the VM ran. */
+static bool leaves_all_alone(const struct peer *peer)
+{
+    bool alone = !peer->options.connect;
+
+    for (unsigned i = 0; i < peer->devices.count; i++) {
+        const struct node_device *device = &peer->devices.list[i];
+
+        alone &= device->options.save_output || device->options.shared ||
+                 !strcmp(device->name, VM_DEVICE_KERNEL) || !strcmp(device->name, VM_DEVICE_CONFIG) ||
+                 !strcmp(device->name, VM_DEVICE_INITRAMFS);
+    }
+    return alone;
+}
+
+int peer_save_outputs(struct peer *peer, bool *ret_alone, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < peer->devices.count; i++) {
+        struct node_device *device = &peer->devices.list[i];
+        const char *output = device->options.save_output;
+        int rc = output ? copy_to(&device->block, output, err) : 0;
+
+        if (rc)
+            return drafter_error_wrap(err, "device %s", device->name);
+        if (output)
+            log_event("output", "\"device\":\"%s\",\"file\":\"%s\"", device->name, output);
+    }
+    devices_drop_private(&peer->devices);
+    *ret_alone = leaves_all_alone(peer);
+    return 0;
 }

@@ -221,16 +221,22 @@ static int forget(struct peer *peer, struct drafter_error *err)
     return 0;
 }
 
-/* Suspends the VM; only then its files may be started again. */
+/*
+ * Suspends the VM; only then its files may be started again.  Where part of it went to other files, what it
+ * ran from is no VM any more, unless all of that is as it was before.
+ */
 static int save(struct peer *peer, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
+    bool startable = true;
     int rc;
 
     if (parts_are_passing(&peer->parts))
         return forget(peer, err);
     rc = vm_suspend(&peer->vm, err);
-    if (rc || record->state != LEDGER_OWNED)
+    if (!rc && peer_saves_elsewhere(peer))
+        rc = peer_save_outputs(peer, &startable, err);
+    if (rc || record->state != LEDGER_OWNED || !startable)
         return rc;
     return ledger_write(&peer->ledger, LEDGER_SAVED, record->epoch, record->peer, NULL, err);
 }
@@ -298,7 +304,8 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
     gone = peer->moved || lost;
     pthread_mutex_unlock(&peer->lock);
     /* The peer may never have got all of it: what is here is the only copy of the rest. */
-    if (lost && (vm_write_back(&peer->vm, &error) || ledger_mark_whole(&peer->ledger, &error)))
+    if (lost && !peer_saves_elsewhere(peer) &&
+        (vm_write_back(&peer->vm, &error) || ledger_mark_whole(&peer->ledger, &error)))
         log_error("peer", "the VM's last state could not be written back: %s", error.message);
     if (lost && !rc) /* the operator's signal came first */
         return report_lost(peer, err);
@@ -343,6 +350,8 @@ static void release(struct peer *peer)
     if (peer->vm_made)
         vm_release(&peer->vm);
     slot_release(&peer->slot);
+    if (peer->moved)
+        devices_drop_private(&peer->devices);
     devices_release(&peer->devices);
     if (peer->ledger_open)
         ledger_close(&peer->ledger);

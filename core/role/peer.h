@@ -151,6 +151,13 @@ int peer_open_ledger(struct peer *peer, struct drafter_error *err);
 int peer_open_local(struct peer *peer, struct drafter_error *err);
 int peer_claim(struct peer *peer, struct drafter_error *err);
 
+/*
+ * peer-snapshot.c: devices that are saved to files of their own.  *ret_alone: nothing of what the VM runs from
+ * was changed.
+ */
+bool peer_saves_elsewhere(const struct peer *peer);
+int peer_save_outputs(struct peer *peer, bool *ret_alone, struct drafter_error *err);
+
 /* peer-settle.c: an arrival is in the ledger from its first file on; one that was cut short is refused. */
 int peer_begin_arriving(struct peer *peer, const struct offer *offer, struct drafter_error *err);
 int peer_adopt_arriving(struct peer *peer); /* a process that died has written it */

@@ -207,6 +207,19 @@ int io_make_directories(const char *path, unsigned mode, struct drafter_error *e
     return 0;
 }
 
+int io_make_parent(const char *path, unsigned mode, struct drafter_error *err)
+{
+    cleanup_free char *copy = strdup(path);
+    char *slash = copy ? strrchr(copy, '/') : NULL;
+
+    if (!copy)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    if (!slash || slash == copy)
+        return 0;
+    *slash = '\0';
+    return io_make_directories(copy, mode, err);
+}
+
 int io_sync_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');

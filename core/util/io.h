@@ -32,6 +32,9 @@ int io_replace_file(const char *path, const void *data, size_t length, unsigned 
 /* mkdir -p; existing is success. */
 int io_make_directories(const char *path, unsigned mode, struct drafter_error *err);
 
+/* Those that a file needs, as above. */
+int io_make_parent(const char *path, unsigned mode, struct drafter_error *err);
+
 /* fsyncs the directory that holds `path`, so that its name is durable. */
 int io_sync_parent(const char *path);
 

@@ -24,6 +24,7 @@
         VMM_IGNORED("numa-node", "it binds Firecracker to a NUMA node"),                           \
         VMM_IGNORED("cgroup-version", "it says which cgroups Firecracker's jailer uses"),          \
         VMM_IGNORED("cpu-template", "it chooses a CPU template of Firecracker"),                   \
+        VMM_IGNORED("map-private", "it says how Firecracker maps memory"),                         \
         VMM_IGNORED("io-engine-sync", "it chooses how Firecracker reads drives"),                  \
         VMM_IGNORED("liveness-vsock-port", "it is the port of a vsock of Firecracker; the channel here " \
                                            "has a name")

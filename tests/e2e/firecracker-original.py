@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""A package as the original's snapshotter and packager write it, to the byte, runs in Firecracker, moves, and is saved and started again."""
+"""A package as the original's snapshotter and packager write it, to the byte, runs in Firecracker, in each way of mapping its memory, moves, and is saved."""
 
 import http.client
 import json
@@ -84,10 +84,32 @@ def unpack(lab, package):
     return directory
 
 
+def private(lab, package):
+    """As with --experimental-map-private and its two outputs: the package stays as it is, and the outputs go on."""
+    before, out = lab.digest(package), lab.path("out")
+    options = {"listen": None, "hook_timeout": "100ms"}
+    beats = lab.heartbeats("p", "q")
+    p = lab.peer("p", package, copy=False, vmm={"map_private": True},
+                 devices={d: {"save_output": f"{out}/{FILES[d]}"} for d in ("state", "memory")}, **options)
+    beats.wait("beat", "p", drafterlab.PATIENCE)
+    beats.goes_on("p")
+    check(p.stop() == 0, "a VM whose memory is mapped privately is saved")
+    check(lab.digest(package) == before, "its package is as before")
+    for device in ("kernel", "config"):
+        shutil.copy(f"{package}/{FILES[device]}", out)
+    q = lab.peer("q", out, copy=False, **options)
+    beats.verified("q")
+    report = beats.report()
+    drafterlab.continuous(report)
+    drafterlab.intact(report)
+    check(q.stop() == 0, "the outputs are that VM")
+
+
 def test(lab):
     made = lab.path("made")
     snapshot(lab, made)
     package = unpack(lab, pack(lab, made))
+    private(lab, package)
     beats = lab.heartbeats("a", "b")
     # Its guest has no agent, although its config says so.
     options = {"hook_errors": "ignore", "hook_timeout": "300ms"}
