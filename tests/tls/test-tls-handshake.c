@@ -2,6 +2,10 @@
 /* Handshakes between a client and a server in memory: who comes to an end, and who is refused how. */
 #include "../unit/unit.h"
 #include "pair.h"
+#include "trust/keygen.h"
+
+#include <errno.h>
+#include <sys/stat.h>
 
 static struct pair *pair;
 
@@ -214,6 +218,21 @@ START_TEST(a_ticket_of_a_key_that_was_removed_is_worth_nothing)
 }
 END_TEST
 
+START_TEST(a_server_whose_key_was_removed_resumes_nothing)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    tls_key_identity(pair->server.credentials->secret_key + 32, identity);
+    pair_stranger = identity;
+    pair_begin(pair, &pair->session, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->client, TLS_ALERT_UNKNOWN_CA);
+}
+END_TEST
+
 START_TEST(a_ticket_with_a_wrong_key_is_refused)
 {
     pair_begin(pair, NULL, NULL);
@@ -271,6 +290,78 @@ START_TEST(a_shared_key_needs_trust_like_any_other)
     pair_begin(pair, NULL, share_key("node", 0));
     pair_run(pair, NULL, NULL);
     expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_CA);
+}
+END_TEST
+
+START_TEST(a_certificate_of_the_future_is_refused)
+{
+    struct pair_side *sides[] = {&pair->client, &pair->server};
+
+    pair_time += 86400 * 3650;
+    pair_rekey(sides[_i], false);
+    pair_time -= 86400 * 3650;
+    sides[_i]->credentials->has_key = false; /* so that the certificate is shown */
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(sides[!_i], TLS_ALERT_CERTIFICATE_EXPIRED);
+    ck_assert_ptr_nonnull(strstr(sides[!_i]->handshake.reason, "not valid yet"));
+}
+END_TEST
+
+START_TEST(a_secret_is_its_owners_alone)
+{
+    char *directory = unit_make_directory(), *base = unit_path(directory, "node"), identity[DRAFTER_IDENTITY_SIZE];
+    char *key = unit_path(directory, "node.key"), *shared = unit_path(directory, "psk");
+    struct tls_credentials *credentials = pair->client.credentials;
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(keygen_write(base, identity, &err), 0);
+    ck_assert_int_eq(io_replace_file(shared, "a:00112233445566778899aabbccddeeff\n", 35, 0600, NULL), 0);
+    ck_assert_int_eq(tls_load_key(credentials, key, &err), 0);
+    ck_assert_int_eq(tls_load_psks(credentials, shared, &err), 0);
+    ck_assert_int_eq(chmod(key, _i ? 0640 : 0604), 0);
+    ck_assert_int_eq(chmod(shared, _i ? 0640 : 0604), 0);
+    ck_assert_int_eq(tls_load_key(credentials, key, &err), -EACCES);
+    ck_assert_ptr_nonnull(strstr(err.message, "chmod 600"));
+    ck_assert_int_eq(tls_load_psks(credentials, shared, &err), -EACCES);
+    free(shared);
+    free(key);
+    free(base);
+    unit_drop_directory(directory);
+}
+END_TEST
+
+START_TEST(a_certificate_is_of_the_key_beside_it)
+{
+    char *directory = unit_make_directory(), *base = unit_path(directory, "node"), identity[DRAFTER_IDENTITY_SIZE];
+    char *key = unit_path(directory, "node.key"), *certificate = unit_path(directory, "node.crt");
+    struct tls_credentials *credentials = pair->client.credentials;
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(keygen_write(base, identity, &err), 0);
+    ck_assert_int_eq(tls_load_certificate(credentials, certificate, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "of another key"));
+    ck_assert_int_eq(tls_load_key(credentials, key, &err), 0);
+    ck_assert_int_eq(tls_load_certificate(credentials, certificate, &err), 0);
+    free(certificate);
+    free(key);
+    free(base);
+    unit_drop_directory(directory);
+}
+END_TEST
+
+START_TEST(a_shared_key_is_long_enough)
+{
+    static const char *const lines[] = {"a:00112233445566778899aabbccddee\n", "a:001122334455667788\n", "a:\n",
+                                        ":00112233445566778899aabbccddeeff\n", "a:0011223344556677889zaabbccddeeff\n"};
+    char *directory = unit_make_directory(), *shared = unit_path(directory, "psk");
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(io_replace_file(shared, lines[_i], strlen(lines[_i]), 0600, NULL), 0);
+    ck_assert_int_eq(tls_load_psks(pair->client.credentials, shared, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "psk:1: "));
+    free(shared);
+    unit_drop_directory(directory);
 }
 END_TEST
 
@@ -339,7 +430,12 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_ticket_resumes_without_signatures);
     tcase_add_test(tests, an_old_ticket_means_a_full_handshake);
     tcase_add_test(tests, a_ticket_of_a_key_that_was_removed_is_worth_nothing);
+    tcase_add_test(tests, a_server_whose_key_was_removed_resumes_nothing);
     tcase_add_test(tests, a_ticket_with_a_wrong_key_is_refused);
+    tcase_add_loop_test(tests, a_secret_is_its_owners_alone, 0, 2);
+    tcase_add_test(tests, a_certificate_is_of_the_key_beside_it);
+    tcase_add_loop_test(tests, a_shared_key_is_long_enough, 0, 5);
+    tcase_add_loop_test(tests, a_certificate_of_the_future_is_refused, 0, 2);
     tcase_add_test(tests, a_ticket_of_another_server_means_a_full_handshake);
     tcase_add_test(tests, a_shared_key_is_proof_of_both);
     tcase_add_test(tests, a_shared_key_must_be_the_same);

@@ -346,6 +346,24 @@ START_TEST(a_ticket_is_kept_for_its_address)
 }
 END_TEST
 
+START_TEST(closing_says_that_this_is_the_end)
+{
+    struct tls_connection *other = tls_connection_new(&instance, &wire);
+    uint8_t alert[2];
+
+    ck_assert_int_eq(tls_connection_reserve(other), 0);
+    if (_i)
+        tls_shutdown(connection);
+    tls_close(connection);
+    connection = other;
+    ck_assert_int_eq(heard(alert, sizeof(alert)), TLS_ALERT);
+    ck_assert_uint_eq(alert[0], 1);
+    ck_assert_uint_eq(alert[1], TLS_ALERT_CLOSE_NOTIFY);
+    ck_assert_int_eq(heard(alert, sizeof(alert)), 0);
+    connection->closed = true;
+}
+END_TEST
+
 /* ---- secrets ---------------------------------------------------------------------------------- */
 
 static bool is_zero(const void *bytes, size_t length)
@@ -381,6 +399,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, a_key_update_changes_the_keys_of_its_direction, 0, 2);
     tcase_add_test(tests, a_key_update_that_asks_for_ours_is_answered_once);
     tcase_add_test(tests, keys_are_changed_before_their_limit);
+    tcase_add_loop_test(tests, closing_says_that_this_is_the_end, 0, 2);
     tcase_add_test(tests, a_ticket_is_kept_for_its_address);
     tcase_add_loop_test(tests, secrets_are_wiped_when_they_have_served, 0, 2);
 }

@@ -128,6 +128,8 @@ static void exchange_hellos(void)
     ck_assert_int_eq(give(&pair->client, TLS_HANDSHAKE, message, message_length), 0);
     ck_assert_int_eq(pair->client.handshake.state, TLS_WAIT_EXTENSIONS);
     ck_assert_int_eq(pair->server.handshake.state, TLS_WAIT_CLIENT_CERTIFICATE);
+    ck_assert(sodium_is_zero(pair->client.secrets.ephemeral, sizeof(pair->client.secrets.ephemeral)));
+    ck_assert(sodium_is_zero(pair->server.secrets.ephemeral, sizeof(pair->server.secrets.ephemeral)));
 }
 
 /* The client takes what the server said of itself up to its certificate. */
@@ -513,13 +515,13 @@ END_TEST
 /* Whoever has the handshake's keys, but heard another handshake. */
 START_TEST(a_finished_is_of_this_handshake)
 {
-    uint8_t finished[4 + 32] = {TLS_FINISHED, 0, 0, 32};
+    uint8_t finished[4 + 32 + 4] = {TLS_FINISHED, 0, 0, 32}; /* and the beginning of another message */
     struct pair_side *sides[] = {&pair->client, &pair->server};
 
     exchange_hellos();
-    sides[_i]->handshake.state = _i ? TLS_WAIT_CLIENT_FINISHED : TLS_WAIT_SERVER_FINISHED;
-    seal(sides[_i], TLS_HANDSHAKE, finished, sizeof(finished));
-    expect_refusal(sides[_i], TLS_ALERT_DECRYPT_ERROR);
+    sides[_i % 2]->handshake.state = _i % 2 ? TLS_WAIT_CLIENT_FINISHED : TLS_WAIT_SERVER_FINISHED;
+    seal(sides[_i % 2], TLS_HANDSHAKE, finished, sizeof(finished) - (_i / 2 ? 0 : 4));
+    expect_refusal(sides[_i % 2], _i / 2 ? TLS_ALERT_UNEXPECTED_MESSAGE : TLS_ALERT_DECRYPT_ERROR);
 }
 END_TEST
 
@@ -563,6 +565,18 @@ START_TEST(change_cipher_spec_is_the_one_that_means_nothing)
 }
 END_TEST
 
+START_TEST(who_only_says_what_means_nothing_is_cut_off)
+{
+    int count = 0;
+
+    exchange_hellos();
+    while (count < TLS_HANDSHAKE_LIMIT && !give(&pair->server, TLS_CHANGE_CIPHER_SPEC, "\1", 1))
+        count++;
+    expect_refusal(&pair->server, TLS_ALERT_RECORD_OVERFLOW);
+    ck_assert_int_le(count, TLS_HANDSHAKE_LIMIT / (TLS_RECORD_HEADER + 1));
+}
+END_TEST
+
 START_TEST(no_other_record_is_between_the_parts_of_a_message)
 {
     exchange_hellos();
@@ -591,7 +605,7 @@ START_TEST(nothing_follows_a_message_after_which_keys_change)
         hear_client_hello();
     else
         hear_server_hello();
-    memcpy(message + message_length, "\10\0\0\0", 4);
+    memcpy(message + message_length, _i ? "\13\0\0\0" : "\10\0\0\0", 4); /* what would come next, in the clear */
     give(sides[_i], TLS_HANDSHAKE, message, message_length + 4);
     expect_refusal(sides[_i], TLS_ALERT_UNEXPECTED_MESSAGE);
 }
@@ -616,9 +630,10 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, a_request_must_allow_our_signatures, 0, 4);
     tcase_add_loop_test(tests, a_raw_key_comes_alone, 0, 5);
     tcase_add_loop_test(tests, a_signature_is_one_of_ed25519, 0, 2);
-    tcase_add_loop_test(tests, a_finished_is_of_this_handshake, 0, 2);
+    tcase_add_loop_test(tests, a_finished_is_of_this_handshake, 0, 4);
     tcase_add_loop_test(tests, messages_come_in_their_order, 0, 20);
     tcase_add_loop_test(tests, change_cipher_spec_is_the_one_that_means_nothing, 0, 7);
+    tcase_add_test(tests, who_only_says_what_means_nothing_is_cut_off);
     tcase_add_test(tests, no_other_record_is_between_the_parts_of_a_message);
     tcase_add_loop_test(tests, records_that_say_nothing_are_refused, 0, 4);
     tcase_add_loop_test(tests, nothing_follows_a_message_after_which_keys_change, 0, 2);

@@ -128,10 +128,25 @@ START_TEST(after_a_timeout_it_goes_on_where_it_was)
 }
 END_TEST
 
+/* The rest of a record that was begun has gone with its old content: other bytes in its place would be lost. */
+START_TEST(after_a_timeout_other_bytes_are_refused)
+{
+    size_t done;
+
+    fail_with(-ETIMEDOUT);
+    done = (size_t)write_data(0);
+    ck_assert_uint_eq(done, 2 * TLS_PLAINTEXT_MAX);
+    data[done + 100] ^= 1;
+    ck_assert_int_eq(write_data(done), -EIO);
+    ck_assert_int_eq(write_data(done), -EPIPE);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, after_a_failure_nothing_is_sealed_any_more);
+    tcase_add_test(tests, after_a_timeout_other_bytes_are_refused);
     tcase_add_test(tests, after_a_timeout_it_goes_on_where_it_was);
 }
 
