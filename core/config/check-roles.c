@@ -13,6 +13,7 @@
 #include "role/port.h"
 #include "role/role.h"
 #include "role/tables.h"
+#include "trust/plain.h"
 #include "util/cleanup.h"
 #include "util/words.h"
 
@@ -193,6 +194,30 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
     check_file_plugins(check, node->config);
 }
 
+/*
+ * What a transport finds only when it is made, such as that nothing is below it, and whether its addresses may be
+ * used.  Its probe has said what is wrong with its options.
+ */
+static void check_streams(struct check *check, struct node *node, const struct role_table *role, const void *options)
+{
+    const char *id = text_option(role, options, "transport");
+    const char *const addresses[] = {text_option(role, options, "connect"), text_option(role, options, "listen")};
+    struct instance *transport = NULL;
+    struct drafter_error err = {0};
+
+    if (!id || check_failed(check) || !(addresses[0] || addresses[1]))
+        return;
+    if (node_instance(node, DRAFTER_KIND_TRANSPORT, id, &transport, &err))
+        check_add(check, CHECK_ERROR, "transport", NULL, "%s", err.message);
+    for (int listening = 0; transport && listening < 2; listening++)
+        if (addresses[listening] &&
+            trust_check_plain(transport, addresses[listening], listening,
+                              (enum trust_plain)node->options.plain_transport, &err))
+            check_add(check, CHECK_ERROR, listening ? "listen" : "connect", NULL, "%s", err.message);
+    while (node->count)
+        instance_free(node->instances[--node->count]);
+}
+
 static void check_role(struct check *check, struct node *node, const struct role_table *role)
 {
     const struct config_section *section = config_section(node->config, role->section, "");
@@ -203,6 +228,7 @@ static void check_role(struct check *check, struct node *node, const struct role
     check_references(check, node->config, role, options);
     check_address(check, section, "connect", text_option(role, options, "connect"));
     check_address(check, section, "listen", text_option(role, options, "listen"));
+    check_streams(check, node, role, options);
     if (role->has_vm)
         check_vm(check, node, role, options);
     if (!strcmp(role->section, "forwarder"))

@@ -41,6 +41,11 @@ void check_add(struct check *check, enum check_level level, const char *what, co
                has_remedy ? remedy : "");
 }
 
+bool check_failed(const struct check *check)
+{
+    return check->counts[CHECK_ERROR] > 0;
+}
+
 void check_need_trust(struct check *check)
 {
     check->trust = true;

@@ -17,6 +17,9 @@ enum check_level { CHECK_OK, CHECK_WARNING, CHECK_ERROR };
 void check_add(struct check *check, enum check_level level, const char *what, const char *remedy,
                const char *format, ...) DRAFTER_PRINTF(5, 6);
 
+/* Whether an error was found. */
+bool check_failed(const struct check *check);
+
 /* Some transport knows its peers, and lets in only those of the trust file. */
 void check_need_trust(struct check *check);
 bool check_needs_trust(const struct check *check);

@@ -198,6 +198,13 @@ def checked(root):
     check("warning", f"{trust}:5: unknown section", "nobody is trusted", what="trust:")
 
     check("ok", f"this node is {side.identity}")
+    text = ini.read_text() + "listen = 0.0.0.0:0\n"
+    for fault, found, what in (("next = wire\n", "name the transport that it lies over", "transport:"),
+                               ("require-client = yes\n", "whoever reaches it can take", "listen:"),
+                               ("transport = safe\n", "0.0.0.0:0 over plain tcp", "listen:")):
+        ini.write_text(text.replace(fault, {"n": "", "r": "require-client = no\n", "t": "transport = wire\n"}[fault[0]]))
+        check("error", found, what=what)
+    ini.write_text(text)
     key = side.directory / "node.key"
     key.chmod(0o640)
     check("error", "node.key", "chmod 600")
