@@ -27,23 +27,19 @@ static int dial_nth(const struct destination_options *options, size_t n,
     return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection, err);
 }
 
-/* Streams take turns with the addresses; one that is out of order leaves its streams to the next. */
+/*
+ * Streams take turns with the addresses, and each must lead to the source.  Where a lost link is not found again
+ * that way, one address is tried after the other, for all streams.
+ */
 int destination_dial(struct destination *destination, size_t index,
                      struct transport_connection **ret_connection, struct drafter_error *err)
 {
     const struct destination_options *options = &destination->options;
     size_t count = words_count(options->address);
-    int rc = -EINVAL;
 
     if (!count)
         return drafter_error_set(err, EINVAL, "it has no address to connect to");
-    for (size_t i = 0; rc && i < count; i++) {
-        if (i)
-            log_warning("destination", "%s; trying the next address", err->message);
-        *err = (struct drafter_error){0};
-        rc = dial_nth(options, (index + i) % count, ret_connection, err);
-    }
-    return rc;
+    return dial_nth(options, (destination->attempt ? destination->attempt : index) % count, ret_connection, err);
 }
 
 static int open_stream(struct destination *destination, size_t index, struct stream **ret_stream,

@@ -32,6 +32,7 @@ struct destination {
     uint64_t complete_after; /* when what could not be made durable is tried again */
     bool stuck;      /* it was tried in vain at least once */
     bool accepted;   /* hashes of what is here were told */
+    unsigned attempt; /* of finding a lost link */
     bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
     bool owes_complete; /* COMPLETE is to be said as soon as it is */
     bool heard;      /* the source had its say on the end of the session */

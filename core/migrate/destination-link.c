@@ -208,9 +208,11 @@ bool destination_relink(struct destination *destination)
         reset_link(destination);
         error = (struct drafter_error){0};
         if (!negotiate(destination, &over, &error)) {
+            destination->attempt = 0;
             go_on(destination);
             return true;
         }
+        destination->attempt++;
         now = drafter_now_ns();
         if (has_limit(destination) &&
             now - started > (uint64_t)destination->options.relink_timeout_ms * 1000000)

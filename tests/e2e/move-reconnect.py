@@ -54,13 +54,14 @@ def test_copying(lab, beats, a, b, control):
 
 
 def test_pause(lab, beats, package):
-    """In the pause, ahead of the record: the guest goes on at the source, and moves all the same."""
+    """In the pause, ahead of the record, one of two ways is closed: the guest goes on at the source, and moves by the other."""
     c = lab.peer("c", package, failpoint="S9:pause=300", max_passes=2)
     beats.wait("beat", "c", drafterlab.PATIENCE)
     address, control = lab.link(c, 2, "400m")
-    d = lab.peer("d", connect=address)
+    other, _ = lab.link(c, 2, "400m")
+    d = lab.peer("d", connect=f"{address} {other}")
     c.wait("failpoint")
-    check(control("cut") == "ok", "the link is cut in the pause")
+    check(control("refuse") == "ok" and control("cut") == "ok", "a way is closed in the pause")
     d.wait("arrived")
     check(c.find("relinked"), "the source has waited for its peer")
     beats.goes_on("d", 0.1)

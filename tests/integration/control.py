@@ -201,7 +201,7 @@ def moving(directory, node, run):
     mover = subprocess.Popen([DRAFTER, "ctl", "--run-directory", run, "migrate", f"{directory}/door"],
                              stdout=subprocess.PIPE, text=True)
     assert mover.stdout.readline() == f"waiting for a peer that connects to {directory}/door\n"
-    target = start(f"{directory}/target", f"{directory}/target", f"connect = {directory}/nobody {directory}/door\nhook = {directory}/hook\n")
+    target = start(f"{directory}/target", f"{directory}/target", f"connect = {directory}/door\nhook = {directory}/hook\n")
     said = mover.communicate(timeout=PATIENCE)[0]
     assert mover.returncode == 0 and said.endswith("moved\n"), said
     assert node.child.wait(PATIENCE) == 0, node.said()
