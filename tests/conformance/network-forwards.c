@@ -139,7 +139,11 @@ END_TEST
 START_TEST(a_loopback_forward_lets_nobody_in)
 {
     int netns = open(slot.netns, O_RDONLY | O_CLOEXEC);
+    char *counted;
 
+    lab_run("nft add table inet watch");
+    lab_run("nft add chain inet watch seen { type filter hook input priority 400 ; }");
+    lab_run("nft add rule inet watch seen iifname ark1-veth1 ip daddr 127.0.0.1 counter");
     add(IPPROTO_UDP, "127.0.0.1", 3333);
     lab_echo();
     expect_passes(lab_host(), IPPROTO_UDP, "127.0.0.1", LAB_PORT);
@@ -150,6 +154,9 @@ START_TEST(a_loopback_forward_lets_nobody_in)
     lab_enter(lab_host());
     expect_passes(netns, IPPROTO_UDP, "10.0.8.6", LAB_PORT);
     expect_closed(netns, IPPROTO_UDP, "127.0.0.1", LAB_PORT);
+    counted = lab_output("nft list table inet watch");
+    ck_assert_msg(strstr(counted, "packets 0 bytes 0"), "%s", counted);
+    free(counted);
     close(netns);
 }
 END_TEST
