@@ -30,7 +30,7 @@ static struct transport_listener *listener;
 static struct sockaddr_in target = {.sin_family = AF_INET};
 static char address[64];
 
-static void setup(void)
+static void begin(const char *handshake_timeout)
 {
     char identity[DRAFTER_IDENTITY_SIZE], *path, *key;
     const struct trust_key self = {.name = "self", .identity = identity, .may = "", .vms = "*"};
@@ -47,7 +47,7 @@ static void setup(void)
     ck_assert_int_eq(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tcp", NULL, "tcp", directory, NULL, &below,
                                   &err), 0);
     ck_assert_msg(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tls",
-                               (const char *const[]){"key", path, "handshake-timeout", "60s", NULL}, "tls",
+                               (const char *const[]){"key", path, "handshake-timeout", handshake_timeout, NULL}, "tls",
                                directory, below, &transport, &err) == 0, "%s", err.message);
     ck_assert_int_eq(transport_listen(transport, "127.0.0.1:0", &listener, &err), 0);
     transport_listener_address(listener, address, sizeof(address));
@@ -55,6 +55,11 @@ static void setup(void)
     target.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
     free(path);
     free(key);
+}
+
+static void setup(void)
+{
+    begin("60s");
 }
 
 static void teardown(void)
@@ -263,6 +268,32 @@ START_TEST(a_refusal_comes_at_once)
 }
 END_TEST
 
+/* Silent, or with a byte now and then. */
+START_TEST(who_does_not_come_to_an_end_is_cut_off)
+{
+    struct timeval patience = {.tv_sec = 10};
+    uint64_t start;
+    uint8_t answer[64];
+    int fd;
+
+    teardown();
+    begin("200ms");
+    start = drafter_now_ns();
+    fd = half_open(100);
+    ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    for (int i = 0; _i && i < 100 && recv(fd, answer, 1, MSG_PEEK | MSG_DONTWAIT) < 0; i++) {
+        ck_assert_int_eq(send(fd, "", 1, MSG_NOSIGNAL), 1);
+        poll(NULL, 0, 50);
+    }
+    ck_assert_int_eq(recv(fd, answer, sizeof(answer), 0), 7);
+    ck_assert_int_eq(answer[0], 21);
+    ck_assert_int_eq(answer[6], 90); /* user_canceled */
+    ck_assert_uint_ge(drafter_now_ns() - start, UINT64_C(200000000));
+    ck_assert_uint_lt(drafter_now_ns() - start, UINT64_C(5000000000));
+    close(fd);
+}
+END_TEST
+
 /* Reads one record whole: its length. */
 static size_t hear(int fd, uint8_t *record, size_t size)
 {
@@ -327,6 +358,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, ten_thousand_half_open_handshakes_do_not_stop_a_real_one);
     tcase_add_test(tests, a_real_handshake_gets_in_while_a_flood_goes_on);
     tcase_add_loop_test(tests, an_unknown_peer_costs_little, 0, 2);
+    tcase_add_loop_test(tests, who_does_not_come_to_an_end_is_cut_off, 0, 2);
     tcase_add_test(tests, a_refusal_comes_at_once);
     tcase_add_test(tests, an_unknown_key_is_refused_at_once);
 }
