@@ -30,20 +30,21 @@ static int set_member(struct config *config, const struct config_flag *flag, con
     return *text ? config_set(config, flag->kind, id, key, text, err) : 0;
 }
 
-/* The first number that is no section's id yet. */
-static void free_id(const struct config *config, const char *kind, char *id, size_t size)
+/* A number from `first` on that is no section's id yet: where there are no others, the first one. */
+static void free_id(const struct config *config, const char *kind, size_t first, char *id,
+                    size_t size)
 {
-    for (unsigned i = 1; i <= CONFIG_SECTIONS_MAX; i++) {
-        snprintf(id, size, "%u", i);
+    for (size_t i = first; i < first + CONFIG_SECTIONS_MAX; i++) {
+        snprintf(id, size, "%zu", i);
         if (!config_section(config, kind, id))
             return;
     }
 }
 
-static int set_object(struct config *config, const struct config_flag *flag, json_t *object,
-                      struct drafter_error *err)
+static int set_object(struct config *config, const struct config_flag *flag, size_t index,
+                      json_t *object, struct drafter_error *err)
 {
-    char number[16];
+    char number[24];
     const char *id = number, *key;
     json_t *value;
 
@@ -52,7 +53,7 @@ static int set_object(struct config *config, const struct config_flag *flag, jso
     if (flag->key)
         id = json_string_value(json_object_get(object, flag->key));
     else
-        free_id(config, flag->kind, number, sizeof(number));
+        free_id(config, flag->kind, index + 1, number, sizeof(number));
     if (!id || !*id)
         return drafter_error_set(err, EINVAL, "--%s: an object lacks \"%s\"", flag->name, flag->key);
     if (flags_check_value(flag->name, id, err) < 0)
@@ -86,7 +87,7 @@ int flags_set_objects(struct config *config, const struct config_flag *flag, con
         return drafter_error_set(err, EINVAL, "--%s: wanted a list of objects", flag->name);
     json_array_foreach(list, index, object)
     {
-        int ret = set_object(config, flag, object, err);
+        int ret = set_object(config, flag, index, object, err);
 
         if (ret < 0)
             return ret;
