@@ -11,8 +11,10 @@
 #include "util/cleanup.h"
 #include "util/log.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/select.h>
 
 #define FORWARDS_MAX 4096
 
@@ -172,6 +174,17 @@ static int refuse_port(const struct forwarder *forwarder,
                              search.found.owner, (long long)search.pid);
 }
 
+/* Out of the numbers that select(2) can take: libraries that use it get those. */
+static void move_high(int *fd)
+{
+    int high = fcntl(*fd, F_DUPFD_CLOEXEC, FD_SETSIZE);
+
+    if (high < 0)
+        return; /* few descriptors are allowed: then there are few */
+    close(*fd);
+    *fd = high;
+}
+
 static int hold_ports(struct forwarder *forwarder, struct drafter_error *err)
 {
     for (size_t i = 0; i < forwarder->count; i++) {
@@ -181,6 +194,7 @@ static int hold_ports(struct forwarder *forwarder, struct drafter_error *err)
 
         if (rc)
             return rc == -EADDRINUSE ? refuse_port(forwarder, forward, err) : rc;
+        move_high(&forwarder->sockets[i]);
     }
     return 0;
 }
