@@ -20,6 +20,12 @@ static int open_nameless(const char *path)
 
 int output_open(struct output *output, const char *path, struct drafter_error *err)
 {
+    struct stat status;
+
+    if (!stat(path, &status) && !S_ISREG(status.st_mode)) {
+        *output = (struct output){.fd = -1};
+        return drafter_error_set(err, EINVAL, "%s is no file, and would be replaced by one", path);
+    }
     *output = (struct output){.fd = -1, .path = strdup(path)};
     if (!output->path)
         return drafter_error_set(err, ENOMEM, "out of memory");

@@ -13,7 +13,7 @@ struct output {
     char *path, *temporary; /* NULL: not open */
 };
 
-/* Mode 0600.  Directories on the way must be there. */
+/* Mode 0600.  Directories on the way must be there.  What is there and no file (a device, say) is refused. */
 int output_open(struct output *output, const char *path, struct drafter_error *err);
 
 /* Brings the content to stable storage. */

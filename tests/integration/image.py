@@ -280,6 +280,9 @@ def test_usage(directory, layout, bundle):
     refused(directory, 3, "skopeo is missing: apt-get install skopeo", "unpack", layout, directory / "new",
             environment={"PATH": "/nonexistent"})
     refused(directory, 2, "--size", "pack", bundle, directory / "new", "--size", "1M")
+    os.mkfifo(directory / "fifo")
+    refused(directory, 2, "is no file", "pack", bundle, directory / "fifo")
+    check((directory / "fifo").is_fifo(), "and what is no file is as it was")
     refused(directory, 3, "rootfs", "pack", layout, directory / "new")
     for text, why in ("{", "config.json:1"), ("[]", "no object"), ('{"root": {"path": "/"}}', "root.path"), \
             ('{"root": {"path": "rootfs"}}', "nothing to run"):
