@@ -252,7 +252,7 @@ def test_hostile(directory):
     refuses("leads outside", [entry("a/../../outside/evil", b"evil")])
     refuses("--max-size", [entry("huge", b"", size=1 << 50)], status=1)
     refuses("--max-size", [entry("a", b"x" * 600000)], [entry("b", b"x" * 600000)], status=1, words=("--max-size", "1M"))
-    refuses("layer sha256:", [entry("cut", b"", size=100)])
+    refuses("umoci: ", [entry("cut", b"", size=100)], status=1)
     refuses("layer sha256:", b"no archive at all")
     image([entry("a", b"x")])
     layer = max((bad / "blobs/sha256").iterdir(), key=lambda p: p.read_bytes()[:2] == b"\x1f\x8b")
@@ -267,6 +267,14 @@ def test_hostile(directory):
     drafter("unpack", bad, directory / "escaped")
     check(sorted(p.name for p in outside.iterdir()) == ["device"], "no link leads out of the bundle")
     shutil.rmtree(directory / "escaped", ignore_errors=True)
+
+
+def test_unpadded(directory):
+    """A layer may end with the last byte of its last file."""
+    layer = pack_layer([entry("bin"), entry("bin/service", b"#!", uid=9)])
+    layer = gzip.compress(gzip.decompress(layer)[:2 * 512 + 2], mtime=0)
+    works("build", Layout(directory / "unpadded", layer).path, directory / "disk")
+    check(stat(directory / "disk", "bin/service")[1] == 9, "an archive without an end has its files")
 
 
 def test_usage(directory, layout, bundle):
@@ -325,6 +333,7 @@ def main():
         if os.geteuid() == 0:
             test_somebody_else(directory, layout)
         test_hostile(directory)
+        test_unpadded(directory)
         test_usage(directory, layout, bundle)
         test_interrupted(directory, layout)
 
