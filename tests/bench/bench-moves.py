@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Moves and starts of a VM by drafter beside QEMU's own, A-B-A-B: one line per figure, with its limit and whether it is met.
 
+Firecracker beside itself, where DRAFTER_TEST_FIRECRACKER or PATH has the fork, DRAFTER_TEST_FIRECRACKER_STOCK a release.
+
 RUNS=N: of each side (3). ONLY=TEXT: only comparisons with that in their name. A machine with other work makes single figures
 worthless; the ratio of medians of runs that alternate still tells something. Nothing fails for a limit that is not met.
 """
@@ -15,6 +17,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 import drafterlab  # noqa: E402
+import firecrackerlab  # noqa: E402
 from drafterlab import benchlib  # noqa: E402
 
 MIGRATE = ("blackout_ms", "total_s", "max_gap_after_ms")
@@ -37,6 +40,23 @@ COMPARISONS = [
     ("local-start-minimal", ("exec_to_beat_ms",), "drafter-local-start --plain", "qemu-local-start --minimal", {}),
 ]
 
+# Guests of little memory: without hardware virtualization each of their instructions is emulated.
+FIRECRACKERS = {"fork": firecrackerlab.find("DRAFTER_TEST_FIRECRACKER", "firecracker"),
+                "stock": os.environ.get("DRAFTER_TEST_FIRECRACKER_STOCK")}
+FIRECRACKER = ("blackout_ms", "total_s"), *(f"{program} --memory 32M --load '{firecrackerlab.BUSY}'" for program in
+                                            ("drafter-migrate --firecracker", "firecracker-migrate")), {"blackout_ms": 1.0}
+
+
+def comparisons():
+    """With what makes the environment of each."""
+    for comparison in COMPARISONS:
+        yield comparison, {}
+    for kind, program in FIRECRACKERS.items():
+        if program and os.access("/dev/kvm", os.R_OK | os.W_OK):
+            yield (f"migrate-firecracker-{kind}", *FIRECRACKER), {"DRAFTER_TEST_FIRECRACKER": program}
+        else:
+            print(f"migrate-firecracker-{kind}: skipped: no such Firecracker, or no /dev/kvm", flush=True)
+
 
 def load_compare():
     from importlib.machinery import SourceFileLoader
@@ -49,7 +69,7 @@ def load_compare():
 def run(compare, comparison, runs):
     name, keys, ours, theirs, limits = comparison
     sys.argv = ["compare", "--bench", name, "--runs", str(runs), "--timeout", "300",
-                "--ours", f"{HERE}/{ours}", "--theirs", f"{HERE}/{theirs}"]
+                "--ours", f"{HERE}/{ours}", "--theirs", f"{HERE}/{theirs}", "--other", theirs.split("-")[0]]
     for key in keys:
         sys.argv += ["--key", key]
     text = io.StringIO()
@@ -65,9 +85,10 @@ def run(compare, comparison, runs):
 def main():
     drafterlab.need_host()
     compare, failed = load_compare(), 0
-    for comparison in COMPARISONS:
+    for comparison, environment in comparisons():
         if os.environ.get("ONLY", "") not in comparison[0]:
             continue
+        os.environ |= environment
         try:
             run(compare, comparison, int(os.environ.get("RUNS", "3")))
         except Exception as error:  # the others are worth having all the same

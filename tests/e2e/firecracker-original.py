@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A package as the original's snapshotter and packager write it, to the byte, runs in Firecracker, in each way of mapping its memory, moves, and is saved."""
 
-import http.client
 import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tarfile
 
@@ -17,24 +15,6 @@ from drafterlab import FILES, check
 
 MEMORY = 32
 PADDING = 1 << 20
-
-
-class Api(http.client.HTTPConnection):
-    """Firecracker's, over its socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost")
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-    def call(self, method, url, **body):
-        self.request(method, url, json.dumps(body), {"Content-Type": "application/json"})
-        answer = self.getresponse()
-        text = answer.read().decode()
-        check(answer.status == 204, f"Firecracker takes {method} {url} {text}")
 
 
 def pad(path):
@@ -52,7 +32,7 @@ def snapshot(lab, directory):
     serial = open(f"{directory}/serial", "w")
     child = lab.spawn([os.path.abspath(program), "--api-sock", "firecracker.sock"], cwd=directory, stdout=serial, stderr=serial)
     lab.eventually(lambda: os.path.exists(f"{directory}/firecracker.sock"), "Firecracker has its socket")
-    api = Api(f"{directory}/firecracker.sock")
+    api = firecrackerlab.Api(f"{directory}/firecracker.sock")
     api.call("PUT", "/boot-source", kernel_image_path="kernel", boot_args=lab.guest_append(firecrackerlab.BUSY))
     api.call("PUT", "/machine-config", vcpu_count=1, mem_size_mib=MEMORY)
     api.call("PUT", "/vsock", guest_cid=3, uds_path="vsock.sock")

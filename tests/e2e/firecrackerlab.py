@@ -2,8 +2,11 @@
 """The lab with Firecracker in place of QEMU. DRAFTER_TEST_FIRECRACKER and DRAFTER_TEST_JAILER say where they are, if not in PATH."""
 
 import contextlib
+import http.client
+import json
 import os
 import shutil
+import socket
 
 import drafterlab
 
@@ -27,6 +30,25 @@ def need_jailer():
         drafterlab.skip("jailer is not in PATH; DRAFTER_TEST_JAILER can name it")
     if os.geteuid():
         drafterlab.skip("a jail needs root")
+
+
+class Api(http.client.HTTPConnection):
+    """Firecracker's, over its socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+    def call(self, method, url, **body):
+        self.request(method, url, json.dumps(body), {"Content-Type": "application/json"})
+        answer = self.getresponse()
+        text = answer.read().decode()
+        if answer.status != 204:
+            raise drafterlab.Failure(f"Firecracker refuses {method} {url}: {text}")
 
 
 class Lab(drafterlab.Lab):
