@@ -40,7 +40,8 @@ int image_check(struct image_job *job, struct drafter_error *err);
 
 /*
  * Runs an outside tool of this Debian package to its end.  keep_fd: a descriptor that it gets, too,
- * or -1.  A failure is reported with the last line of what it said.
+ * or -1.  None of its files gets larger than max_size.  A failure is reported with the last line of
+ * what it said.
  */
 struct image_tool {
     const char *name, *package;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -115,6 +116,7 @@ int image_run(struct image_job *job, const struct image_tool *tool, const char *
                                    .keep_fds = keep,
                                    .new_process_group = true,
                                    .die_with_parent = true};
+    const struct rlimit largest = {job->options.max_size, job->options.max_size};
     pid_t pid;
     int rc = find_tool(tool, &path, err);
 
@@ -126,6 +128,8 @@ int image_run(struct image_job *job, const struct image_tool *tool, const char *
     for (unsigned i = 0; i < ARGUMENTS_MAX && arguments[i]; i++)
         argv[i + 1] = arguments[i];
     rc = proc_spawn(&spec, &pid, err);
+    if (!rc)
+        prlimit(pid, RLIMIT_FSIZE, &largest, NULL); /* what fails ends with it, or by itself */
     return rc ? rc : await(job, tool, pid, said, err);
 }
 

@@ -252,6 +252,7 @@ def test_hostile(directory):
     refuses("leads outside", [entry("a/../../outside/evil", b"evil")])
     refuses("--max-size", [entry("huge", b"", size=1 << 50)], status=1)
     refuses("--max-size", [entry("a", b"x" * 600000)], [entry("b", b"x" * 600000)], status=1, words=("--max-size", "1M"))
+    refuses("file too large", [entry("a", os.urandom(2 << 20))], status=1, words=("--max-size", "1M"))
     refuses("umoci: ", [entry("cut", b"", size=100)], status=1)
     refuses("layer sha256:", b"no archive at all")
     image([entry("a", b"x")])
