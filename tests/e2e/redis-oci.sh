@@ -35,6 +35,13 @@ make_image() { # LAYOUT
     rm -rf "$bundle"
 }
 
+# Another setting, and a hook for when the guest has been resumed.
+edit_bundle() { # BUNDLE
+    sed -i 's/^\( *\)"--appendonly",$/\1"--maxmemory", "64mb", &/' "$1/config.json"
+    echo 'echo resumed >>/oci-runtime-bundle/rootfs/data/resumed; sync' >"$1/after-resume"
+    chmod 755 "$1/after-resume"
+}
+
 ask() { # NODE COMMAND...
     local node=$1
     shift
@@ -60,7 +67,9 @@ make_image "$lab/redis"
     ! grep -q 'cannot download' "$lab/step.log" || lab_skip "Debian's packages cannot be downloaded"
     lab_fail "$(tail -n 1 "$lab/step.log")"
 }
-step "$DRAFTER" image build "$lab/redis:latest" "$lab/os/oci" --ready-port 6379 --free 64M
+step "$DRAFTER" image unpack "$lab/redis:latest" "$lab/edited" --ready-port 6379
+edit_bundle "$lab/edited"
+step "$DRAFTER" image pack "$lab/edited" "$lab/os/oci" --free 64M
 
 echo "== snapshot"
 redis_init
@@ -70,6 +79,7 @@ redis_install a
 echo "== run, and move"
 redis_start a
 expect a '^+OK$' SET greeting hello
+expect a '^67108864$' CONFIG GET maxmemory
 # Process 1, in a namespace of its own.
 expect a '^process_id:1$' INFO server
 redis_writer
@@ -84,10 +94,11 @@ redis_writer_stop || lab_fail "writes were lost: $(cat "$lab/writer.json" "$lab/
 echo "writer: $(cat "$lab/writer.json")"
 node_stop b
 
-echo "== what it wrote, from the disk"
+echo "== what they wrote, from the disk"
 step "$DRAFTER" image unpack "$redis_files/b/oci" "$lab/back"
 grep -q '^999 999 - - data/appendonlydir$' "$lab/back/owners" || lab_fail "$(cat "$lab/back/owners")"
 grep -q hello "$lab"/back/rootfs/data/appendonlydir/*.aof || lab_fail "redis' file lacks what was written"
+[ "$(grep -c resumed "$lab/back/rootfs/data/resumed")" -ge 2 ] || lab_fail "the bundle's hook did not run at both nodes"
 
 lab_leaks
 echo "nothing is left"
