@@ -211,6 +211,14 @@ static int unpack_into(struct image_job *job, const struct unpacking *paths, con
     return rc;
 }
 
+/* What the kernel takes, and every program that shows it. */
+static bool is_hostname(const char *name)
+{
+    static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
+
+    return *name && *name != '-' && strlen(name) <= 63 && !name[strspn(name, set)];
+}
+
 int image_unpack(struct image_job *job, const char *image, const char *bundle,
                  struct drafter_error *err)
 {
@@ -218,6 +226,9 @@ int image_unpack(struct image_job *job, const char *image, const char *bundle,
     struct stat status;
     int rc;
 
+    if (!is_hostname(job->options.hostname))
+        return drafter_error_set(err, EINVAL, "--hostname: \"%.64s\" cannot be one",
+                                 job->options.hostname);
     if (!lstat(bundle, &status))
         return drafter_error_set(err, EEXIST, "%s exists; remove it first", bundle);
     rc = unpacking_init(&paths, image, bundle, err);

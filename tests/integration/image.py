@@ -286,6 +286,7 @@ def test_usage(directory, layout, bundle):
     refused(directory, 2, "write: drafter image", "unpack", layout)
     refused(directory, 2, "write: drafter image", "mount", layout, bundle)
     refused(directory, 2, "did you mean --hostname", "unpack", layout, directory / "new", "--hostnam", "x")
+    refused(directory, 2, "cannot be one", "unpack", layout, directory / "new", "--hostname", "a b")
     refused(directory, 3, "skopeo is missing: apt-get install skopeo", "unpack", layout, directory / "new",
             environment={"PATH": "/nonexistent"})
     refused(directory, 2, "--size", "pack", bundle, directory / "new", "--size", "1M")
