@@ -114,17 +114,6 @@ static int take_entry(struct scan *scan, struct archive_entry *entry, struct dra
     return owners_add(scan->owners, &owner, path, err);
 }
 
-/*
- * Some writers, umoci insert among them, pad neither their last file nor the archive.  Where there is
- * nothing more to be read there is no further file; umoci sees whether that one is all there.
- */
-static bool ends_here(struct archive *archive)
-{
-    const char *text = archive_error_string(archive);
-
-    return text && !strncmp(text, "Truncated input file", 20);
-}
-
 static int scan_entries(struct scan *scan, struct archive *archive, struct drafter_error *err)
 {
     for (unsigned count = 1;; count++) {
@@ -138,12 +127,15 @@ static int scan_entries(struct scan *scan, struct archive *archive, struct draft
                                                             ? archive_error_string(archive)
                                                             : "no archive");
         rc = take_entry(scan, entry, err);
-        if (!rc && archive_read_data_skip(archive) < ARCHIVE_WARN && ends_here(archive))
-            return 0;
         if (!rc && count % CHECK_EVERY == 0)
             rc = image_check(scan->job, err);
         if (rc)
             return rc;
+        /*
+         * Some writers, umoci insert among them, pad neither the last file nor the archive.  That
+         * fails here and ends there; umoci sees whether the file is all there.
+         */
+        archive_read_data_skip(archive);
     }
 }
 

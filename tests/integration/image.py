@@ -305,19 +305,23 @@ def test_usage(directory, layout, bundle):
 
 
 def test_interrupted(directory, layout):
-    """A skopeo that never ends is ended."""
+    """A skopeo that never ends is ended, with what it has started."""
     tools = directory / "tools"
     tools.mkdir()
-    (tools / "skopeo").write_text(f"#!/bin/sh\ntouch {tools}/started\nsleep 100 & wait\n")
+    (tools / "skopeo").write_text(f"#!/bin/sh\nsleep 100 &\necho $! >{tools}/pid\nmv {tools}/pid {tools}/started\nwait\n")
     (tools / "skopeo").chmod(0o755)
     before = sorted(directory.iterdir())
     child = subprocess.Popen([DRAFTER, "image", "build", layout, directory / "never"], stderr=subprocess.PIPE, text=True,
                              env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 50
     while not (tools / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGTERM)
     said = child.communicate(timeout=60)[1]
+    process = pathlib.Path("/proc", (tools / "started").read_text().strip(), "stat")
+    while process.exists() and " Z " not in process.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    check(not process.exists() or " Z " in process.read_text(), "what it had started has ended")
     check(child.returncode == 7 and "interrupted" in said, f"SIGTERM ends it {said if child.returncode != 7 else ''}")
     check(sorted(directory.iterdir()) == before, "nothing is left of it")
 
