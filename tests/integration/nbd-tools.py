@@ -17,7 +17,7 @@ import time
 import nodelab
 
 TOOLS = ("qemu-img", "qemu-io", "nbdinfo", "nbdcopy", "nbdkit")
-SIZE = (12 << 20) + 512  # what is no multiple of any block
+SIZE = (5 << 20) + 512  # what is no multiple of any block
 
 
 def run(*words, status=0, **options):
@@ -171,7 +171,7 @@ def in_the_middle(served, kit):
     child = subprocess.Popen(["nbdcopy", "--connections=1", "--requests=1", "--request-size=65536", "--flush", wanted, kit.uri],
                              stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + nodelab.PATIENCE
-    while served.disk.read_bytes()[: 2 << 20] != content(40)[: 2 << 20]:
+    while served.disk.read_bytes()[: 1 << 20] != content(40)[: 1 << 20]:
         assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1]
         time.sleep(0.02)
     return child

@@ -36,7 +36,7 @@ def runner(directory, text):
 
 def ran(node):
     node.wait("resumed")
-    time.sleep(0.2)
+    time.sleep(0.05)
     node.stop()
 
 
@@ -68,7 +68,7 @@ def killed(root, package, before):
     out.mkdir()
     node = runner(home, files(package, out))
     node.wait("resumed")
-    time.sleep(0.2)
+    time.sleep(0.05)
     node.child.kill()
     node.child.wait()
     assert digests(package) == before and (out / "memory.private").exists()
