@@ -32,6 +32,18 @@ AC_DEFUN([DRAFTER_LIBRARY], [
 PKG_CHECK_MODULES([$1], [$2], [have_$1=yes], [have_$1=no])
 ])
 
+dnl DRAFTER_SONAME(VARIABLE, NAME): the file of a library that is loaded when it is first used, as the linker knows it.
+AC_DEFUN([DRAFTER_SONAME], [
+AC_CACHE_CHECK([for the file of $2], [drafter_cv_soname_$1], [
+  drafter_save_LIBS=$LIBS
+  LIBS="-Wl,--no-as-needed $$1_LIBS"
+  AC_LINK_IFELSE([AC_LANG_PROGRAM()], [drafter_cv_soname_$1=`LC_ALL=C readelf -d conftest$EXEEXT |
+    grep -o "$2\.so\.@<:@0-9.@:>@*"`])
+  LIBS=$drafter_save_LIBS])
+test -n "$drafter_cv_soname_$1" || AC_MSG_ERROR([cannot tell the file of $2])
+AC_DEFINE_UNQUOTED([$1_SONAME], ["$drafter_cv_soname_$1"], [The file of $2])
+])
+
 dnl DRAFTER_NEEDS(VARIABLE, NAME): NAME when DRAFTER_LIBRARY did not find it, for DRAFTER_PLUGIN.
 m4_define([DRAFTER_NEEDS], [`test "$have_$1" = yes || echo "$2"`])
 

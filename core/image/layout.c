@@ -6,18 +6,16 @@
  */
 #include "image/image.h"
 
+#include "pack/libarchive.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/json.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define JSON_MAX (4u << 20)
 #define LAYERS_MAX 512
-#define READ_SIZE (64u << 10)
 #define CHECK_EVERY 1024 /* entries */
 
 struct scan {
@@ -83,8 +81,8 @@ static void take_capability(struct archive_entry *entry, struct owner *owner)
     const void *value;
     size_t size;
 
-    archive_entry_xattr_reset(entry);
-    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+    libarchive()->entry_xattr_reset(entry);
+    while (libarchive()->entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
         if (strcmp(name, "security.capability") != 0 || size > OWNER_CAPABILITY_MAX)
             continue;
         memcpy(owner->capability, value, size);
@@ -94,10 +92,10 @@ static void take_capability(struct archive_entry *entry, struct owner *owner)
 
 static int take_entry(struct scan *scan, struct archive_entry *entry, struct drafter_error *err)
 {
-    const char *path = archive_entry_pathname(entry);
-    const int64_t uid = archive_entry_uid(entry), gid = archive_entry_gid(entry);
+    const char *path = libarchive()->entry_pathname(entry);
+    const int64_t uid = libarchive()->entry_uid(entry), gid = libarchive()->entry_gid(entry);
     struct owner owner = {.uid = (uint32_t)uid, .gid = (uint32_t)gid, .mode = -1};
-    const mode_t type = archive_entry_filetype(entry);
+    const mode_t type = libarchive()->entry_filetype(entry);
 
     if (!path)
         return drafter_error_set(err, EINVAL, "an entry without a path");
@@ -105,8 +103,8 @@ static int take_entry(struct scan *scan, struct archive_entry *entry, struct dra
         return drafter_error_set(err, EINVAL, "an owner that cannot be");
     owner.is_device = type == AE_IFCHR || type == AE_IFBLK;
     take_capability(entry, &owner);
-    if (type == AE_IFREG && !archive_entry_hardlink(entry) && archive_entry_size(entry) > 0 &&
-        __builtin_add_overflow(scan->size, (uint64_t)archive_entry_size(entry), &scan->size))
+    if (type == AE_IFREG && !libarchive()->entry_hardlink(entry) && libarchive()->entry_size(entry) > 0 &&
+        __builtin_add_overflow(scan->size, (uint64_t)libarchive()->entry_size(entry), &scan->size))
         scan->size = UINT64_MAX;
     if (scan->size > scan->job->options.max_size)
         return drafter_error_set(err, EFBIG, "unpacked it is larger than --max-size, %llu bytes",
@@ -118,13 +116,13 @@ static int scan_entries(struct scan *scan, struct archive *archive, struct draft
 {
     for (unsigned count = 1;; count++) {
         struct archive_entry *entry;
-        int rc = archive_read_next_header(archive, &entry);
+        int rc = libarchive()->read_next_header(archive, &entry);
 
         if (rc == ARCHIVE_EOF)
             return 0;
         if (rc < ARCHIVE_WARN)
-            return drafter_error_set(err, EINVAL, "%s", archive_error_string(archive)
-                                                            ? archive_error_string(archive)
+            return drafter_error_set(err, EINVAL, "%s", libarchive()->error_string(archive)
+                                                            ? libarchive()->error_string(archive)
                                                             : "no archive");
         rc = take_entry(scan, entry, err);
         if (!rc && count % CHECK_EVERY == 0)
@@ -135,25 +133,20 @@ static int scan_entries(struct scan *scan, struct archive *archive, struct draft
          * Some writers, umoci insert among them, pad neither the last file nor the archive.  That
          * fails here and ends there; umoci sees whether the file is all there.
          */
-        archive_read_data_skip(archive);
+        libarchive()->read_data_skip(archive);
     }
 }
 
 static int scan_layer(struct scan *scan, const char *path, struct drafter_error *err)
 {
-    struct archive *archive = archive_read_new();
-    int rc = 0;
+    struct archive *archive = NULL;
+    int rc = libarchive_open(path, true, &archive, err);
 
-    if (!archive || archive_read_support_filter_gzip(archive) < ARCHIVE_WARN ||
-        archive_read_support_filter_zstd(archive) < ARCHIVE_WARN ||
-        archive_read_support_format_tar(archive) < ARCHIVE_WARN ||
-        archive_read_support_format_empty(archive) < ARCHIVE_WARN)
-        rc = drafter_error_set(err, ENOMEM, "libarchive lacks tar or a filter");
-    else if (archive_read_open_filename(archive, path, READ_SIZE) != ARCHIVE_OK)
-        rc = drafter_error_set(err, EINVAL, "%s", archive_error_string(archive));
-    else
+    if (!rc)
         rc = scan_entries(scan, archive, err);
-    archive_read_free(archive);
+    libarchive_free(archive);
+    if (rc == -EBADMSG)
+        return drafter_error_set(err, EINVAL, "layer %.19s is no tar archive", scan->digest);
     if (rc && rc != -ECANCELED)
         return drafter_error_wrap(err, "layer %.19s", scan->digest);
     return rc;

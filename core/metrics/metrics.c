@@ -3,6 +3,7 @@
 
 #include "role/port.h"
 #include "util/cleanup.h"
+#include "util/late.h"
 #include "util/log.h"
 
 #include <arpa/inet.h>
@@ -17,6 +18,21 @@ struct metrics_text {
     FILE *stream;
     const char *family;
 };
+
+/* What is used of libmicrohttpd, which brings GnuTLS with it: only a node that is asked for metrics loads it. */
+#define MHD_CALLS(CALL)                                                                            \
+    CALL(add_response_header)                                                                      \
+    CALL(create_response_from_buffer)                                                              \
+    CALL(destroy_response)                                                                         \
+    CALL(queue_response)                                                                           \
+    CALL(start_daemon)                                                                             \
+    CALL(stop_daemon)
+
+static struct {
+#define MHD_MEMBER(name) __typeof__(MHD_##name) *name;
+    MHD_CALLS(MHD_MEMBER)
+#undef MHD_MEMBER
+} mhd;
 
 struct metrics {
     struct MHD_Daemon *daemon;
@@ -58,13 +74,13 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
                               void *body, size_t length)
 {
     struct MHD_Response *response =
-        MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_COPY);
+        mhd.create_response_from_buffer(length, body, MHD_RESPMEM_MUST_COPY);
     enum MHD_Result result = MHD_NO;
 
     if (response) {
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-        result = MHD_queue_response(connection, status, response);
-        MHD_destroy_response(response);
+        mhd.add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+        result = mhd.queue_response(connection, status, response);
+        mhd.destroy_response(response);
     }
     return result;
 }
@@ -128,6 +144,18 @@ static void note_fault(void *opaque, const char *format, va_list arguments)
     log_debug("metrics", "%s", message);
 }
 
+/* A node starts its one server before it has other threads that could. */
+static int load(struct drafter_error *err)
+{
+    static const struct late_symbol symbols[] = {
+#define MHD_SYMBOL(name) {"MHD_" #name, &mhd.name},
+        MHD_CALLS(MHD_SYMBOL)
+#undef MHD_SYMBOL
+    };
+
+    return late_load(MICROHTTPD_SONAME, symbols, sizeof(symbols) / sizeof(symbols[0]), err);
+}
+
 int metrics_start(const char *address, void (*collect)(void *opaque, struct metrics_text *text),
                   void *opaque, struct metrics **ret_metrics, struct drafter_error *err)
 {
@@ -140,10 +168,12 @@ int metrics_start(const char *address, void (*collect)(void *opaque, struct metr
 
     if (!rc && !make_address(host, port, &storage))
         rc = drafter_error_set(err, EINVAL, "%s is no address", address);
+    if (!rc)
+        rc = load(err);
     if (!rc) {
         metrics->collect = collect;
         metrics->opaque = opaque;
-        metrics->daemon = MHD_start_daemon(
+        metrics->daemon = mhd.start_daemon(
             MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG |
                 (storage.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0u),
             port, NULL, NULL, handle, metrics, MHD_OPTION_EXTERNAL_LOGGER, note_fault, NULL,
@@ -164,6 +194,6 @@ int metrics_start(const char *address, void (*collect)(void *opaque, struct metr
 void metrics_stop(struct metrics *metrics)
 {
     if (metrics)
-        MHD_stop_daemon(metrics->daemon);
+        mhd.stop_daemon(metrics->daemon);
     free(metrics);
 }

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Archives that other tools wrote, read by libarchive. */
 #include "pack/extract.h"
+#include "pack/libarchive.h"
 
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/output.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define READ_SIZE ((size_t)1 << 20)
 
 struct reading {
     struct archive *archive;
@@ -25,24 +22,21 @@ struct reading {
 
 static int fail(const struct reading *reading, struct drafter_error *err)
 {
-    const char *why = archive_error_string(reading->archive);
+    const char *why = libarchive()->error_string(reading->archive);
 
     return drafter_error_set(err, EBADMSG, "%s: %s", reading->path, why ? why : "no tar archive");
 }
 
 static int open_archive(struct reading *reading, struct drafter_error *err)
 {
-    struct archive *archive = reading->archive = archive_read_new();
     struct stat status;
+    int rc;
 
-    if (!archive || archive_read_support_filter_zstd(archive) < ARCHIVE_WARN ||
-        archive_read_support_filter_gzip(archive) < ARCHIVE_WARN ||
-        archive_read_support_format_tar(archive) < ARCHIVE_WARN)
-        return drafter_error_set(err, ENOMEM, "libarchive does not start");
     if (stat(reading->path, &status))
         return drafter_error_errno(err, errno, "%s: cannot open it", reading->path);
-    if (archive_read_open_filename(archive, reading->path, READ_SIZE) != ARCHIVE_OK)
-        return fail(reading, err);
+    rc = libarchive_open(reading->path, false, &reading->archive, err);
+    if (rc)
+        return rc;
     if (reading->options)
         progress_begin(&reading->progress, reading->options->progress, "extracting",
                        (uint64_t)status.st_size);
@@ -53,11 +47,11 @@ static int open_archive(struct reading *reading, struct drafter_error *err)
 static int next_entry(const struct reading *reading, struct archive_entry **ret_entry,
                       struct drafter_error *err)
 {
-    int rc = archive_read_next_header(reading->archive, ret_entry);
+    int rc = libarchive()->read_next_header(reading->archive, ret_entry);
 
     if (rc == ARCHIVE_EOF)
         return 0;
-    if (rc < ARCHIVE_WARN || !archive_entry_pathname(*ret_entry))
+    if (rc < ARCHIVE_WARN || !libarchive()->entry_pathname(*ret_entry))
         return fail(reading, err);
     return 1;
 }
@@ -65,7 +59,7 @@ static int next_entry(const struct reading *reading, struct archive_entry **ret_
 static int advance(struct reading *reading, struct drafter_error *err)
 {
     const struct pack_extract_options *options = reading->options;
-    int64_t consumed = archive_filter_bytes(reading->archive, -1);
+    int64_t consumed = libarchive()->filter_bytes(reading->archive, -1);
 
     if (consumed > reading->consumed) {
         progress_advance(&reading->progress, (uint64_t)(consumed - reading->consumed));
@@ -88,7 +82,7 @@ static int copy_data(struct reading *reading, const struct output *output, uint6
         const void *data;
         size_t length;
         int64_t offset;
-        int got = archive_read_data_block(reading->archive, &data, &length, &offset);
+        int got = libarchive()->read_data_block(reading->archive, &data, &length, &offset);
 
         if (got == ARCHIVE_EOF)
             return 0;
@@ -105,8 +99,8 @@ static int copy_data(struct reading *reading, const struct output *output, uint6
 static int take_entry(struct reading *reading, struct archive_entry *entry, struct drafter_error *err)
 {
     const struct pack_extract_options *options = reading->options;
-    const char *name = archive_entry_pathname(entry);
-    int64_t size = archive_entry_size(entry);
+    const char *name = libarchive()->entry_pathname(entry);
+    int64_t size = libarchive()->entry_size(entry);
 
     for (unsigned i = 0; i < options->count; i++) {
         int rc;
@@ -115,7 +109,7 @@ static int take_entry(struct reading *reading, struct archive_entry *entry, stru
             continue;
         if (reading->found[i])
             return drafter_error_set(err, EBADMSG, "%s: it has %s twice", reading->path, name);
-        if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) || size < 0)
+        if (libarchive()->entry_filetype(entry) != AE_IFREG || libarchive()->entry_hardlink(entry) || size < 0)
             return drafter_error_set(err, EBADMSG, "%s: %s is no file", reading->path, name);
         rc = output_open(&reading->outputs[i], options->files[i].path, err);
         if (!rc)
@@ -164,7 +158,7 @@ int pack_extract_archive(const char *path, const struct pack_extract_options *op
     progress_end(&reading->progress, !rc);
     for (unsigned i = 0; i < PACK_DEVICES_MAX; i++)
         output_release(&reading->outputs[i]);
-    archive_read_free(reading->archive);
+    libarchive_free(reading->archive);
     return rc;
 }
 
@@ -180,8 +174,8 @@ int pack_list_archive(const char *path,
         if (more < 0)
             rc = more;
         else
-            visit(opaque, archive_entry_pathname(entry), (uint64_t)archive_entry_size(entry));
+            visit(opaque, libarchive()->entry_pathname(entry), (uint64_t)libarchive()->entry_size(entry));
     }
-    archive_read_free(reading.archive);
+    libarchive_free(reading.archive);
     return rc;
 }
