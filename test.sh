@@ -168,6 +168,13 @@ build_normal()
     build_in normal . CFLAGS='-g -O2 -D_FORTIFY_SOURCE=2'
 }
 
+# Of a test that takes its time: from when its log was begun, where the file system knows that.
+duration() # LOG TRS
+{
+    took=$(($(stat -c %Y "$2") - $(stat -c %W "$1")))
+    if [ "$took" -ge 10 ] && [ "$took" -lt 10000 ]; then echo ", $took s"; fi
+}
+
 # Gathers the results of automake's tests below a directory and shows the logs of failures.
 collect() # LABEL DIRECTORY
 {
@@ -177,7 +184,7 @@ collect() # LABEL DIRECTORY
         name=$1/$(echo "${trs%.trs}" | sed "s,^$build/[^/]*/,,")
         log=${trs%.trs}.log
         case $state in
-        PASS* | XFAIL*) result PASS "$name" ;;
+        PASS* | XFAIL*) result PASS "$name$(duration "$log" "$trs")" ;;
         SKIP*) result SKIP "$name: $(grep -v '^SKIP .*exit status' "$log" | tail -n 1)" ;;
         *)
             result FAIL "$name"
