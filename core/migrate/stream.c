@@ -37,13 +37,13 @@ void stream_shutdown(struct stream *stream)
         transport_shutdown(stream->connection);
 }
 
-int stream_send(struct stream *stream, struct wire_header header, const void *payload)
+/* Under the send lock. */
+static int send_frame(struct stream *stream, struct wire_header header, const void *payload)
 {
     char bytes[WIRE_HEADER_SIZE];
     struct iovec vector[2] = {{bytes, sizeof(bytes)}, {(void *)payload, header.length}};
     int rc;
 
-    lock_scope(&stream->send_lock);
     header.sequence = stream->send_sequence;
     wire_encode(&header, stream->seed, payload, bytes);
     rc = transport_writev_full(stream->connection, vector, header.length ? 2 : 1);
@@ -52,6 +52,12 @@ int stream_send(struct stream *stream, struct wire_header header, const void *pa
     stream->send_sequence++;
     __atomic_fetch_add(&stream->bytes_sent, sizeof(bytes) + header.length, __ATOMIC_RELAXED);
     return 0;
+}
+
+int stream_send(struct stream *stream, struct wire_header header, const void *payload)
+{
+    lock_scope(&stream->send_lock);
+    return send_frame(stream, header, payload);
 }
 
 int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument)
@@ -63,12 +69,15 @@ int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument)
 
 int stream_ping_idle(struct stream *stream)
 {
-    bool idle = !pthread_mutex_trylock(&stream->send_lock);
+    const struct wire_header ping = {.type = WIRE_PING};
+    int rc = 0;
 
-    if (!idle)
-        return 0;
+    if (pthread_mutex_trylock(&stream->send_lock))
+        return 0; /* a sender is at it */
+    if (transport_unsent(stream->connection) <= 0)
+        rc = send_frame(stream, ping, NULL);
     pthread_mutex_unlock(&stream->send_lock);
-    return transport_unsent(stream->connection) > 0 ? 0 : stream_send_signal(stream, WIRE_PING, 0);
+    return rc;
 }
 
 bool stream_is_silent(const struct stream *stream, uint64_t limit_ns)

@@ -26,6 +26,7 @@ int __wrap_pthread_join(pthread_t thread, void **ret_result);
 int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes);
 int __wrap_pthread_mutex_destroy(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_cond_init(pthread_cond_t *condition, const pthread_condattr_t *attributes);
 int __wrap_pthread_cond_destroy(pthread_cond_t *condition);
@@ -117,6 +118,13 @@ int __wrap_pthread_mutex_destroy(pthread_mutex_t *mutex)
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 {
     return acquire((struct lock *)mutex);
+}
+
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+    const struct lock *lock = (const struct lock *)mutex;
+
+    return lock->owner || lock->readers ? EBUSY : acquire((struct lock *)mutex);
 }
 
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
