@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-#define JSON_MAX (4u << 20)
 #define READY_ANNOTATION "org.drafter.ready-port"
 
 /* The sets of others stay empty: a process that is not root's gets none by being started. */
@@ -23,23 +22,6 @@ static const char *const capability_sets[] = {"bounding", "effective", "permitte
 
 /* What the guest knows and the image cannot. */
 static const char *const guest_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", NULL};
-
-static int read_config(const char *path, json_t **ret_config, struct drafter_error *err)
-{
-    cleanup_free char *text = NULL;
-    json_error_t error;
-    size_t length;
-    int rc = io_read_file(path, JSON_MAX, &text, &length, err);
-
-    if (rc)
-        return rc;
-    *ret_config = json_loadb(text, length, 0, &error);
-    if (!*ret_config)
-        return drafter_error_set(err, EINVAL, "%s:%d: %s", path, error.line, error.text);
-    if (!json_is_object(*ret_config))
-        return drafter_error_set(err, EINVAL, "%s: no object", path);
-    return 0;
-}
 
 /* The member, made an empty one where it is none. */
 static json_t *member(json_t *object, const char *key, json_t *empty)
@@ -108,7 +90,7 @@ int image_convert_config(const struct image_options *options, const char *from, 
 {
     cleanup_json json_t *config = NULL;
     cleanup_free char *text = NULL;
-    int rc = read_config(from, &config, err);
+    int rc = image_read_json(from, &config, err);
 
     if (rc)
         return rc;
@@ -128,7 +110,7 @@ int image_check_config(const char *path, struct drafter_error *err)
 {
     cleanup_json json_t *config = NULL;
     const char *root;
-    int rc = read_config(path, &config, err);
+    int rc = image_read_json(path, &config, err);
 
     if (rc)
         return drafter_error_wrap(err, "no runtime bundle");

@@ -10,6 +10,7 @@
 
 #include "image/owners.h"
 #include "role/supervise.h"
+#include "util/json.h"
 
 #include <drafter/plugin.h>
 
@@ -34,6 +35,9 @@ struct image_job {
     struct image_options options;
     struct supervisor supervisor;
 };
+
+/* A JSON object of at most 4 MiB; the caller's, also after a failure. */
+int image_read_json(const char *path, json_t **ret_object, struct drafter_error *err);
 
 /* -ECANCELED once the operator wants an end. */
 int image_check(struct image_job *job, struct drafter_error *err);

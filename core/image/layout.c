@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define JSON_MAX (4u << 20)
+#define JSON_MAX (4u << 20) /* bytes */
 #define LAYERS_MAX 512
 #define CHECK_EVERY 1024 /* entries */
 
@@ -25,7 +25,7 @@ struct scan {
     const char *digest; /* of the layer */
 };
 
-static int read_json(const char *path, json_t **ret, struct drafter_error *err)
+int image_read_json(const char *path, json_t **ret_object, struct drafter_error *err)
 {
     cleanup_free char *text = NULL;
     json_error_t error;
@@ -34,8 +34,12 @@ static int read_json(const char *path, json_t **ret, struct drafter_error *err)
 
     if (rc)
         return rc;
-    *ret = json_loadb(text, length, 0, &error);
-    return *ret ? 0 : drafter_error_set(err, EINVAL, "%s: no JSON: %s", path, error.text);
+    *ret_object = json_loadb(text, length, 0, &error);
+    if (!*ret_object)
+        return drafter_error_set(err, EINVAL, "%s:%d: no JSON: %s", path, error.line, error.text);
+    if (!json_is_object(*ret_object))
+        return drafter_error_set(err, EINVAL, "%s: no object", path);
+    return 0;
 }
 
 /* A digest becomes part of a path, so it must be nothing but one. */
@@ -64,7 +68,7 @@ static int read_manifest(const char *layout, json_t **ret_manifest, struct draft
 
     if (!index_path)
         return drafter_error_set(err, ENOMEM, "out of memory");
-    rc = read_json(index_path, &index, err);
+    rc = image_read_json(index_path, &index, err);
     if (rc)
         return rc;
     manifests = json_object_get(index, "manifests");
@@ -72,7 +76,7 @@ static int read_manifest(const char *layout, json_t **ret_manifest, struct draft
         return drafter_error_set(err, EINVAL, "the image's index names %zu images",
                                  json_array_size(manifests));
     rc = blob_path(layout, digest_of(json_array_get(manifests, 0)), &path, err);
-    return rc ? rc : read_json(path, ret_manifest, err);
+    return rc ? rc : image_read_json(path, ret_manifest, err);
 }
 
 static void take_capability(struct archive_entry *entry, struct owner *owner)
