@@ -188,7 +188,8 @@ static int suspend(struct peer *peer, struct drafter_error *err)
     const struct ledger_record *record = &peer->ledger.record;
     int (*go_on)(struct peer *peer, struct drafter_error *err);
     struct drafter_error error = {0};
-    int rc = hold_vm(peer, false, err);
+    int rc = peer->vmm ? hold_vm(peer, false, err)
+                       : drafter_error_set(err, EINVAL, "%s has no VM here that could be suspended", peer->vm.name);
 
     if (rc)
         return rc;

@@ -152,6 +152,16 @@ def stopped_while_paused(directory):
     node.stop()
 
 
+def without_a_vm(directory):
+    """Devices that a mounter shows are copied and handed on, and there is nothing to suspend."""
+    os.makedirs(f"{directory}/mounter")
+    node = Node(f"{directory}/mounter", "mounter", "[mounter]\ntransport = unix\nexposure = null\n" +
+                "".join(f"[device:{name}]\nbase = {directory}/{name}\n" for name in DEVICES))
+    node.wait("mounted")
+    assert "has no VM here" in ctl(f"{directory}/mounter/run", "suspend", status=2)
+    node.stop()
+
+
 def snapshotting(directory, run):
     copy = pathlib.Path(directory, "copy")
     copy.mkdir()
@@ -240,6 +250,7 @@ def tour(directory):
     node.stop()
     client.close()
     failing(directory)
+    without_a_vm(directory)
     hook = pathlib.Path(directory, "hook")
     hook.write_text("#!/bin/sh\necho \"$1 $2\" >>heard\n")
     hook.chmod(0o700)
