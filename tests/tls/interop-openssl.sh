@@ -214,6 +214,33 @@ expect "which is known" "$log" '^peer psk:node .*\(shared\)'
 client psk-file=bad-psk psk-identity=node
 expect "and no other" "$log" 'refused us with alert|it refused with alert'
 
+# 0-RTT, which is never accepted. The ticket is of openssl's own server: with us it is unknown, or, as it holds
+# a secret like any other, a key shared beforehand.
+serve -cert theirs.crt -key theirs.key -ciphersuites TLS_CHACHA20_POLY1305_SHA256 -max_early_data 16384
+say -sess_out early-session
+await early-session '^-----END'
+sed -n 's/.*PSK: */node:/p' "$them" | tail -n 1 >early-psk
+chmod 600 early-psk
+for size in 300 12000; do
+    head -c $size /dev/zero | tr '\0' x >early-data
+    for groups in X25519 P-256:X25519; do
+        ours 1 $cert
+        say $proof -groups $groups -sess_in early-session -early_data early-data
+        expect "$size bytes of early data are skipped, with $groups" "$log" '^end'
+        expect "openssl is told" "$them" '^Early data was rejected'
+        expect "and echoed is what came after them" "$them" '^hello drafter'
+    done
+    ours 1 psk-file=early-psk
+    say -psk_session early-session -psk_identity node -early_data early-data
+    expect "$size bytes are skipped behind a shared key" "$log" '^end'
+    expect "whose owner is known" "$log" '^peer psk:node'
+    expect "and openssl is told" "$them" '^Early data was rejected'
+done
+head -c 40000 /dev/zero >early-data
+ours 1 psk-file=early-psk
+say -psk_session early-session -psk_identity node -early_data early-data
+expect "but not without end" "$log" 'it says too much before it is known'
+
 serve -cert stranger.crt -key stranger.key
 client $cert
 expect "a server whose key is not trusted is refused" "$log" "the trust file has no key $(pattern stranger)"

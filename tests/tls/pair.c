@@ -126,6 +126,8 @@ int pair_give(struct pair_side *side, const uint8_t *record, size_t length)
         return (int)expected;
     if ((size_t)expected != length - 5)
         return -EPROTO; /* the driver would wait for the rest */
+    if (handshake->unwanted)
+        return 0;
     memcpy(tls_handshake_room(handshake) + 5, record + 5, length - 5);
     return tls_handshake_record(handshake, length);
 }

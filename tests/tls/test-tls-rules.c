@@ -158,6 +158,8 @@ static const struct change client_hellos[] = {
     {TLS_EXT_ALPN, false, BYTES("\0\1\0"), TLS_ALERT_DECODE_ERROR},
     {TLS_EXT_ALPN, true, BYTES("\0\3\2h2"), TLS_ALERT_ILLEGAL_PARAMETER}, /* twice */
     {0xfafa, false, BYTES(""), TLS_OK},
+    {TLS_EXT_EARLY_DATA, false, BYTES(""), TLS_OK}, /* it will be skipped */
+    {TLS_EXT_EARLY_DATA, false, BYTES("x"), TLS_ALERT_DECODE_ERROR},
     {TLS_EXT_COOKIE, false, BYTES("\0\0"), TLS_ALERT_DECODE_ERROR},
     {TLS_EXT_KEY_SHARE, false, BYTES("\0\5\0\x1d\0\1x"), TLS_ALERT_ILLEGAL_PARAMETER},
     {TLS_EXT_KEY_SHARE, false, "\0\x24\0\x1d\0\x20" ZEROS, 38,
@@ -540,6 +542,105 @@ START_TEST(messages_come_in_their_order)
 }
 END_TEST
 
+/* ---- early data (sections 4.2.10 and D.3) ------------------------------------------------------ */
+
+static const struct change early_data = {TLS_EXT_EARLY_DATA, false, BYTES(""), 0};
+
+/* A record of `length` bytes that no key of ours opens. */
+static int give_early_data(size_t length)
+{
+    static const uint8_t bytes[ROOM];
+
+    return give(&pair->server, TLS_APPLICATION_DATA, bytes, length);
+}
+
+START_TEST(early_data_is_skipped_until_a_record_can_be_opened)
+{
+    hear_client_hello();
+    if (_i == 0)
+        edit(IN_CLIENT_HELLO, &early_data);
+    ck_assert_int_eq(give(&pair->server, TLS_HANDSHAKE, message, message_length), 0);
+    if (_i == 1) { /* nobody announced any */
+        give_early_data(100);
+        expect_refusal(&pair->server, TLS_ALERT_BAD_RECORD_MAC);
+        return;
+    }
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(give_early_data(i * 1000), 0);
+    ck_assert_int_eq(give(&pair->server, TLS_CHANGE_CIPHER_SPEC, "\1", 1), 0);
+    certificate_message(0, 1, 0);
+    ck_assert_int_eq(seal(&pair->server, TLS_HANDSHAKE, message, message_length), 0);
+    ck_assert_int_eq(pair->server.handshake.state, TLS_WAIT_CLIENT_VERIFY);
+    give_early_data(100);
+    expect_refusal(&pair->server, TLS_ALERT_BAD_RECORD_MAC);
+}
+END_TEST
+
+START_TEST(early_data_before_a_second_hello_is_skipped)
+{
+    static const struct change no_share = {TLS_EXT_KEY_SHARE, false, BYTES("\0\0"), 0};
+    uint8_t second[ROOM];
+    size_t length;
+
+    hear_client_hello();
+    if (_i == 2) /* which must not announce any again */
+        edit(IN_CLIENT_HELLO, &early_data);
+    memcpy(second, message, message_length);
+    length = message_length;
+    edit(IN_CLIENT_HELLO, &no_share);
+    if (_i != 1)
+        edit(IN_CLIENT_HELLO, &early_data);
+    ck_assert_int_eq(give(&pair->server, TLS_HANDSHAKE, message, message_length), 0);
+    give_early_data(1000);
+    if (_i == 1) {
+        expect_refusal(&pair->server, TLS_ALERT_UNEXPECTED_MESSAGE);
+        return;
+    }
+    give(&pair->server, TLS_HANDSHAKE, second, length);
+    if (_i == 2) {
+        expect_refusal(&pair->server, TLS_ALERT_ILLEGAL_PARAMETER);
+        return;
+    }
+    ck_assert_int_eq(pair->server.handshake.state, TLS_WAIT_CLIENT_CERTIFICATE);
+    give_early_data(1000);
+    expect_refusal(&pair->server, TLS_ALERT_BAD_RECORD_MAC);
+}
+END_TEST
+
+START_TEST(early_data_is_not_skipped_without_end)
+{
+    static const struct change no_share = {TLS_EXT_KEY_SHARE, false, BYTES("\0\0"), 0};
+    size_t skipped = 0;
+
+    hear_client_hello();
+    edit(IN_CLIENT_HELLO, &early_data);
+    if (_i)
+        edit(IN_CLIENT_HELLO, &no_share);
+    ck_assert_int_eq(give(&pair->server, TLS_HANDSHAKE, message, message_length), 0);
+    while (skipped <= TLS_HANDSHAKE_LIMIT && !give_early_data(1000))
+        skipped += 1000;
+    expect_refusal(&pair->server, TLS_ALERT_UNEXPECTED_MESSAGE);
+    ck_assert_uint_ge(skipped, TLS_HANDSHAKE_LIMIT - 2000);
+    ck_assert_uint_le(skipped, TLS_HANDSHAKE_LIMIT);
+}
+END_TEST
+
+/* Longer than any record of a handshake: no buffer is made for it. */
+START_TEST(a_long_record_of_early_data_costs_no_memory)
+{
+    static const uint8_t header[] = {TLS_APPLICATION_DATA, 3, 3, 0x38, 0};
+    struct tls_handshake *server = &pair->server.handshake;
+
+    hear_client_hello();
+    edit(IN_CLIENT_HELLO, &early_data);
+    ck_assert_int_eq(give(&pair->server, TLS_HANDSHAKE, message, message_length), 0);
+    memcpy(tls_handshake_room(server), header, sizeof(header));
+    ck_assert_int_eq(tls_handshake_expect(server), 0x3800);
+    ck_assert(server->unwanted);
+    ck_assert_ptr_eq(server->in, server->few);
+}
+END_TEST
+
 /* ---- records ---------------------------------------------------------------------------------- */
 
 /* Section 5: dropped where it is what it should be, and never when it is sealed. */
@@ -632,6 +733,10 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, a_signature_is_one_of_ed25519, 0, 2);
     tcase_add_loop_test(tests, a_finished_is_of_this_handshake, 0, 4);
     tcase_add_loop_test(tests, messages_come_in_their_order, 0, 20);
+    tcase_add_loop_test(tests, early_data_is_skipped_until_a_record_can_be_opened, 0, 2);
+    tcase_add_loop_test(tests, early_data_before_a_second_hello_is_skipped, 0, 3);
+    tcase_add_loop_test(tests, early_data_is_not_skipped_without_end, 0, 2);
+    tcase_add_test(tests, a_long_record_of_early_data_costs_no_memory);
     tcase_add_loop_test(tests, change_cipher_spec_is_the_one_that_means_nothing, 0, 7);
     tcase_add_test(tests, who_only_says_what_means_nothing_is_cut_off);
     tcase_add_test(tests, no_other_record_is_between_the_parts_of_a_message);

@@ -83,6 +83,21 @@ static void trim_stack(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* Reads past so many bytes; nobody looks at them. */
+static int skip_bytes(struct tls_connection *connection, struct tls_handshake *handshake, size_t length,
+                      uint64_t deadline)
+{
+    int rc = 0;
+
+    while (!rc && length > 0) {
+        size_t part = length < sizeof(handshake->few) ? length : sizeof(handshake->few);
+
+        rc = read_bytes(connection, handshake->few, part, deadline);
+        length -= part;
+    }
+    return rc;
+}
+
 /* One record: 0, or a negative errno; a failure of the transport is not yet one of the handshake. */
 static int take_record(struct tls_connection *connection, struct tls_handshake *handshake,
                        uint64_t deadline)
@@ -96,6 +111,8 @@ static int take_record(struct tls_connection *connection, struct tls_handshake *
     length = tls_handshake_expect(handshake);
     if (length < 0)
         return (int)length;
+    if (handshake->unwanted)
+        return skip_bytes(connection, handshake, (size_t)length, deadline);
     room = tls_handshake_room(handshake); /* it may be elsewhere now */
     rc = read_bytes(connection, room + TLS_RECORD_HEADER, (size_t)length, deadline);
     if (!rc && !connection->secrets) { /* locked pages are dear: not for those that say half a record */

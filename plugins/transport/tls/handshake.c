@@ -210,14 +210,17 @@ ssize_t tls_handshake_expect(struct tls_handshake *handshake)
 
     if (header[1] != 3 || header[0] < TLS_CHANGE_CIPHER_SPEC || header[0] > TLS_APPLICATION_DATA)
         return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE, "it does not speak TLS");
-    if (length > room)
+    handshake->unwanted = handshake->early && header[0] == TLS_APPLICATION_DATA && !handshake->in_length &&
+                          (!handshake->sealed_in || length > room);
+    if (length > room && !handshake->unwanted)
         return tls_handshake_fail(handshake, TLS_ALERT_RECORD_OVERFLOW,
                                   "a record of %zu bytes is too long before it is known", length);
     handshake->received += TLS_RECORD_HEADER + length;
     if (handshake->received > TLS_HANDSHAKE_LIMIT)
-        return tls_handshake_fail(handshake, TLS_ALERT_RECORD_OVERFLOW,
+        return tls_handshake_fail(handshake,
+                                  handshake->early ? TLS_ALERT_UNEXPECTED_MESSAGE : TLS_ALERT_RECORD_OVERFLOW,
                                   "it says too much before it is known");
-    if (!make_room(handshake, TLS_RECORD_HEADER + length))
+    if (!handshake->unwanted && !make_room(handshake, TLS_RECORD_HEADER + length))
         return tls_handshake_fail(handshake, TLS_ALERT_INTERNAL_ERROR, "out of memory");
     return (ssize_t)length;
 }
@@ -270,7 +273,7 @@ static int take_messages(struct tls_handshake *handshake, size_t length)
     return 0;
 }
 
-/* Opens the record in place: its type and where its content begins. */
+/* Opens the record in place: its type and where its content begins; or 1: it is early data, to be skipped. */
 static int open_record(struct tls_handshake *handshake, uint8_t *record, size_t length,
                        enum tls_content *ret_type, uint8_t **ret_content, size_t *ret_length)
 {
@@ -291,6 +294,11 @@ static int open_record(struct tls_handshake *handshake, uint8_t *record, size_t 
     if (*ret_type == TLS_ALERT && handshake->secrets->receive.sequence == 0)
         return 0;
     alert = tls_open(&handshake->secrets->receive, record, length, &opened);
+    if (alert == TLS_ALERT_BAD_RECORD_MAC && handshake->early) {
+        drop_in(handshake);
+        return 1;
+    }
+    handshake->early = false; /* section 4.2.10: from here on it is the client's second flight */
     if (alert != TLS_OK)
         return tls_handshake_fail(handshake, alert, "a record was changed on its way, or a key is wrong");
     if (opened.type == TLS_CHANGE_CIPHER_SPEC) /* section 5: it is for who cannot look inside */
@@ -309,7 +317,7 @@ int tls_handshake_record(struct tls_handshake *handshake, size_t length)
     int rc = open_record(handshake, record, length, &type, &content, &content_length);
 
     if (rc)
-        return rc;
+        return rc < 0 ? rc : 0;
     if (!content_length) /* sections 5.1 and 5.4 */
         return tls_handshake_fail(handshake, TLS_ALERT_UNEXPECTED_MESSAGE, "it sent an empty record");
     switch (type) {

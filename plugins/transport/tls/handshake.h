@@ -75,6 +75,8 @@ struct tls_handshake {
     crypto_hash_sha256_state transcript;
     bool sealed_in, sealed_out; /* records are protected */
     bool retried;               /* there was a HelloRetryRequest */
+    bool early;                 /* the server: early data, which it never takes, may come and is skipped */
+    bool unwanted;              /* see tls_handshake_expect */
     bool asked;                 /* the client: for its certificate */
     bool resumed;               /* by a ticket */
     bool external;              /* by a key shared beforehand */
@@ -120,7 +122,8 @@ void tls_handshake_client(struct tls_handshake *handshake, const struct tls_cont
 /*
  * Where the next record goes, header first, and how long it may be.  After five bytes were put there
  * tls_handshake_expect says how many follow (negative: the record cannot be ours, and the handshake has
- * failed), then tls_handshake_record takes it.
+ * failed), then tls_handshake_record takes it.  But when it sets `unwanted`, the record is only to be skipped:
+ * there is no room for what follows, which nobody takes.
  */
 uint8_t *tls_handshake_room(struct tls_handshake *handshake);
 ssize_t tls_handshake_expect(struct tls_handshake *handshake);

@@ -190,6 +190,9 @@ static int read_client_extension(unsigned type, struct tls_reader body, struct t
         return read_shares(body, hello);
     case TLS_EXT_PRE_SHARED_KEY:
         return read_psks(body, hello);
+    case TLS_EXT_EARLY_DATA:
+        hello->early_data = true;
+        return check(tls_read_all(&body));
     case TLS_EXT_COOKIE:
         cookie = tls_get_vector(&body, 2);
         hello->cookie = cookie.at;

@@ -57,6 +57,7 @@ struct tls_client_hello {
     const uint8_t *cookie;
     size_t cookie_length;
     bool tls_1_3, suite, groups, group, signature_algorithms, ed25519, alpn, psk_modes, psk_dhe, key_share;
+    bool early_data;
     unsigned client_types, server_types; /* sets of certificate types; 0: the extension is not there */
     struct tls_psk_offer psks[TLS_PSKS_MAX];
     unsigned psk_count;    /* of those in psks */

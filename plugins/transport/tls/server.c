@@ -46,7 +46,7 @@ static int check_retry(struct tls_handshake *handshake, const struct tls_client_
         handshake->session_id_length = hello->session_id_length;
         return 0;
     }
-    if (!hello->share || memcmp(handshake->random, hello->random, TLS_RANDOM_SIZE) ||
+    if (!hello->share || hello->early_data || memcmp(handshake->random, hello->random, TLS_RANDOM_SIZE) ||
         handshake->session_id_length != hello->session_id_length ||
         memcmp(handshake->session_id, hello->session_id, hello->session_id_length))
         return tls_handshake_fail(handshake, TLS_ALERT_ILLEGAL_PARAMETER,
@@ -247,6 +247,7 @@ static int take_hello(struct tls_handshake *handshake, const struct tls_handshak
         rc = check_retry(handshake, &hello);
     if (rc)
         return rc;
+    handshake->early = hello.early_data;
     if (!hello.share)
         return send_retry(handshake, message);
     rc = choose_psk(handshake, &hello, message, &psk, &psk_index);
