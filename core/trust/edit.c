@@ -94,24 +94,48 @@ static bool is_header(const char *line, const char *name)
     return length < (int)sizeof(header) && !strncmp(line, header, (size_t)length);
 }
 
+static bool is_comment(const char *line)
+{
+    line += strspn(line, " \t");
+    return *line == ';' || *line == '#';
+}
+
+/* Where the comments begin that are directly above `line`, and belong to it; not above `first`. */
+static char *comments_of(char *line, char *first)
+{
+    char *begin = line;
+
+    for (char *at = first; at < line; at = next_line(at))
+        if (!is_comment(at))
+            begin = line;
+        else if (begin == line)
+            begin = at;
+    return begin;
+}
+
 int trust_remove(const char *path, const char *name, struct drafter_error *err)
 {
     cleanup_free char *text = NULL;
-    char *begin, *end;
+    char *header, *begin, *end;
     int rc = trust_check_mode(path, err); /* a change must not make good what anybody wrote */
 
     if (!rc)
         rc = read_text(path, &text, err);
     if (rc)
         return rc;
-    begin = text;
-    while (*begin && !is_header(begin, name))
-        begin = next_line(begin);
-    if (!*begin)
+    header = text;
+    while (*header && !is_header(header, name))
+        header = next_line(header);
+    if (!*header)
         return drafter_error_set(err, ENOENT, "%s has no key called %s", path, name);
-    end = next_line(begin);
+    end = next_line(header);
     while (*end && end[strspn(end, " \t")] != '[')
         end = next_line(end);
+    if (*end)
+        end = comments_of(end, next_line(header));
+    begin = comments_of(header, text);
+    if (begin == text) /* those are of the file */
+        begin = header;
     memmove(begin, end, strlen(end) + 1);
     return io_replace_file(path, text, strlen(text), 0600, err);
 }
