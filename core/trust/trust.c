@@ -2,6 +2,7 @@
 #include "trust/trust.h"
 
 #include "util/cleanup.h"
+#include "util/repeat.h"
 
 #include <drafter/storage.h>
 
@@ -171,6 +172,20 @@ static int find_key(const char *path, const char *identity, struct config **ret_
     return 0;
 }
 
+/* Whoever connects makes us read the file: a fault in it must not fill the disk with complaints. */
+static void complain(const struct drafter_error *error)
+{
+    static struct repeat repeat = REPEAT_INIT;
+    char before[64] = "";
+    unsigned more;
+
+    if (!repeat_tell(&repeat, error->message, drafter_now_ns(), &more))
+        return;
+    if (more)
+        snprintf(before, sizeof(before), " (and %u times before)", more);
+    drafter_log(DRAFTER_LOG_ERROR, "trust", "nobody is trusted%s: %s", before, error->message);
+}
+
 int drafter_trust_find(const char *identity, char *ret_name, size_t size)
 {
     struct drafter_error error = {0};
@@ -182,7 +197,7 @@ int drafter_trust_find(const char *identity, char *ret_name, size_t size)
 
     if (rc) {
         if (rc != -ENOENT)
-            drafter_log(DRAFTER_LOG_ERROR, "trust", "nobody is trusted: %s", error.message);
+            complain(&error);
         return rc;
     }
     snprintf(ret_name, size, "%s", key.name);

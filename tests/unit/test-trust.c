@@ -4,7 +4,9 @@
 #include "trust/trust.h"
 #include "unit.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define A "sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 #define B "sha256:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="
@@ -145,6 +147,39 @@ START_TEST(removing_keeps_the_rest_as_it_was_written)
 }
 END_TEST
 
+/* How often `text` is in what drafter_trust_find says, asked a hundred times. */
+static unsigned count_complaints(const char *text)
+{
+    char *file = unit_path(directory, "said"), name[64], *said = NULL;
+    int saved = dup(STDERR_FILENO), fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    unsigned count = 0;
+    size_t length;
+
+    ck_assert_int_ge(dup2(fd, STDERR_FILENO), 0);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_lt(drafter_trust_find(A, name, sizeof(name)), 0);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fd);
+    ck_assert_int_eq(io_read_file(file, 1 << 20, &said, &length, NULL), 0);
+    for (const char *at = said; (at = strstr(at, text)); at++)
+        count++;
+    free(said);
+    free(file);
+    return count;
+}
+
+/* Anybody who connects makes us read the file. */
+START_TEST(a_fault_of_the_file_is_told_once_and_another_one_at_once)
+{
+    write_text("[keys:a]\n");
+    ck_assert_uint_eq(count_complaints("nobody is trusted: "), 1);
+    ck_assert_uint_eq(count_complaints("nobody is trusted: "), 0);
+    write_text("[key:a]\nidentity = x\n");
+    ck_assert_uint_eq(count_complaints("is no identity"), 1);
+}
+END_TEST
+
 START_TEST(what_would_break_the_file_is_not_written)
 {
     static const struct trust_key keys[] = {
@@ -243,6 +278,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_file_that_anybody_may_write_trusts_nobody);
     tcase_add_test(tests, keys_are_added_found_and_removed);
     tcase_add_loop_test(tests, removing_keeps_the_rest_as_it_was_written, 0, 5);
+    tcase_add_test(tests, a_fault_of_the_file_is_told_once_and_another_one_at_once);
     tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 12);
     tcase_add_test(tests, a_key_that_is_there_twice_is_a_mistake);
     tcase_add_loop_test(tests, a_file_with_a_fault_is_neither_shown_nor_added_to, 0, 2);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Each test sends standard error into a datagram socket: one write is one datagram is one record. */
 #include "util/log.h"
+#include "util/repeat.h"
 #include "unit.h"
 #include <jansson.h>
 #include <pty.h>
@@ -219,6 +220,26 @@ START_TEST(the_clock_runs_forward_in_nanoseconds)
 }
 END_TEST
 
+START_TEST(what_repeats_itself_is_told_once_a_minute_with_how_often)
+{
+    static const uint64_t second = 1000000000;
+    struct repeat repeat = REPEAT_INIT;
+    unsigned more = 7;
+
+    ck_assert(repeat_tell(&repeat, "a", second, &more));
+    ck_assert_uint_eq(more, 0);
+    for (uint64_t i = 1; i < 60; i++)
+        ck_assert(!repeat_tell(&repeat, "a", (1 + i) * second, &more));
+    ck_assert(repeat_tell(&repeat, "a", 61 * second, &more));
+    ck_assert_uint_eq(more, 59);
+    ck_assert(!repeat_tell(&repeat, "a", 62 * second, &more));
+    ck_assert(repeat_tell(&repeat, "b", 62 * second, &more)); /* another one, at once */
+    ck_assert_uint_eq(more, 0);
+    ck_assert(repeat_tell(&repeat, "b", 122 * second, &more));
+    ck_assert_uint_eq(more, 0);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, capture, NULL);
@@ -231,6 +252,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, an_event_is_json_with_its_fields_at_every_level);
     tcase_add_test(tests, logging_keeps_errno);
     tcase_add_test(tests, a_terminal_gets_colour_unless_told_not_to);
+    tcase_add_test(tests, what_repeats_itself_is_told_once_a_minute_with_how_often);
     tcase_add_test(tests, the_clock_runs_forward_in_nanoseconds);
 }
 
