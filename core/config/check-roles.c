@@ -194,6 +194,22 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
     check_file_plugins(check, node->config);
 }
 
+static void check_plain(struct check *check, const struct node *node, struct instance *transport,
+                        const char *addresses, bool listening)
+{
+    char address[256];
+
+    for (size_t i = 0; words_get(addresses, i, address, sizeof(address)); i++) {
+        struct drafter_error err = {0};
+        int rc = trust_judge_plain(transport, address, listening,
+                                   (enum trust_plain)node->options.plain_transport, &err);
+
+        if (rc)
+            check_add(check, rc < 0 ? CHECK_ERROR : CHECK_WARNING, listening ? "listen" : "connect", NULL,
+                      "%s", err.message);
+    }
+}
+
 /*
  * What a transport finds only when it is made, such as that nothing is below it, and whether its addresses may be
  * used.  Its probe has said what is wrong with its options.
@@ -210,10 +226,7 @@ static void check_streams(struct check *check, struct node *node, const struct r
     if (node_instance(node, DRAFTER_KIND_TRANSPORT, id, &transport, &err))
         check_add(check, CHECK_ERROR, "transport", NULL, "%s", err.message);
     for (int listening = 0; transport && listening < 2; listening++)
-        if (addresses[listening] &&
-            trust_check_plain(transport, addresses[listening], listening,
-                              (enum trust_plain)node->options.plain_transport, &err))
-            check_add(check, CHECK_ERROR, listening ? "listen" : "connect", NULL, "%s", err.message);
+        check_plain(check, node, transport, addresses[listening], listening);
     while (node->count)
         instance_free(node->instances[--node->count]);
 }

@@ -13,8 +13,14 @@ enum trust_plain {
 };
 
 /*
- * Warns of, or refuses (-EPERM), streams that may leave this host and whose peers are not known, be it only
- * because the transport does not insist.  `addresses`: one or several, separated by blanks.
+ * Whether streams at one address may leave this host with peers that are not known, be it only because the
+ * transport does not insist: 0 when they do not or may, 1 with a warning in `err`, or -EPERM.
+ */
+int trust_judge_plain(struct instance *transport, const char *address, bool listening,
+                      enum trust_plain policy, struct drafter_error *err);
+
+/*
+ * Does so for one or several addresses, separated by blanks, and logs the warnings: 0, or -EPERM.
  */
 int trust_check_plain(struct instance *transport, const char *addresses, bool listening,
                       enum trust_plain policy, struct drafter_error *err);

@@ -204,6 +204,14 @@ def checked(root):
                                ("transport = safe\n", "0.0.0.0:0 over plain tcp", "listen:")):
         ini.write_text(text.replace(fault, {"n": "", "r": "require-client = no\n", "t": "transport = wire\n"}[fault[0]]))
         check("error", found, what=what)
+    for policy, level in (("warn", "warning"), ("allow", None), ("forbid", "error")):
+        plain_text = text.replace("transport = safe\n", "transport = wire\n")
+        ini.write_text(plain_text.replace("plain-transport = forbid", f"plain-transport = {policy}"))
+        assert f"plain-transport = {policy}" in ini.read_text()
+        if level:
+            check(level, "0.0.0.0:0 over plain tcp", what="listen:")
+        else:
+            assert " listen:" not in subprocess.run([DRAFTER, "check", "--config", ini], capture_output=True, text=True).stdout
     ini.write_text(text)
     key = side.directory / "node.key"
     key.chmod(0o640)
