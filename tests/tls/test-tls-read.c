@@ -4,6 +4,9 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define WIRE_SIZE 65536
 #define MESSAGE(text) {TLS_HANDSHAKE, text, sizeof(text) - 1}
@@ -16,6 +19,7 @@ static struct {
     uint8_t in[WIRE_SIZE], out[WIRE_SIZE];
     size_t in_done, in_length, out_length;
     size_t piece; /* the most that a read has */
+    unsigned delay_ms; /* before each read */
 } wire;
 static struct tls_config config;
 static struct tls_instance instance;
@@ -28,6 +32,8 @@ static ssize_t wire_readv(void *below, const struct iovec *vector, int count)
     size_t part = wire.in_length - wire.in_done;
 
     (void)below, (void)count;
+    if (wire.delay_ms)
+        usleep(wire.delay_ms * 1000);
     if (part > wire.piece)
         part = wire.piece;
     if (part > vector->iov_len)
@@ -79,6 +85,7 @@ static void begin(bool server)
     ck_assert_int_ge(sodium_init(), 0);
     wire.in_done = wire.in_length = wire.out_length = 0;
     wire.piece = WIRE_SIZE;
+    wire.delay_ms = 0;
     config.rekey_after = UINT64_C(1) << 40;
     instance = (struct tls_instance){.config = &config, .next = &ops, .context.now = now,
                                      .tickets = tls_tickets_new()};
@@ -264,6 +271,24 @@ START_TEST(only_close_notify_is_an_end)
 }
 END_TEST
 
+/* Each byte comes in time, the record does not. */
+START_TEST(a_record_that_trickles_in_does_not_stretch_the_timeout)
+{
+    char byte;
+
+    say(&(struct said){TLS_APPLICATION_DATA, "hello", 5});
+    wire.piece = 1;
+    wire.delay_ms = 10;
+    ck_assert_int_eq(tls_set_timeout(connection, 50), 0);
+    ck_assert_int_eq(tls_readv(connection, &(struct iovec){&byte, 1}, 1), -ETIMEDOUT);
+    ck_assert_uint_lt(wire.in_done, wire.in_length);
+    ck_assert_int_eq(tls_set_timeout(connection, 0), 0); /* nothing is lost by it */
+    wire.piece = WIRE_SIZE;
+    ck_assert_int_eq(tls_readv(connection, &(struct iovec){&byte, 1}, 1), 1);
+    ck_assert_int_eq(byte, 'h');
+}
+END_TEST
+
 /* ---- keys ------------------------------------------------------------------------------------- */
 
 START_TEST(a_key_update_changes_the_keys_of_its_direction)
@@ -366,6 +391,82 @@ END_TEST
 
 /* ---- secrets ---------------------------------------------------------------------------------- */
 
+/* Locked memory of this process, in KiB. */
+static unsigned locked(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    unsigned kib = 0;
+    char line[256];
+
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file))
+        sscanf(line, "VmLck: %u kB", &kib);
+    fclose(file);
+    return kib;
+}
+
+/* Not where there is no right to, and sanitizers have it do nothing. */
+static bool can_lock(void)
+{
+    static uint8_t page[4096];
+    unsigned before = locked();
+    bool can = mlock(page, sizeof(page)) == 0 && locked() > before;
+
+    munlock(page, sizeof(page));
+    if (!can)
+        printf("memory cannot be locked here\n");
+    return can;
+}
+
+START_TEST(secrets_are_in_locked_memory)
+{
+    struct tls_vault vault;
+    struct tls_secrets *secrets;
+    unsigned before = locked();
+
+    if (!can_lock())
+        return;
+    tls_vault_init(&vault);
+    secrets = tls_vault_take(&vault);
+    ck_assert_ptr_nonnull(secrets);
+    ck_assert_uint_ge(locked(), before + sizeof(*secrets) / 1024);
+    ck_assert_uint_gt(locked(), before);
+    tls_vault_give_back(&vault, secrets);
+    ck_assert_uint_eq(locked(), before);
+    tls_vault_release(&vault);
+}
+END_TEST
+
+/* An instance that came by its own secrets before the limit was reached. */
+START_TEST(that_memory_cannot_be_locked_is_told_once)
+{
+    FILE *file = tmpfile();
+    struct tls_secrets *secrets[100];
+    struct tls_vault vault;
+    unsigned told = 0;
+    char line[512];
+
+    if (!can_lock())
+        return;
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(dup2(fileno(file), STDERR_FILENO), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){0, 0}), 0);
+    if (!geteuid()) /* of whom no limit is asked */
+        ck_assert_int_eq(setresuid(65534, 65534, 65534), 0);
+    tls_vault_init(&vault);
+    for (int i = 0; i < 100; i++)
+        ck_assert_ptr_nonnull(secrets[i] = tls_vault_take(&vault));
+    for (int i = 0; i < 100; i++)
+        tls_vault_give_back(&vault, secrets[i]);
+    tls_vault_release(&vault);
+    rewind(file);
+    while (fgets(line, sizeof(line), file))
+        told += strstr(line, "memory cannot be locked") != NULL;
+    ck_assert_uint_eq(told, 1);
+    fclose(file);
+}
+END_TEST
+
 static bool is_zero(const void *bytes, size_t length)
 {
     return sodium_is_zero(bytes, length);
@@ -396,6 +497,9 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, what_is_forbidden_ends_it_with_an_alert, 0, sizeof(faults) / sizeof(*faults));
     tcase_add_loop_test(tests, records_that_are_none_end_it_with_an_alert, 0, 5);
     tcase_add_loop_test(tests, only_close_notify_is_an_end, 0, sizeof(ends) / sizeof(*ends));
+    tcase_add_test(tests, a_record_that_trickles_in_does_not_stretch_the_timeout);
+    tcase_add_test(tests, secrets_are_in_locked_memory);
+    tcase_add_test(tests, that_memory_cannot_be_locked_is_told_once);
     tcase_add_loop_test(tests, a_key_update_changes_the_keys_of_its_direction, 0, 2);
     tcase_add_test(tests, a_key_update_that_asks_for_ours_is_answered_once);
     tcase_add_test(tests, keys_are_changed_before_their_limit);

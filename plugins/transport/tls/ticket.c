@@ -35,6 +35,11 @@ struct tls_tickets *tls_tickets_new(void)
     return tickets;
 }
 
+size_t tls_tickets_size(void)
+{
+    return sizeof(struct tls_tickets);
+}
+
 void tls_tickets_free(struct tls_tickets *tickets)
 {
     if (!tickets)

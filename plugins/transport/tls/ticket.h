@@ -34,6 +34,9 @@ struct tls_tickets;
 struct tls_tickets *tls_tickets_new(void);
 void tls_tickets_free(struct tls_tickets *tickets); /* NULL is allowed */
 
+/* What is to be locked of them. */
+size_t tls_tickets_size(void);
+
 /* The server: a ticket of at most TLS_TICKET_MAX bytes; 0 when it was not possible. */
 size_t tls_ticket_seal(struct tls_tickets *tickets, const struct tls_session *session, int64_t now,
                        uint8_t ret_ticket[TLS_TICKET_MAX]);

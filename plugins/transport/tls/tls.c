@@ -107,14 +107,6 @@ static int tls_probe(const void *config, struct drafter_probe *ret_probe)
     return 0;
 }
 
-/* libsodium goes on without a word where it may not lock memory. */
-static void warn_of_swap(const struct tls_credentials *credentials)
-{
-    if (sodium_mlock((void *)credentials, sizeof(*credentials)))
-        drafter_log(DRAFTER_LOG_WARNING, "tls",
-                    "memory cannot be locked, so keys may be swapped out: %s; raise ulimit -l", strerror(errno));
-}
-
 static void tls_destroy(void *opaque)
 {
     struct tls_instance *instance = opaque;
@@ -166,7 +158,9 @@ static int tls_create(const struct drafter_context *context, const void *config,
         tls_destroy(instance);
         return rc;
     }
-    warn_of_swap(instance->credentials);
+    tls_vault_lock(&instance->vault, instance->credentials, sizeof(*instance->credentials));
+    if (instance->tickets)
+        tls_vault_lock(&instance->vault, instance->tickets, tls_tickets_size());
     *ret_instance = instance;
     return 0;
 }

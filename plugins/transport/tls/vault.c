@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "vault.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SLAB_SIZE 16
 
@@ -15,11 +17,19 @@ void tls_vault_init(struct tls_vault *vault)
 {
     pthread_mutex_init(&vault->lock, NULL);
     vault->slabs = NULL;
+    atomic_init(&vault->told, false);
 }
 
 void tls_vault_release(struct tls_vault *vault)
 {
     pthread_mutex_destroy(&vault->lock);
+}
+
+void tls_vault_lock(struct tls_vault *vault, void *memory, size_t size)
+{
+    if (sodium_mlock(memory, size) && !atomic_exchange(&vault->told, true))
+        drafter_log(DRAFTER_LOG_WARNING, "tls",
+                    "memory cannot be locked, so keys may be swapped out: %s; raise ulimit -l", strerror(errno));
 }
 
 /* Called locked. */
@@ -42,12 +52,14 @@ struct tls_secrets *tls_vault_take(struct tls_vault *vault)
 {
     struct tls_secrets *secrets = NULL;
     struct tls_slab *slab;
+    bool added;
 
     pthread_mutex_lock(&vault->lock);
     slab = vault->slabs;
     while (slab && slab->used == (1u << SLAB_SIZE) - 1)
         slab = slab->next;
-    if (!slab)
+    added = !slab;
+    if (added)
         slab = add_slab(vault);
     if (slab) {
         int place = __builtin_ctz(~slab->used);
@@ -56,6 +68,8 @@ struct tls_secrets *tls_vault_take(struct tls_vault *vault)
         secrets = &slab->secrets[place];
     }
     pthread_mutex_unlock(&vault->lock);
+    if (secrets && added)
+        tls_vault_lock(vault, slab->secrets, SLAB_SIZE * sizeof(*slab->secrets));
     if (secrets)
         memset(secrets, 0, sizeof(*secrets));
     return secrets;

@@ -10,16 +10,24 @@
 #include "handshake.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct tls_slab;
 
 struct tls_vault {
     pthread_mutex_t lock;
     struct tls_slab *slabs; /* lock; those with room and those without */
+    atomic_bool told;       /* that memory cannot be locked */
 };
 
 void tls_vault_init(struct tls_vault *vault);
 void tls_vault_release(struct tls_vault *vault); /* everything was given back */
+
+/*
+ * Locks memory of libsodium's, which does so too, but goes on without a word where that fails: here the first
+ * failure is logged.  Any thread.
+ */
+void tls_vault_lock(struct tls_vault *vault, void *memory, size_t size);
 
 /* Zeroed secrets, or NULL when there is no memory.  Any thread. */
 struct tls_secrets *tls_vault_take(struct tls_vault *vault);
