@@ -30,8 +30,9 @@ static struct transport_listener *listener;
 static struct sockaddr_in target = {.sin_family = AF_INET};
 static char address[64];
 
-static void begin(const char *handshake_timeout)
+static void begin(const char *const *options)
 {
+    const char *given[8] = {"key", NULL};
     char identity[DRAFTER_IDENTITY_SIZE], *path, *key;
     const struct trust_key self = {.name = "self", .identity = identity, .may = "", .vms = "*"};
     struct drafter_error err = {0};
@@ -43,12 +44,13 @@ static void begin(const char *handshake_timeout)
     ck_assert_int_eq(keygen_write(key, identity, &err), 0);
     ck_assert_int_eq(trust_add(path, &self, &err), 0);
     free(path);
-    path = unit_path(directory, "node.key");
+    given[1] = path = unit_path(directory, "node.key");
+    for (int i = 0; options[i]; i++)
+        given[2 + i] = options[i];
     ck_assert_int_eq(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tcp", NULL, "tcp", directory, NULL, &below,
                                   &err), 0);
-    ck_assert_msg(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tls",
-                               (const char *const[]){"key", path, "handshake-timeout", handshake_timeout, NULL}, "tls",
-                               directory, below, &transport, &err) == 0, "%s", err.message);
+    ck_assert_msg(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tls", given, "tls", directory, below, &transport,
+                               &err) == 0, "%s", err.message);
     ck_assert_int_eq(transport_listen(transport, "127.0.0.1:0", &listener, &err), 0);
     transport_listener_address(listener, address, sizeof(address));
     target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -59,7 +61,7 @@ static void begin(const char *handshake_timeout)
 
 static void setup(void)
 {
-    begin("60s");
+    begin((const char *const[]){"handshake-timeout", "60s", NULL});
 }
 
 static void teardown(void)
@@ -277,7 +279,7 @@ START_TEST(who_does_not_come_to_an_end_is_cut_off)
     int fd;
 
     teardown();
-    begin("200ms");
+    begin((const char *const[]){"handshake-timeout", "200ms", NULL});
     start = drafter_now_ns();
     fd = half_open(100);
     ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
@@ -291,6 +293,50 @@ START_TEST(who_does_not_come_to_an_end_is_cut_off)
     ck_assert_uint_ge(drafter_now_ns() - start, UINT64_C(200000000));
     ck_assert_uint_lt(drafter_now_ns() - start, UINT64_C(5000000000));
     close(fd);
+}
+END_TEST
+
+/* Whether the server has closed this connection, or does so in time. */
+static bool ends(int fd, int timeout_ms)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    uint8_t byte;
+
+    return poll(&wait, 1, timeout_ms) == 1 && recv(fd, &byte, 1, MSG_DONTWAIT) <= 0;
+}
+
+START_TEST(who_is_one_too_many_takes_the_place_of_the_oldest)
+{
+    int fds[6];
+
+    teardown();
+    begin((const char *const[]){"handshake-timeout", "60s", "handshakes-max", "4", NULL});
+    for (int i = 0; i < 6; i++) {
+        if (i >= 4)
+            ck_assert_msg(!ends(fds[i - 4], 100), "%d of 4", i);
+        fds[i] = half_open(100);
+        if (i >= 4)
+            ck_assert(ends(fds[i - 4], 5000));
+        else
+            poll(NULL, 0, 20); /* until its worker has it, so that it is older than the next */
+    }
+    for (int i = 2; i < 6; i++)
+        ck_assert(!ends(fds[i], 0));
+    for (int i = 0; i < 6; i++)
+        close(fds[i]);
+}
+END_TEST
+
+/* What the rule about plain transports asks. */
+START_TEST(a_transport_says_whom_it_admits_and_how_far_it_reaches)
+{
+    ck_assert(!transport_admits_unknown(transport));
+    ck_assert(transport_leaves_host(transport, "192.0.2.1:1", false));
+    ck_assert(transport_leaves_host(transport, "0.0.0.0:1", true));
+    ck_assert(!transport_leaves_host(transport, "127.0.0.1:1", true));
+    teardown();
+    begin((const char *const[]){"require-client", "no", NULL});
+    ck_assert(transport_admits_unknown(transport));
 }
 END_TEST
 
@@ -357,6 +403,8 @@ static void add_tests(TCase *tests)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, ten_thousand_half_open_handshakes_do_not_stop_a_real_one);
     tcase_add_test(tests, a_real_handshake_gets_in_while_a_flood_goes_on);
+    tcase_add_test(tests, who_is_one_too_many_takes_the_place_of_the_oldest);
+    tcase_add_test(tests, a_transport_says_whom_it_admits_and_how_far_it_reaches);
     tcase_add_loop_test(tests, an_unknown_peer_costs_little, 0, 2);
     tcase_add_loop_test(tests, who_does_not_come_to_an_end_is_cut_off, 0, 2);
     tcase_add_test(tests, a_refusal_comes_at_once);
