@@ -14,7 +14,6 @@
 #include <string.h>
 #include <time.h>
 
-#define VERSION_TIMEOUT_MS 10000
 #define PROBE_SOCKET "probe.sock"
 
 static int resolve(const char *name, char **ret_path, struct drafter_error *err)
@@ -43,7 +42,7 @@ int firecracker_version(struct firecracker *vmm, struct drafter_error *err)
     if (result < 0 || *vmm->version)
         return result;
     argv[0] = vmm->program;
-    result = proc_run(argv, VERSION_TIMEOUT_MS, 4096, &output, err);
+    result = proc_run(argv, (unsigned)(vmm->config->timeout / 1000000), 4096, &output, err);
     if (result < 0)
         return result;
     start = strstr(output, "Firecracker v");
