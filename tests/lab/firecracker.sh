@@ -3,7 +3,8 @@
 # Firecracker on the lab's /dev/kvm, the fork in its jailer and then a release: a guest that verifies its memory moves and
 # outlives its drafter; a stock kernel with redis moves between hosts of a slow network. Devices are FUSE files and block
 # devices of the kernel's NBD client. DRAFTER_TEST_FIRECRACKER and DRAFTER_TEST_JAILER say where the fork is, if not in PATH,
-# DRAFTER_TEST_FIRECRACKER_STOCK where a release is; MOVES how often. IMAGE_DIR holds the guest.
+# DRAFTER_TEST_FIRECRACKER_STOCK where a release is; MOVES how often; LAB_EXPOSURES=nbd for a part.
+# IMAGE_DIR holds the guest.
 set -u
 firecracker=${DRAFTER_TEST_FIRECRACKER:-$(command -v firecracker)} || { echo "SKIP: no firecracker in PATH"; exit 77; }
 jailer=${DRAFTER_TEST_JAILER:-$(command -v jailer)} || { echo "SKIP: no jailer in PATH"; exit 77; }
