@@ -84,6 +84,9 @@ static bool join(struct record *record, unsigned index, const char *line, struct
     snprintf(whole, sizeof whole, "%.*s%s", (int)before->size, before->line, line);
     if (!parse_beat(whole, beat) || beat->seq != last->seq + 1)
         return false;
+    /* The byte at the seam may be there twice: told of when the guest was paused, and again when it ran on. */
+    beat->sweeps = last->sweeps;
+    beat->tsc = last->tsc;
     before->size = 0;
     record->joined++;
     return true;

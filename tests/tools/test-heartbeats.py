@@ -170,6 +170,19 @@ class HeartbeatsTest(unittest.TestCase):
         self.assertAlmostEqual(report["switches"][0]["blackout_ms"], 50, delta=10)
         b.close()
 
+    def test_byte_told_twice_at_the_switch(self):
+        a, b = self.start("--until-switches", "1", "--settle", "100")
+        guest = Guest()
+        guest.beat(a, 20)
+        line = guest.line()
+        a.sendall(line[:-2])
+        time.sleep(0.05)
+        b.sendall(line[-3:])  # a digit of the TSC
+        guest.beat(b, 40)
+        report = self.report()
+        self.assertEqual((report["joined"], report["tsc_back"], report["sweeps_back"]), (1, 0, 0))
+        a.close(), b.close()
+
     def test_timeout_is_a_failure_with_a_report(self):
         a, b = self.start("--until-switches", "1", "--timeout", "0.4")
         Guest().beat(a, 20)
