@@ -17,6 +17,8 @@ step (core/util/failpoint.c) one side waits 400 ms, in which the fault is made; 
 configuration. A cell says where the VM runs in the end, and the longest time that its user heard nothing of it, the 400 ms
 included. *source* and *destination*: it runs there. *nobody (saved)*: it was suspended into its files, as asked. *nobody*: it
 runs nowhere; the ledgers of both nodes follow. `-`: not in this run. **Bold**: not as it should be, and what is wrong.
+*cancel-source* and *cancel-destination* are SIGINT to that node, *ctl-cancel* is `drafter ctl cancel` at the source, whose answer
+must agree with who runs the VM, and *stall-one* stalls one bulk stream while the others live.
 
 """
 
