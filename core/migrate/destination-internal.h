@@ -19,6 +19,9 @@ struct destination {
     uint64_t mark;       /* its number */
     bool sent;           /* the source has sent everything and its hashes */
     bool loading;        /* the deciding thread is in vm.load: nobody else can find a lost link again */
+    char *custom;        /* what came along, or NULL; constant once COMMIT is heard */
+    size_t custom_length;
+    bool custom_final;   /* COMMIT was heard */
     uint64_t *expected[WIRE_DEVICES_MAX]; /* the source's page hashes; filled by the control reader */
 
     pthread_rwlock_t link_lock; /* read: the demand stream is used by whoever misses a page;

@@ -184,10 +184,30 @@ static void on_abort(struct destination *destination, const char *text, size_t l
     session_hear_error(&destination->session, EVENT_ENDED, &error);
 }
 
+/* What comes along with the VM; the last one ahead of COMMIT counts. */
+static int on_custom(struct destination *destination, const void *payload, size_t length)
+{
+    lock_scope(&destination->session.lock);
+    if (destination->custom_final || !destination->device_count)
+        return 0;
+    free(steal(&destination->custom));
+    destination->custom_length = 0;
+    destination->custom = length ? malloc(length) : NULL;
+    if (length && !destination->custom)
+        return -ENOMEM;
+    if (length)
+        memcpy(destination->custom, payload, length);
+    destination->custom_length = length;
+    return 0;
+}
+
 /* Of another session than this one, or of a source that does not know its own epoch. */
 static int on_commit(struct destination *destination, uint64_t epoch)
 {
     if (epoch == destination->offer.epoch + 1) {
+        pthread_mutex_lock(&destination->session.lock);
+        destination->custom_final = true;
+        pthread_mutex_unlock(&destination->session.lock);
         session_hear(&destination->session, EVENT_COMMIT, epoch);
         return 0;
     }
@@ -216,7 +236,6 @@ static int on_signal(struct destination *destination, const struct wire_header *
     case WIRE_PING:
         return stream_send_signal(session->control, WIRE_PONG, header->argument);
     case WIRE_PONG:
-    case WIRE_CUSTOM:
         return 0;
     default:
         return -EPROTO;
@@ -233,6 +252,8 @@ static int on_control(struct destination *destination, const struct wire_header 
         return destination_on_pass(destination, header, payload);
     case WIRE_HASHES:
         return on_hashes(destination, header, payload);
+    case WIRE_CUSTOM:
+        return on_custom(destination, payload, header->length);
     case WIRE_ABORT:
         on_abort(destination, payload, header->length);
         return 0;

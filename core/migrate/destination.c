@@ -46,6 +46,7 @@ void destination_free(struct destination *destination)
         return;
     for (unsigned i = 0; i < destination->device_count; i++)
         free(destination->expected[i]);
+    free(destination->custom);
     session_release(&destination->session);
     pthread_rwlock_destroy(&destination->link_lock);
     free(destination);
@@ -124,10 +125,24 @@ static int write_ledger(struct destination *destination, enum ledger_state state
     return rc;
 }
 
+/* Whoever goes on after our death must find it, too: so ahead of the record. */
+static int keep_custom(struct destination *destination)
+{
+    const struct destination_vm *vm = &destination->options.vm;
+    struct drafter_error error = {0};
+
+    if (!vm->custom ||
+        !vm->custom(vm->opaque, destination->custom, destination->custom_length, &error))
+        return 0;
+    remember_error(destination, &error);
+    session_post_error(&destination->session, EVENT_JOURNAL_FAILED, &error);
+    return -error.code;
+}
+
 /* Ours from now on, though not all of it is here. */
 static void journal(struct destination *destination)
 {
-    if (write_ledger(destination, LEDGER_INCOMPLETE))
+    if (keep_custom(destination) || write_ledger(destination, LEDGER_INCOMPLETE))
         return;
     if (failpoint(FAILPOINT_OWNED))
         session_post_error(&destination->session, EVENT_JOURNAL_FAILED,

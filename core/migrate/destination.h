@@ -42,6 +42,12 @@ struct destination_vm {
     int (*journal)(void *opaque, enum ledger_state state, uint64_t epoch, const char *peer,
                    const uint8_t session[16], struct drafter_error *err);
 
+    /*
+     * What came along with the VM, at most WIRE_CUSTOM_MAX bytes, or 0; ahead of the record that the VM is
+     * here.  A failure refuses it.  NULL: nobody wants that.
+     */
+    int (*custom)(void *opaque, const void *data, size_t length, struct drafter_error *err);
+
     int (*load)(void *opaque, struct drafter_error *err);
     int (*resume)(void *opaque, struct drafter_error *err);
 

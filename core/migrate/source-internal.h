@@ -47,6 +47,8 @@ struct source {
     uint64_t mark, pass_started, pass_sent_before;
     uint64_t dirty_bytes_per_s; /* of the last pass */
     uint64_t reported;          /* when progress was told last */
+    char *custom; /* WIRE_CUSTOM_MAX bytes that go ahead of COMMIT, or NULL */
+    size_t custom_length;
     bool quiet; /* so little was left by the last pass that writing it back is no wait */
     uint64_t accepted_at, committed_at, paused_at;
     bool resumed;    /* the session is a dead process's; the peer comes back by itself */
@@ -104,6 +106,7 @@ void *source_demand_main(void *opaque);
 int source_begin_pass(struct source *source, struct drafter_error *err);
 int source_drain(struct source *source);
 bool source_judge(struct source *source, struct drafter_error *err);
+int source_load_custom(struct source *source, struct drafter_error *err);
 int source_suspend(struct source *source, struct drafter_error *err);
 void source_allow_sending(struct source *source);
 void source_await_write_back(struct source *source);

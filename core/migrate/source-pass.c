@@ -462,6 +462,20 @@ static uint32_t freeze(struct source *source)
     return generation;
 }
 
+int source_load_custom(struct source *source, struct drafter_error *err)
+{
+    const struct source_vm *vm = source->options.vm;
+
+    source->custom_length = 0;
+    if (!vm->custom)
+        return 0;
+    if (!source->custom)
+        source->custom = malloc(WIRE_CUSTOM_MAX);
+    if (!source->custom)
+        return drafter_error_set(err, ENOMEM, "out of memory");
+    return vm->custom(vm->opaque, source->custom, WIRE_CUSTOM_MAX, &source->custom_length, err);
+}
+
 int source_suspend(struct source *source, struct drafter_error *err)
 {
     const struct source_vm *vm = source->options.vm;
@@ -475,6 +489,8 @@ int source_suspend(struct source *source, struct drafter_error *err)
         rc = drafter_error_set(err, EIO, "a failpoint");
     if (!rc)
         rc = vm->before_suspend ? vm->before_suspend(vm->opaque, err) : 0;
+    if (!rc)
+        rc = source_load_custom(source, err);
     if (!rc && source->quiet)
         rc = sync_devices(source, err);
     if (!rc && !source->quiet)

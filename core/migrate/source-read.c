@@ -119,7 +119,7 @@ static int on_frame(struct source *source, const struct wire_header *header, con
     case WIRE_PING:
         return stream_send_signal(session->control, WIRE_PONG, header->argument);
     case WIRE_PONG:
-    case WIRE_CUSTOM:
+    case WIRE_CUSTOM: /* from this side it has no meaning yet */
         return 0;
     default:
         return -EPROTO;

@@ -79,6 +79,7 @@ void source_free(struct source *source)
         free(source->devices[i].have);
         free(source->devices[i].has);
     }
+    free(source->custom);
     schedule_release(&source->schedule);
     session_release(&source->session);
     free(source);
@@ -131,6 +132,9 @@ int source_resume(const struct source_options *options, const uint8_t token[WIRE
                                               .journaled = true};
     drafter_error_set(&source->error, ECONNRESET, "the drafter that had it died");
     source->break_error = source->error;
+    if (source_load_custom(source, err)) /* the VM is worth more */
+        log_warning("source", "VM %s goes without it: %s", options->offer.vm, err->message);
+    *err = (struct drafter_error){0};
     *ret_source = source;
     return 0;
 }
@@ -219,6 +223,14 @@ static void journal(struct source *source)
         session_post(&source->session, EVENT_JOURNALED, 0);
 }
 
+/* The peer takes it up to COMMIT, so it is said again with each. */
+static int send_custom(struct source *source)
+{
+    struct wire_header header = {.type = WIRE_CUSTOM, .length = (uint32_t)source->custom_length};
+
+    return source->custom_length ? stream_send(source->session.control, header, source->custom) : 0;
+}
+
 /* False: the first COMMIT was not even handed to the transport, so that the peer cannot have it. */
 static bool commit(struct source *source)
 {
@@ -226,8 +238,10 @@ static bool commit(struct source *source)
                                  .generation = source->pass,
                                  .argument = source->options.offer.epoch + 1};
     bool first = !source->committed_at;
-    int rc = stream_send(source->session.control, header, NULL);
+    int rc = send_custom(source);
 
+    if (!rc)
+        rc = stream_send(source->session.control, header, NULL);
     source_guard_end(source);
     source->committed_at = drafter_now_ns();
     failpoint(FAILPOINT_COMMIT);

@@ -38,6 +38,13 @@ struct source_vm {
      * the first pass this is called from a thread beside source_run's.  NULL: it keeps nothing to itself.
      */
     int (*gather)(void *opaque, struct drafter_error *err);
+
+    /*
+     * What goes along with the VM, ahead of the pause (and once more after a death of this process): at most `size`
+     * bytes, as many as *ret_length says.  NULL: nothing does.
+     */
+    int (*custom)(void *opaque, void *buffer, size_t size, size_t *ret_length,
+                  struct drafter_error *err);
 };
 
 /* A device as it is migrated. */

@@ -96,8 +96,9 @@ static int64_t payload_limit(unsigned type)
     case WIRE_ABORT:
     case WIRE_REFUSED:
     case WIRE_RESUME:
-    case WIRE_CUSTOM:
         return WIRE_JSON_MAX;
+    case WIRE_CUSTOM:
+        return WIRE_CUSTOM_MAX;
     case WIRE_JOIN:
         return WIRE_TOKEN_SIZE;
     case WIRE_PASS:

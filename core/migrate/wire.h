@@ -45,6 +45,7 @@
 /* Bounds on what a peer may make this side allocate or do. */
 #define WIRE_DATA_MAX (1u << 20)
 #define WIRE_JSON_MAX (1u << 16)
+#define WIRE_CUSTOM_MAX (1u << 16)
 #define WIRE_PAYLOAD_MAX (WIRE_DATA_MAX + (1u << 16))
 #define WIRE_DEVICES_MAX 64
 #define WIRE_STREAMS_MAX 16
@@ -70,7 +71,7 @@ enum wire_type {
     WIRE_PONG = 17,
     WIRE_HASHES = 18, /* device, offset; source: XXH3-64 per page; destination: BLAKE2b-128 per block */
     WIRE_RESUME = 19, /* json {committed, epoch}: the answer to a HELLO with a token */
-    WIRE_CUSTOM = 20, /* opaque payload for the embedding program, before COMMIT */
+    WIRE_CUSTOM = 20, /* what the operator sends along with the VM, ahead of COMMIT */
 
     WIRE_DATA = 32,  /* device, generation, offset; payload: bytes */
     WIRE_ZERO = 33,  /* device, generation, offset; argument: bytes that are zero */

@@ -371,6 +371,7 @@ static void discard(void *opaque)
     peer->vm_made = false;
     slot_release(&peer->slot);
     devices_discard(&peer->devices);
+    peer_custom_remove(peer);
     peer_end_arriving(peer);
 }
 
@@ -461,6 +462,7 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
                .prepare = prepare,
                .start = start,
                .journal = journal,
+               .custom = peer_custom_write,
                .load = load,
                .resume = resume,
                .stop = stop,

@@ -102,6 +102,7 @@ static json_t *arriving_json(const struct peer_watch *watch)
 
 static int status(struct peer *peer, json_t *answer)
 {
+    cleanup_free char *custom = peer_custom_path(peer);
     char addresses[1024] = "";
 
     lock_scope(&peer->lock);
@@ -115,6 +116,7 @@ static int status(struct peer *peer, json_t *answer)
     json_object_set_new(answer, "epoch",
                         json_integer(peer->ledger_open ? (json_int_t)peer->ledger.record.epoch : 0));
     json_object_set_new(answer, "listen", json_string(addresses));
+    json_object_set_new(answer, "handover_data", json_string(custom));
     if (peer->watch.has_source && peer->leaving)
         json_object_set_new(answer, "migration", leaving_json(&peer->watch));
     else if (peer->watch.has_destination && !peer->arrived)

@@ -318,7 +318,8 @@ static int prepare(struct peer *peer, struct drafter_error *err)
                                          .save = save,
                                          .resume = resume,
                                          .keep = keep,
-                                         .gather = gather};
+                                         .gather = gather,
+                                         .custom = peer_custom_read};
     if (!rc && !peer->transport)
         rc = node_instance(peer->node, DRAFTER_KIND_TRANSPORT, peer->options.transport,
                            &peer->transport, err);

@@ -23,6 +23,9 @@ const struct drafter_option peer_option_table[] = {
     OPTION("listen", STRING, listen, NULL, "address at which the VM can be taken over"),
     OPTION("hook", PATH, hook, NULL,
            "program to run when something becomes of the VM, with the event and the VM as arguments"),
+    OPTION("handover-data", PATH, handover_data, NULL,
+           "file that goes along with the VM, and into which it comes; without it NAME.handover in the state "
+           "directory"),
     OPTION("metrics", STRING, metrics, NULL,
            "ADDRESS:PORT at which http://ADDRESS:PORT/metrics has figures; without it nowhere"),
     OPTION("cache-base-dir", PATH, cache_base_dir, NULL,

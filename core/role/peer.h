@@ -18,7 +18,7 @@ enum peer_hook_errors { PEER_HOOK_ABORT, PEER_HOOK_IGNORE };
 struct peer_options {
     int hook_errors;
     const char *connect, *listen, *transport, *vmm, *exposure, *network, *netns, *cache_base_dir,
-        *metrics, *hook;
+        *metrics, *hook, *handover_data;
     bool disable_postcopy, overwrite;
     uint64_t resume_timeout, rescue_timeout, hook_timeout, concurrency, streams, max_passes;
     uint64_t downtime_limit, max_size, relink_timeout, memory_size, cpu_count;
@@ -164,6 +164,17 @@ int peer_adopt_arriving(struct peer *peer); /* a process that died has written i
 void peer_end_arriving(struct peer *peer);
 int peer_settle(struct peer *peer, const struct destination_options *options,
                 struct drafter_error *err);
+
+/*
+ * peer-custom.c: what goes along with the VM, in a file that the operator writes where it leaves and reads where it
+ * arrives.  The first two are for source_vm and destination_vm;
+ * the path is the caller's to free, NULL without memory.
+ */
+int peer_custom_read(void *opaque, void *buffer, size_t size, size_t *ret_length,
+                     struct drafter_error *err);
+int peer_custom_write(void *opaque, const void *data, size_t length, struct drafter_error *err);
+void peer_custom_remove(const struct peer *peer);
+char *peer_custom_path(const struct peer *peer);
 
 /* peer-hook.c: runs [peer] hook, if there is one; peer_tell_hook only logs what fails. */
 int peer_hook(const struct peer *peer, const char *event, struct drafter_error *err);

@@ -139,6 +139,35 @@ static int destination_start(void *opaque, struct drafter_error *err)
     return block_device_read(&node->blocks[LAB_DISK], &byte, 1, 0); /* as a VMM that probes a disk */
 }
 
+/* What goes along with the VM follows from its length. */
+static int source_custom(void *opaque, void *buffer, size_t size, size_t *ret_length,
+                         struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.custom, "custom", err))
+        return -EIO;
+    ck_assert_uint_le(node->lab->custom_length, size);
+    for (size_t i = 0; i < node->lab->custom_length; i++)
+        ((uint8_t *)buffer)[i] = (uint8_t)(i * 7 + node->lab->custom_length);
+    *ret_length = node->lab->custom_length;
+    return 0;
+}
+
+static int destination_custom(void *opaque, const void *data, size_t length,
+                              struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+
+    if (inject(node->faults.keep_custom, "custom", err))
+        return -EIO;
+    ck_assert_int_eq(node->ledger.record.state == LEDGER_INCOMPLETE, false);
+    for (size_t i = 0; i < length; i++)
+        ck_assert_uint_eq(((const uint8_t *)data)[i], (uint8_t)(i * 7 + length));
+    node->lab->custom_arrived = length;
+    return 0;
+}
+
 static int destination_journal(void *opaque, enum ledger_state state, uint64_t epoch,
                                const char *peer, const uint8_t session[16],
                                struct drafter_error *err)
@@ -200,7 +229,8 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
                                           .before_suspend = source_hook,
                                           .pause = source_pause,
                                           .save = source_save,
-                                          .resume = source_go_on};
+                                          .resume = source_go_on,
+                                          .custom = source_custom};
     for (unsigned i = 0; i < LAB_DEVICES; i++)
         options->devices[options->device_count++] =
             (struct source_device_options){.block = &node->blocks[i], .early = i == LAB_STATE};
@@ -247,6 +277,7 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
                .prepare = destination_prepare,
                .start = destination_start,
                .journal = destination_journal,
+               .custom = destination_custom,
                .load = destination_load,
                .resume = destination_resume,
                .stop = destination_stop,

@@ -22,7 +22,7 @@
 
 /* What goes wrong at a node, by the number of the call, from 1; 0 never. */
 struct lab_faults {
-    bool hook, pause, save, prepare, start, load, resume, journal;
+    bool hook, pause, save, prepare, start, load, resume, journal, custom, keep_custom;
     const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
     bool cut_at_hook, cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
 };
@@ -54,6 +54,8 @@ struct lab {
     struct stream *control; /* of the session under way, until it was cut */
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    size_t custom_length;       /* bytes that go along with the VM */
+    size_t custom_arrived;      /* as many as were there ahead of the record */
     uint64_t missing_at_resume; /* pages of memory that were not here when the guest ran again */
 };
 

@@ -187,6 +187,49 @@ START_TEST(a_destination_that_cannot_journal_gives_the_vm_back)
 }
 END_TEST
 
+START_TEST(what_goes_along_with_the_vm_is_there_before_it)
+{
+    const size_t lengths[] = {0, 1, WIRE_CUSTOM_MAX};
+
+    lab_boot(lab);
+    for (unsigned i = 0; i < 3; i++) {
+        lab->custom_length = lengths[i];
+        lab->custom_arrived = SIZE_MAX;
+        expect_moved(i % 2, !(i % 2), true);
+        ck_assert_uint_eq(lab->custom_arrived, lengths[i]);
+    }
+}
+END_TEST
+
+START_TEST(what_goes_along_survives_broken_links)
+{
+    lab->nodes[0].faults.cut_at_save = true;
+    lab->custom_length = WIRE_CUSTOM_MAX;
+    lab_boot(lab);
+    expect_moved(0, 1, true);
+    ck_assert_uint_eq(lab->custom_arrived, WIRE_CUSTOM_MAX);
+}
+END_TEST
+
+START_TEST(a_vm_whose_data_cannot_be_read_is_kept)
+{
+    lab->nodes[0].faults.custom = true;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
+START_TEST(a_destination_that_cannot_keep_the_data_gives_the_vm_back)
+{
+    lab->nodes[1].faults.keep_custom = true;
+    lab->custom_length = 100;
+    lab_boot(lab);
+    expect_kept();
+    expect_moves_later();
+}
+END_TEST
+
 START_TEST(a_read_error_at_the_source_keeps_the_vm)
 {
     struct drafter_error err = {0};
@@ -275,6 +318,10 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tests, a_destination_that_cannot_load_gives_the_vm_back);
     tcase_add_test(tests, a_destination_that_cannot_resume_gives_the_vm_back);
     tcase_add_test(tests, a_destination_that_cannot_journal_gives_the_vm_back);
+    tcase_add_test(tests, what_goes_along_with_the_vm_is_there_before_it);
+    tcase_add_test(tests, what_goes_along_survives_broken_links);
+    tcase_add_test(tests, a_vm_whose_data_cannot_be_read_is_kept);
+    tcase_add_test(tests, a_destination_that_cannot_keep_the_data_gives_the_vm_back);
     tcase_add_test(tests, a_read_error_at_the_source_keeps_the_vm);
     tcase_add_test(tests, a_write_error_at_the_destination_keeps_the_vm);
     tcase_add_loop_test(tests, a_link_cut_before_commit_is_found_again, 0, 2);

@@ -134,6 +134,7 @@ START_TEST(a_length_beyond_the_limit_of_its_type_is_refused)
                   {WIRE_ACCEPT, WIRE_JSON_MAX},
                   {WIRE_ABORT, WIRE_JSON_MAX},
                   {WIRE_REFUSED, WIRE_JSON_MAX},
+                  {WIRE_CUSTOM, WIRE_CUSTOM_MAX},
                   {WIRE_JOIN, WIRE_TOKEN_SIZE},
                   {WIRE_PASS, WIRE_DATA_MAX},
                   {WIRE_HASHES, WIRE_DATA_MAX},
