@@ -256,7 +256,8 @@ static int spawn(struct holder *holder, struct drafter_error *err)
                                                 .keep_fds = kept,
                                                 .netns = *words[0] ? words[0] : NULL,
                                                 .new_process_group = true,
-                                                .die_with_parent = true},
+                                                .die_with_parent = true,
+                                                .without_secrets = true},
                             &pid, err);
     for (int *fd = kept; *fd >= 0; fd++)
         close(*fd);

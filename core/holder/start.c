@@ -137,7 +137,8 @@ static void *starter_main(void *opaque)
                                        .stdout_fd = -1,
                                        .stderr_fd = -1,
                                        .keep_fds = kept,
-                                       .new_process_group = true},
+                                       .new_process_group = true,
+                                       .without_secrets = true},
                    &launch->pid, &launch->error) < 0)
         log_warning("holder", "%s", launch->error.message);
     close(launch->listener);

@@ -38,6 +38,7 @@ struct failure {
 struct launch {
     const struct proc_spec *spec;
     const char *program; /* path to execute */
+    char *const *environment;
     int null_fd, netns_fd, report_fd;
     pid_t parent;
 };
@@ -104,7 +105,7 @@ static void child_run(const struct launch *launch)
         child_fail(launch, STEP_NETNS);
     child_descriptors(launch);
     child_signals();
-    execv(launch->program, (char *const *)launch->spec->argv);
+    execve(launch->program, (char *const *)launch->spec->argv, launch->environment);
     child_fail(launch, STEP_EXEC);
     _exit(127);
 }
@@ -203,9 +204,25 @@ static int open_needs(const struct proc_spec *spec, int *null_fd, int *netns_fd,
     return 0;
 }
 
+/* The environment's entries that are no credentials; the caller frees the array alone. */
+static char **without_secrets(void)
+{
+    size_t count = 0, kept = 0;
+    char **environment;
+
+    while (environ && environ[count])
+        count++;
+    environment = calloc(count + 1, sizeof(*environment));
+    for (size_t i = 0; environment && i < count; i++)
+        if (strncmp(environ[i], "AWS_", 4) != 0)
+            environment[kept++] = environ[i];
+    return environment;
+}
+
 int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, struct drafter_error *err)
 {
     cleanup_free char *program = NULL;
+    cleanup_free char **environment = NULL;
     cleanup_close int null_fd = -1, netns_fd = -1, report_fd = -1;
     struct launch launch = {.spec = spec, .parent = getpid()};
     struct failure failure;
@@ -213,6 +230,8 @@ int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, struct drafter_erro
     pid_t pid;
 
     result = proc_find(spec->argv[0], &program, err);
+    if (result == 0 && spec->without_secrets && !(environment = without_secrets()))
+        result = drafter_error_errno(err, ENOMEM, "%s", spec->argv[0]);
     if (result == 0)
         result = open_needs(spec, &null_fd, &netns_fd, err);
     if (result == 0)
@@ -221,6 +240,7 @@ int proc_spawn(const struct proc_spec *spec, pid_t *ret_pid, struct drafter_erro
         return result;
     report_fd = ends[0];
     launch.program = program;
+    launch.environment = environment ? environment : environ;
     launch.null_fd = null_fd;
     launch.netns_fd = netns_fd;
     launch.report_fd = ends[1];

@@ -12,6 +12,7 @@ struct proc_spec {
     const char *netns;       /* network namespace path or NULL */
     bool new_process_group;  /* so that Ctrl-C on the terminal does not reach it */
     bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
+    bool without_secrets;    /* its environment lacks AWS_*: what runs a guest needs no credentials */
 };
 
 /* The file that a program's name means: looked up in PATH unless it has a slash.  The caller frees it. */

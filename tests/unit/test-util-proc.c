@@ -235,6 +235,22 @@ START_TEST(the_program_starts_with_default_signals)
 }
 END_TEST
 
+START_TEST(credentials_of_the_environment_are_kept_back)
+{
+    struct proc_spec spec = quiet(ARGV("sh", "-c", "test -n \"$HOME_OF_TEST\" && test -z \"$AWS_SESSION_TOKEN\""));
+    pid_t pid = -1;
+
+    ck_assert_int_eq(setenv("AWS_SESSION_TOKEN", "secret", 1), 0);
+    ck_assert_int_eq(setenv("HOME_OF_TEST", "here", 1), 0);
+    ck_assert_int_eq(proc_spawn(&spec, &pid, NULL), 0);
+    ck_assert_int_eq(WEXITSTATUS(wait_exit(pid)), 1);
+    spec.without_secrets = true;
+    ck_assert_int_eq(proc_spawn(&spec, &pid, NULL), 0);
+    ck_assert_int_eq(WEXITSTATUS(wait_exit(pid)), 0);
+    ck_assert_str_eq(getenv("AWS_SESSION_TOKEN"), "secret");
+}
+END_TEST
+
 START_TEST(a_process_group_of_its_own)
 {
     struct proc_spec spec = quiet(ARGV("sleep", "60"));
@@ -314,6 +330,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, standard_descriptors_may_be_crossed);
     tcase_add_test(tests, closed_standard_descriptors_do_no_harm);
     tcase_add_test(tests, the_program_starts_with_default_signals);
+    tcase_add_test(tests, credentials_of_the_environment_are_kept_back);
     tcase_add_test(tests, a_process_group_of_its_own);
     tcase_add_test(tests, a_child_may_die_with_its_parent);
     tcase_add_test(tests, a_missing_network_namespace_is_named);

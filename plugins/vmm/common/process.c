@@ -170,7 +170,8 @@ static int spawn(struct process *process, pid_t *ret_pid, struct drafter_error *
                                             .keep_fds = spec->keep_fds,
                                             .netns = spec->netns,
                                             .new_process_group = !spec->inherit_stdin,
-                                            .die_with_parent = true},
+                                            .die_with_parent = true,
+                                            .without_secrets = true},
                         &pid, err);
     if (result < 0)
         return result;

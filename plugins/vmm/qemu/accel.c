@@ -72,7 +72,8 @@ static int run_probe(const char *binary, const char *cpu, int rom_fd, int error_
                                             .stderr_fd = error_fd,
                                             .keep_fds = keep_fds,
                                             .new_process_group = true,
-                                            .die_with_parent = true},
+                                            .die_with_parent = true,
+                                            .without_secrets = true},
                         &pid, err);
     if (result < 0)
         return result;
