@@ -171,6 +171,40 @@ START_TEST(a_flush_does_not_wait_for_each_deletion_of_an_outage)
 }
 END_TEST
 
+START_TEST(a_flush_deletes_several_objects_at_a_time)
+{
+    struct instance *s3 = new_device();
+    uint64_t start;
+
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned block = 0; block < 24; block++)
+            put(s3, block, round);
+        start = conformance_now_ms();
+        ck_assert_int_eq(storage_flush(s3), 0);
+        faults("[{\"action\":\"delay\",\"seconds\":0.1,\"method\":\"DELETE\",\"count\":1000}]");
+    }
+    ck_assert_uint_lt(conformance_now_ms() - start, 1600); /* one by one it is 2500 */
+    ck_assert_uint_eq(s3_count("vm/b/"), 24);
+    instance_free(s3);
+}
+END_TEST
+
+START_TEST(a_flush_of_nothing_asks_nobody)
+{
+    struct instance *s3 = flushed_device(NULL);
+    unsigned before = s3_requests("PUT", "vm/");
+
+    ck_assert_int_eq(storage_flush(s3), 0);
+    put(s3, 0, 1); /* what is there */
+    ck_assert_int_eq(storage_flush(s3), 0);
+    ck_assert_uint_eq(s3_requests("PUT", "vm/"), before);
+    put(s3, 0, 2);
+    ck_assert_int_eq(storage_flush(s3), 0);
+    ck_assert_uint_eq(s3_requests("PUT", "vm/"), before + 3);
+    instance_free(s3);
+}
+END_TEST
+
 START_TEST(zeros_take_no_object)
 {
     struct instance *s3 = new_device();
@@ -227,6 +261,27 @@ START_TEST(a_server_without_conditions_still_notices_another_writer)
     storage_must_open(second, 0, 0);
     put(first, 1, 1);
     ck_assert_int_eq(storage_flush(first), -ESTALE);
+    instance_free(first);
+    instance_free(second);
+}
+END_TEST
+
+START_TEST(a_server_that_knows_etags_only_without_quotes_is_understood)
+{
+    struct instance *first, *second = device(NULL);
+
+    options("{\"bare\": true}");
+    first = new_device();
+    for (unsigned round = 0; round < 3; round++) {
+        put(first, 0, round);
+        ck_assert_int_eq(storage_flush(first), 0);
+    }
+    /* Three commits after the first, of which one asked twice. */
+    ck_assert_uint_eq(s3_requests("PUT", "root"), 5);
+    storage_must_open(second, 0, 0);
+    put(first, 1, 1);
+    ck_assert_int_eq(storage_flush(first), -ESTALE);
+    ck_assert(has(second, 0, 2));
     instance_free(first);
     instance_free(second);
 }
@@ -600,11 +655,13 @@ END_TEST
 START_TEST(an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there)
 {
     struct instance *local = local_file(), *layer = storage_s3(local, "vm", NULL);
-    uint8_t hash[16], zeros[16] = {0};
+    uint8_t hash[16], zeros[16] = {0}, bytes[BLOCK], expected[BLOCK];
+    unsigned roots;
 
     storage_must_open(layer, 0, 0);
     instance_free(layer);
     instance_free(local);
+    roots = s3_requests("PUT", "root");
     ck_assert_int_eq(unlink(conformance_path("local")), 0);
     local = storage_make("file", (const char *const[]){"path", conformance_path("local"), NULL}, NULL);
     layer = storage_s3(local, "vm", NULL);
@@ -615,19 +672,15 @@ START_TEST(an_arriving_device_takes_from_the_bucket_what_it_is_told_is_there)
     put(layer, 4, 44); /* the source sent another one */
     ck_assert_int_eq(storage_digest(layer, 4 * BLOCK, BLOCK, hash), -ENOENT);
     faults("[{\"action\":\"status\",\"status\":404,\"path\":\"/b/0000000000018000\",\"count\":100}]");
-    {
-        uint8_t bytes[BLOCK], expected[BLOCK];
-
-        ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, 6 * BLOCK), -EIO);
-        ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, 3 * BLOCK), 0);
-        conformance_fill(expected, sizeof expected, 7, 3 * BLOCK);
-        ck_assert_mem_eq(bytes, expected, BLOCK);
-        /* From now on it is local. */
-        ck_assert_int_eq(storage_read(local, bytes, sizeof bytes, 3 * BLOCK), 0);
-        ck_assert_mem_eq(bytes, expected, BLOCK);
-    }
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, 6 * BLOCK), -EIO);
+    ck_assert_int_eq(storage_read(layer, bytes, sizeof bytes, 3 * BLOCK), 0);
+    conformance_fill(expected, sizeof expected, 7, 3 * BLOCK);
+    ck_assert_mem_eq(bytes, expected, BLOCK);
+    /* From now on it is local. */
+    ck_assert_int_eq(storage_read(local, bytes, sizeof bytes, 3 * BLOCK), 0);
+    ck_assert_mem_eq(bytes, expected, BLOCK);
     ck_assert(has(layer, 4, 44));
-    ck_assert_uint_eq(s3_requests("PUT", "root"), 2); /* by the source: taking over, and the copy */
+    ck_assert_uint_eq(s3_requests("PUT", "root"), roots); /* the copy is the source's */
     instance_free(layer);
     instance_free(local);
 }
@@ -719,10 +772,13 @@ TCase *storage_s3_case(void)
     tcase_add_test(tests, old_versions_and_leftovers_are_deleted);
     tcase_add_test(tests, leftovers_are_not_what_the_last_commit_needs);
     tcase_add_test(tests, a_flush_does_not_wait_for_each_deletion_of_an_outage);
+    tcase_add_test(tests, a_flush_deletes_several_objects_at_a_time);
+    tcase_add_test(tests, a_flush_of_nothing_asks_nobody);
     tcase_add_test(tests, zeros_take_no_object);
     tcase_add_test(tests, the_same_content_is_not_sent_again);
     tcase_add_test(tests, a_second_writer_ends_the_first_ones_commits);
     tcase_add_test(tests, a_server_without_conditions_still_notices_another_writer);
+    tcase_add_test(tests, a_server_that_knows_etags_only_without_quotes_is_understood);
     tcase_add_test(tests, a_commit_whose_answer_was_lost_is_one);
     tcase_add_loop_test(tests, passing_faults_are_not_noticed, 0, sizeof passing / sizeof *passing);
     tcase_add_test(tests, an_outage_fails_the_flush_for_good_and_keeps_what_was_committed);

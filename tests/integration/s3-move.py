@@ -69,7 +69,7 @@ def move(lab, port, lose):
 
 
 def main():
-    server = pathlib.Path(__file__).resolve().parent.parent / "s3" / "server.py"
+    server = os.environ.get("S3_SERVER", pathlib.Path(__file__).resolve().parent.parent / "s3" / "server.py")
     os.environ.update(AWS_ACCESS_KEY_ID="AKTEST", AWS_SECRET_ACCESS_KEY="SKTEST/secret+key")
     for lose in (0, 5):
         with tempfile.TemporaryDirectory(prefix="drafter-s3-") as name, \

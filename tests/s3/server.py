@@ -15,7 +15,8 @@ Faults: POST /_faults with a JSON list of rules, each {"method", "path" (regular
   {"action": "corrupt"}                  flips a bit of the body
   {"action": "delay", "seconds": 0.5}
   {"action": "whole"}                    ignores Range
-Options of the server: POST /_options {"conditions": false, "skew": seconds, "page": keys a page}.
+Options of the server: POST /_options {"conditions": false, "skew": seconds, "page": keys a page,
+"bare": true to know the ETag in If-Match of PUT only without quotes, as radosgw does}.
 GET /_log gives the requests so far, GET /_objects the names and sizes of the objects.
 """
 
@@ -47,7 +48,7 @@ class Store:
         self.lock = threading.Lock()
         self.buckets = {"test": {}}
         self.faults, self.log = [], []
-        self.options = {"conditions": True, "skew": 0, "page": 1000}
+        self.options = {"conditions": True, "skew": 0, "page": 1000, "bare": False}
 
     def take_fault(self, method, path):
         with self.lock:
@@ -61,6 +62,18 @@ class Store:
 
 def sign(key, text):
     return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+
+def signature(request, headers, said, date, region):
+    """Of a request (method, path, query) with these signed headers, in order, and its payload's hash."""
+    fields = "".join(f"{name}:{' '.join(value.split())}\n" for name, value in headers.items())
+    canonical = "\n".join([*request, fields, ";".join(headers), said])
+    scope = f"{date[:8]}/{region}/s3/aws4_request"
+    text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    key = f"AWS4{SECRET}".encode()
+    for part in (date[:8], region, "s3", "aws4_request"):
+        key = sign(key, part)
+    return sign(key, text).hex()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -86,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
                              r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})", header)
         if not match:
             raise Failure(403, "AccessDenied", "no signature")
-        access, day, region, names, signature = match.groups()
+        access, day, region, names, given = match.groups()
         if access != ACCESS:
             raise Failure(403, "InvalidAccessKeyId", "no such key")
         names = names.split(";")
@@ -109,15 +122,8 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if query != "&".join(sorted(query.split("&"))):
             raise Failure(403, "SignatureDoesNotMatch", "the query is not sorted")
-        headers = "".join(f"{name}:{' '.join(self.headers[name].split())}\n" for name in names)
-        canonical = "\n".join([self.command, path, query, headers, ";".join(names), said])
-        scope = f"{day}/{region}/s3/aws4_request"
-        text = "\n".join(["AWS4-HMAC-SHA256", date, scope,
-                          hashlib.sha256(canonical.encode()).hexdigest()])
-        key = f"AWS4{SECRET}".encode()
-        for part in (day, region, "s3", "aws4_request"):
-            key = sign(key, part)
-        if region != REGION or sign(key, text).hex() != signature:
+        right = signature((self.command, path, query), {name: self.headers[name] for name in names}, said, date, region)
+        if region != REGION or right != given:
             raise Failure(403, "SignatureDoesNotMatch", "the signature is wrong")
 
     # ---- objects
@@ -143,6 +149,8 @@ class Handler(BaseHTTPRequestHandler):
             raise Failure(412, "PreconditionFailed", "it exists")
         if match and key not in objects:
             raise Failure(404, "NoSuchKey", key)
+        if self.command == "PUT" and self.store.options["bare"]:
+            match = match and f'"{match}"'  # as radosgw does
         if match and self.etag(objects[key]) != match:
             raise Failure(412, "PreconditionFailed", "it is another")
 
@@ -193,29 +201,42 @@ class Handler(BaseHTTPRequestHandler):
             objects.pop(key, None)
         return 204, {}, b""
 
+    def act(self, body, fault):
+        self.authenticate(body)
+        if self.command == "PUT":
+            return self.put(body)
+        return self.delete() if self.command == "DELETE" else self.get(fault)
+
     # ---- what steers the server
+
+    def sizes(self):
+        with self.store.lock:
+            return {key: len(value) for key, value in self.store.buckets["test"].items()}
+
+    def clear(self):
+        self.store.buckets["test"].clear()
+
+    def corrupt(self, key):
+        data = bytearray(self.store.buckets["test"][key])
+        data[len(data) // 2] ^= 0x10
+        self.store.buckets["test"][key] = bytes(data)
 
     def control(self, body):
         if self.path == "/_log":
             return 200, {}, json.dumps(self.store.log).encode()
         if self.path == "/_objects":
-            with self.store.lock:
-                sizes = {key: len(value) for key, value in self.store.buckets["test"].items()}
-            return 200, {}, json.dumps(sizes).encode()
+            return 200, {}, json.dumps(self.sizes()).encode()
         if self.path == "/_faults":
             self.store.faults = json.loads(body)
         elif self.path == "/_options":
             self.store.options.update(json.loads(body))
         elif self.path == "/_clear":
-            self.store.buckets["test"].clear()
+            self.clear()
             self.store.log.clear()
             self.store.faults = []
-            self.store.options = {"conditions": True, "skew": 0, "page": 1000}
+            self.store.options = {"conditions": True, "skew": 0, "page": 1000, "bare": False}
         elif self.path.startswith("/_corrupt/"):
-            key = unquote(self.path[len("/_corrupt/"):])
-            data = bytearray(self.store.buckets["test"][key])
-            data[len(data) // 2] ^= 0x10
-            self.store.buckets["test"][key] = bytes(data)
+            self.corrupt(unquote(self.path[len("/_corrupt/"):]))
         return 200, {}, b"{}"
 
     def answer(self, status, headers, body, fault):
@@ -226,7 +247,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -253,13 +275,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault.get("action") == "status":
                 raise Failure(fault["status"], "SlowDown" if fault["status"] == 503 else "InternalError",
                               "a fault")
-            self.authenticate(body)
-            if self.command == "PUT":
-                result = self.put(body)
-            elif self.command == "DELETE":
-                result = self.delete()
-            else:
-                result = self.get(fault)
+            result = self.act(body, fault)
         except Failure as failure:
             text = (f"<?xml version=\"1.0\"?><Error><Code>{failure.code}</Code>"
                     f"<Message>{escape(failure.message)}</Message></Error>")
@@ -269,12 +285,12 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
 
 
-def main():
+def run(handler):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    Handler.store = Store()
-    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
+    handler.store = Store()
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{server.server_address[1]}\n")
@@ -283,4 +299,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(Handler)

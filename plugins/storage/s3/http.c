@@ -60,6 +60,17 @@ static int parse_host(struct http *http, struct drafter_error *err)
     return 0;
 }
 
+/* A clock that is set meanwhile must neither shorten nor prolong a wait. */
+static void init_monotonic(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 int http_new(const struct http_settings *settings, struct http **ret_http, struct drafter_error *err)
 {
     struct http *http = calloc(1, sizeof *http);
@@ -70,7 +81,7 @@ int http_new(const struct http_settings *settings, struct http **ret_http, struc
     http->settings = *settings;
     pthread_mutex_init(&http->lock, NULL);
     pthread_cond_init(&http->idle_again, NULL);
-    pthread_cond_init(&http->cancel, NULL);
+    init_monotonic(&http->cancel);
     rc = parse_host(http, err);
     if (!rc && !(http->idle = calloc(settings->connections, sizeof *http->idle)))
         rc = drafter_error_set(err, ENOMEM, "s3: no memory");
@@ -338,7 +349,7 @@ static int judge(struct http_response *response, const struct http_request *requ
     if (response->body)
         xml_text(response->body, response->length, "Code", response->code, sizeof response->code);
     if (!response->body || !xml_text(response->body, response->length, "Message", response->message,
-                                     sizeof response->message))
+                                     sizeof response->message) || !*response->message)
         snprintf(response->message, sizeof response->message, "HTTP status %ld", status);
     if (status == 404)
         return -ENOENT;
@@ -429,11 +440,9 @@ static void back_off(struct http *http, unsigned attempt, uint64_t until)
     ms = ms / 2 + randombytes_uniform((uint32_t)ms / 2 + 1); /* so that clients do not come all at once */
     if (ms > left / 2) /* the last tries come closer together, but never at once */
         ms = left / 2;
-    clock_gettime(CLOCK_REALTIME, &at);
-    at.tv_sec += (time_t)(ms / 1000);
-    at.tv_nsec += (long)(ms % 1000) * 1000000;
-    at.tv_sec += at.tv_nsec / 1000000000;
-    at.tv_nsec %= 1000000000;
+    now += ms * 1000000;
+    at.tv_sec = (time_t)(now / 1000000000);
+    at.tv_nsec = (long)(now % 1000000000);
     lock_scope(&http->lock);
     while (!atomic_load(&http->cancelled) &&
            pthread_cond_timedwait(&http->cancel, &http->lock, &at) != ETIMEDOUT)

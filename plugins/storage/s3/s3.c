@@ -58,6 +58,7 @@ static int connect_service(struct s3 *s3, struct drafter_error *err)
         rc = drafter_error_set(err, ENOMEM, "s3: no thread can be started");
     if (!rc && !config->object) {
         rc = volume_init(&s3->volume, s3->http, &s3->codec, config->bucket, config->prefix, err);
+        s3->volume.pool = s3->pool;
         s3->has_volume = true;
     }
     return rc;

@@ -146,24 +146,14 @@ static int put_part(struct volume *volume, uint32_t number, const struct volume_
 {
     size_t length = VOLUME_PART * sizeof *entries;
     cleanup_free uint8_t *object = malloc(codec_bound(length));
-    struct http_response response;
-    char path[1600];
-    struct http_request request = {.method = "PUT", .path = path, .body = object, .limit = 65536};
     int64_t n;
-    int rc;
 
     if (!object)
         return -ENOMEM;
     codec_hash(entries, length, ret_entry->hash);
     ret_entry->serial = (uint64_t)volume->session << 32 | randombytes_random();
     n = codec_encode(&volume->codec, CODEC_INDEX, number, entries, length, ret_entry->hash, object);
-    rc = n < 0 ? (int)n : volume_path(volume, 'i', number, ret_entry, path, sizeof path);
-    if (rc)
-        return rc;
-    request.length = (size_t)n;
-    rc = http_send(volume->http, &request, &response);
-    http_response_release(&response);
-    return rc;
+    return n < 0 ? (int)n : volume_put(volume, 'i', number, ret_entry, object, (size_t)n);
 }
 
 /* A copy of the part if it changed; false otherwise. */
@@ -205,6 +195,7 @@ static int put_parts(struct volume *volume, struct volume_entry *entries)
 struct encoded_root {
     uint8_t *object;
     size_t length;
+    uint64_t size; /* of the device */
     uint8_t hash[CODEC_HASH];
 };
 
@@ -233,13 +224,25 @@ static int encode_root(struct volume *volume, const struct volume_entry *entries
     }
     ret_encoded->object = object;
     ret_encoded->length = (size_t)n;
+    ret_encoded->size = root.size;
     return 0;
+}
+
+/* As the server wants it in If-Match. */
+static const char *condition(const struct volume *volume, char text[HTTP_ETAG_MAX])
+{
+    size_t n = strlen(volume->etag);
+
+    if (!volume->bare_etag || n < 2 || *volume->etag != '"')
+        return volume->etag;
+    snprintf(text, HTTP_ETAG_MAX, "%.*s", (int)n - 2, volume->etag + 1);
+    return text;
 }
 
 static int put_root_once(struct volume *volume, const struct encoded_root *encoded,
                          struct http_response *response)
 {
-    char path[1600];
+    char path[1600], etag[HTTP_ETAG_MAX];
     struct http_request request = {.method = "PUT", .path = path, .body = encoded->object,
                                    .length = encoded->length, .limit = 65536};
     int rc = volume_path(volume, 'r', 0, NULL, path, sizeof path);
@@ -249,7 +252,7 @@ static int put_root_once(struct volume *volume, const struct encoded_root *encod
         return rc;
     if (!volume->unconditional) {
         request.if_absent = !*volume->etag;
-        request.if_match = *volume->etag ? volume->etag : NULL;
+        request.if_match = *volume->etag ? condition(volume, etag) : NULL;
     }
     rc = http_send(volume->http, &request, response);
     if (rc == 0)
@@ -263,18 +266,38 @@ static int put_root_once(struct volume *volume, const struct encoded_root *encod
     return rc;
 }
 
+/*
+ * A condition did not hold, or the server knows none: what is there decides.  Where it is what the condition
+ * named, the server compares in another way: radosgw (Ceph 16) sees If-Match of PUT only without quotes.
+ */
+static int put_root_again(struct volume *volume, const struct encoded_root *encoded,
+                          struct http_response *response)
+{
+    for (int attempt = 0;; attempt++) {
+        char etag[HTTP_ETAG_MAX];
+        bool done;
+        int rc;
+
+        memcpy(etag, volume->etag, sizeof etag);
+        rc = compare_root(volume, encoded->hash, &done);
+        if (rc || done)
+            return rc;
+        if (*etag && strcmp(etag, volume->etag) == 0)
+            volume->bare_etag = !volume->bare_etag;
+        rc = put_root_once(volume, encoded, response);
+        if ((rc != -ESTALE && rc != -ENOSYS) || attempt == 2)
+            return rc;
+    }
+}
+
 static int put_root(struct volume *volume, const struct encoded_root *encoded,
                     struct drafter_error *err)
 {
     struct http_response response = {0};
-    bool done = false;
     int rc = volume->unconditional ? -ESTALE : put_root_once(volume, encoded, &response);
 
-    if (rc == -ESTALE || rc == -ENOSYS) {
-        rc = compare_root(volume, encoded->hash, &done);
-        if (!rc && !done)
-            rc = put_root_once(volume, encoded, &response);
-    }
+    if (rc == -ESTALE || rc == -ENOSYS)
+        rc = put_root_again(volume, encoded, &response);
     if (rc == -ESTALE)
         drafter_error_set(err, ESTALE, "s3: %sroot: another writer has taken this device over",
                           volume->prefix);
@@ -314,26 +337,20 @@ static void switch_to(struct volume *volume, struct volume_entry *entries)
     volume->generation++;
 }
 
-/* Is the server away, as far as a request with all its retries can tell? */
-static bool gone(int rc)
-{
-    return rc == -ETIMEDOUT || rc == -ECANCELED || rc == -EIO;
-}
-
-/*
- * Nothing needs it any more; what stays is swept by the next writer.  A flush waits for this: a server that does not
- * answer is not waited for once an object.
- */
+/* Nothing needs it any more: blocks that were replaced, and parts of the index. */
 static void delete_replaced(struct volume *volume, const struct volume_entry *old,
                             const struct volume_object *garbage, size_t count)
 {
-    int rc = 0;
+    cleanup_free struct volume_object *objects = malloc((count + volume->part_count + 1) * sizeof *objects);
 
-    for (uint32_t i = 0; !gone(rc) && i < volume->part_count; i++)
+    if (!objects)
+        return; /* the next writer's sweep finds it */
+    if (count)
+        memcpy(objects, garbage, count * sizeof *objects);
+    for (uint32_t i = 0; i < volume->part_count; i++)
         if (old[i].serial && old[i].serial != volume->part_entries[i].serial)
-            rc = volume_delete(volume, &(struct volume_object){.kind = 'i', .place = i, .entry = old[i]});
-    for (size_t i = 0; !gone(rc) && i < count; i++)
-        rc = volume_delete(volume, &garbage[i]);
+            objects[count++] = (struct volume_object){.kind = 'i', .place = i, .entry = old[i]};
+    volume_delete_all(volume, objects, count);
 }
 
 /* A commit that failed: the parts that were sent in vain are sent again by the next one. */
@@ -348,6 +365,16 @@ static void take_back(struct volume *volume, const struct volume_entry *entries)
     }
 }
 
+/* Does the bucket have all that there is? */
+static bool is_committed(struct volume *volume)
+{
+    lock_scope(&volume->lock);
+    for (uint32_t i = 0; i < volume->part_count; i++)
+        if (volume->parts[i] && volume->parts[i]->changed)
+            return false;
+    return volume->committed && volume->committed_size == volume->size;
+}
+
 int volume_commit(struct volume *volume, struct drafter_error *err)
 {
     cleanup_free struct volume_entry *entries = NULL;
@@ -357,6 +384,8 @@ int volume_commit(struct volume *volume, struct drafter_error *err)
     int rc;
 
     lock_scope(&volume->commit);
+    if (is_committed(volume))
+        return 0;
     entries = malloc((volume->part_count + 1) * sizeof *entries);
     if (!entries)
         return drafter_error_set(err, ENOMEM, "s3: no memory");
@@ -376,6 +405,8 @@ int volume_commit(struct volume *volume, struct drafter_error *err)
         return rc;
     }
     switch_to(volume, entries);
+    volume->committed = true;
+    volume->committed_size = encoded.size;
     delete_replaced(volume, entries, garbage, count);
     return 0;
 }

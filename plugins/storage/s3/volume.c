@@ -95,6 +95,7 @@ int volume_make(struct volume *volume, uint64_t size, uint32_t block_size, struc
     forget_parts(volume);
     volume->garbage_count = 0;
     volume->block_size = block_size;
+    volume->committed = false;
     return volume_enlarge(volume, size, err);
 }
 
@@ -135,8 +136,8 @@ static int get_object(struct volume *volume, enum codec_kind kind, uint64_t plac
     return rc;
 }
 
-static int put_object(struct volume *volume, char kind, uint64_t place,
-                      const struct volume_entry *entry, const void *object, size_t length)
+int volume_put(struct volume *volume, char kind, uint64_t place, const struct volume_entry *entry,
+               const void *object, size_t length)
 {
     struct http_response response;
     char path[1600];
@@ -152,20 +153,6 @@ static int put_object(struct volume *volume, char kind, uint64_t place,
                     *response.code ? ": " : "", response.message);
     http_response_release(&response);
     return rc;
-}
-
-int volume_delete(struct volume *volume, const struct volume_object *object)
-{
-    struct http_response response;
-    char path[1600];
-    struct http_request request = {.method = "DELETE", .path = path, .limit = 65536};
-    int rc = volume_path(volume, object->kind, object->place, &object->entry, path, sizeof path);
-
-    if (rc)
-        return rc;
-    rc = http_send(volume->http, &request, &response);
-    http_response_release(&response);
-    return rc == -ENOENT ? 0 : rc;
 }
 
 /* ---- the index -------------------------------------------------------------------------------- */
@@ -337,8 +324,8 @@ int volume_send(struct volume *volume, struct volume_upload *upload)
     int rc = 0;
 
     if (upload->object)
-        rc = put_object(volume, 'b', upload->block * volume->block_size, &upload->entry,
-                        upload->object, upload->length);
+        rc = volume_put(volume, 'b', upload->block * volume->block_size, &upload->entry, upload->object,
+                        upload->length);
     if (!rc && !upload->same)
         rc = note(volume, upload->block, &upload->entry);
     free(upload->object);

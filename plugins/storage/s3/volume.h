@@ -43,6 +43,7 @@ struct volume_object { /* that no longer counts */
 
 struct volume {
     struct http *http;
+    struct pool *pool; /* set after volume_init; NULL: objects are deleted one by one */
     struct codec codec;
     char base[1400]; /* "/BUCKET/PREFIX", encoded */
     char bucket_path[200], prefix[300]; /* "/BUCKET", and the prefix as it is */
@@ -55,6 +56,9 @@ struct volume {
     uint64_t generation;
     char etag[HTTP_ETAG_MAX]; /* of the root; empty: there is none */
     bool unconditional;       /* the server does not know conditions */
+    bool bare_etag;           /* it compares ETags with If-Match without their quotes */
+    bool committed;           /* the root is this writer's ... */
+    uint64_t committed_size;  /* ... and says so */
 
     pthread_mutex_t lock; /* not held across I/O, but for reading a part */
     struct volume_part **parts;        /* NULL: not read yet */
@@ -104,8 +108,8 @@ int volume_prepare(struct volume *volume, uint64_t block, const void *content,
 int volume_send(struct volume *volume, struct volume_upload *upload);
 
 /*
- * Makes all that was sent the device.  -ESTALE: another writer took over, for good.  Any thread, one at
- * a time.
+ * Makes all that was sent the device; asks nobody if nothing changed.  -ESTALE: another writer took over,
+ * for good.  Any thread, one at a time.
  */
 int volume_commit(struct volume *volume, struct drafter_error *err);
 
@@ -115,7 +119,10 @@ int volume_sweep(struct volume *volume, unsigned *ret_deleted, struct drafter_er
 /* For commit and sweep: an object's encoded path; kind 'b', 'i' or, without an entry, the root. */
 int volume_path(const struct volume *volume, char kind, uint64_t place,
                 const struct volume_entry *entry, char *path, size_t size);
+int volume_put(struct volume *volume, char kind, uint64_t place, const struct volume_entry *entry,
+               const void *object, size_t length);
 int volume_delete(struct volume *volume, const struct volume_object *object);
+void volume_delete_all(struct volume *volume, const struct volume_object *objects, size_t count);
 int volume_discard(struct volume *volume, char kind, uint64_t place, const struct volume_entry *entry);
 
 /* Is `entry` what the last committed or the current index has there? */
