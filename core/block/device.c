@@ -16,7 +16,7 @@ int block_device_init(struct block_device *device, const char *name, struct inst
 
     memset(device, 0, sizeof(*device));
     if (!size || strlen(name) > DRAFTER_NAME_MAX)
-        return drafter_error_set(err, EINVAL, "device %s: its storage is empty", name);
+        return drafter_error_set(err, EINVAL, "its storage is empty");
     memcpy(device->name, name, strlen(name) + 1);
     device->size = size;
     block_size = (block_size + DRAFTER_PAGE_SIZE - 1) & ~(uint32_t)(DRAFTER_PAGE_SIZE - 1);

@@ -52,6 +52,10 @@ static bool check_input(const struct device *device, const char *key, const char
         fault(device, NULL, key, "%s: %s", path, status.st_size ? "is a directory" : "is empty");
         return false;
     }
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+        fault(device, NULL, key, "%s: neither a file nor a block device", path);
+        return false;
+    }
     return true;
 }
 
@@ -321,6 +325,24 @@ static bool read_package(const struct check_devices *all, struct package *ret_pa
     return ret_package->complete;
 }
 
+/* A file that was cut off would be a smaller disk to the guest. */
+static void check_size(const struct check_devices *all, const struct config_section *section,
+                       const struct package_device *device)
+{
+    const char *base = config_value(section, "base");
+    cleanup_close int fd = -1;
+    off_t size;
+
+    if (!base || config_value(section, "storage"))
+        return;
+    fd = open(base, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    if (size > 0 && (uint64_t)size < device->size) /* others were reported with their device */
+        check_add(all->check, CHECK_ERROR, "package", "copy it from there again",
+                  "device %s has %lld bytes, the package's has %llu", device->name, (long long)size,
+                  (unsigned long long)device->size);
+}
+
 /* Would this host's VMM load the package? */
 static void check_host_fits(const struct check_devices *all, const char *vmm,
                             const struct package *package)
@@ -346,11 +368,16 @@ static void check_package(const struct check_devices *all)
     if (!package || (all->use != CHECK_USE_START && all->use != CHECK_USE_SERVE) ||
         !read_package(all, package))
         return;
-    for (unsigned i = 0; i < package->device_count; i++)
-        if (!config_section(all->node->config, "device", package->devices[i].name))
+    for (unsigned i = 0; i < package->device_count; i++) {
+        const char *name = package->devices[i].name;
+        const struct config_section *section = config_section(all->node->config, "device", name);
+
+        if (section)
+            check_size(all, section, &package->devices[i]);
+        else
             check_add(all->check, CHECK_WARNING, "package", "add the section",
-                      "it has device %s, but there is no [device:%s] section",
-                      package->devices[i].name, package->devices[i].name);
+                      "it has device %s, but there is no [device:%s] section", name, name);
+    }
     if (all->use == CHECK_USE_START && all->vmm)
         check_host_fits(all, all->vmm, package);
 }

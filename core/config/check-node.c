@@ -58,23 +58,27 @@ void check_node(struct check *check, const struct node_options *options)
 }
 
 enum ledger_state check_ledger(struct check *check, const struct node_options *options,
-                               bool arriving)
+                               bool arriving, bool *ret_busy)
 {
     struct ledger_record record = {.state = LEDGER_NONE};
     struct drafter_error error = {0};
     unsigned long long epoch;
-    bool busy;
     cleanup_free char *path = NULL;
 
+    *ret_busy = false;
     if (asprintf(&path, "%s/%s.ledger", options->state_directory, options->name) < 0) {
         path = NULL;
         return LEDGER_NONE;
     }
-    if (ledger_peek(options->state_directory, options->name, &record, &busy, &error) &&
+    if (ledger_peek(options->state_directory, options->name, &record, ret_busy, &error) &&
         error.code != EINVAL) /* a bad name was said above */
         check_add(check, CHECK_ERROR, path, NULL, "%s", error.message);
     epoch = record.epoch;
-    if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED ||
+    if (*ret_busy)
+        check_add(check, CHECK_WARNING, path, "start only the latter's again: it goes on with the VM",
+                  "VM %s is in use in epoch %llu: a drafter has it, or the holder of one that died",
+                  options->name, epoch);
+    else if (!arriving && (record.state == LEDGER_RELINQUISHED || record.state == LEDGER_REFUSED ||
                       record.state == LEDGER_ARRIVING))
         check_add(check, CHECK_ERROR, path, "take it over from there with connect",
                   "VM %s belongs to %s since epoch %llu; its files here are old", record.vm,
@@ -86,7 +90,7 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
     else if (!arriving && record.state == LEDGER_OWNED)
         check_add(check, CHECK_ERROR, path,
                   "start over from its package, and remove the ledger then",
-                  "VM %s runs, or was not saved when its drafter or host ended", record.vm);
+                  "VM %s ran here and was not saved when its drafter or host ended", record.vm);
     else if (arriving && (record.state == LEDGER_OWNED || record.state == LEDGER_INCOMPLETE ||
                           record.state == LEDGER_SAVED))
         check_add(check, CHECK_WARNING, path, "only a package can arrive under this name",

@@ -5,7 +5,6 @@
  */
 #include "config/check.h"
 
-#include "config/suggest.h"
 #include "config/table.h"
 #include "config/tree.h"
 #include "role/forwarder.h"
@@ -84,12 +83,9 @@ static const struct role_table *find_role(const struct config *config, const cha
 static void unknown_role(struct check *check, const struct config *config, const char *name)
 {
     const struct config_section *section = config_section(config, "drafter", "");
-    const char *nearest;
-    unsigned count = 0;
+    struct drafter_error error = {0};
     char list[256], remedy[320];
 
-    while (role_names[count])
-        count++;
     if (!name) {
         snprintf(remedy, sizeof(remedy), "add role = %s to [drafter]",
                  role_list(list, sizeof(list)));
@@ -97,10 +93,8 @@ static void unknown_role(struct check *check, const struct config *config, const
                   "the file names no role: it has to be given on the command line");
         return;
     }
-    nearest = suggest_nearest(name, role_names, count);
-    snprintf(remedy, sizeof(remedy), "did you mean '%s'?", nearest ? nearest : "");
-    check_add(check, CHECK_ERROR, "role", nearest ? remedy : NULL, "%s: unknown role '%s'",
-              config_where(section, "role"), name);
+    role_unknown(name, &error);
+    check_add(check, CHECK_ERROR, "role", NULL, "%s: %s", config_where(section, "role"), error.message);
 }
 
 /* What addresses mean only their transport knows; none has blanks in it. */
@@ -172,6 +166,7 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
                      const void *options)
 {
     struct check_devices devices = {.check = check, .node = node};
+    bool busy;
 
     devices.use = use_of(role, options, text_option(role, options, "connect") ||
                                             some_device_says(node->config, "connect"));
@@ -181,13 +176,14 @@ static void check_vm(struct check *check, struct node *node, const struct role_t
                          some_device_says(node->config, "listen"));
     devices.overwrite = flag_option(role, options, "overwrite");
     if (devices.use == CHECK_USE_START || devices.use == CHECK_USE_ARRIVE)
-        switch (check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE)) {
+        switch (check_ledger(check, &node->options, devices.use == CHECK_USE_ARRIVE, &busy)) {
         case LEDGER_RELINQUISHED:
         case LEDGER_REFUSED:
         case LEDGER_ARRIVING:
             devices.overwrite = true;
             break;
         default:
+            devices.overwrite |= busy; /* they are those of the VM that runs: nothing is received into them */
             break;
         }
     check_devices(&devices);

@@ -54,9 +54,9 @@ void check_plugins(struct check *check, const struct config *config);
 struct node_options;
 void check_node(struct check *check, const struct node_options *options);
 
-/* What the ledger says of the VM; a finding where that stands in the way. */
+/* What the ledger says of the VM, and whether it is in use; a finding where that stands in the way. */
 enum ledger_state check_ledger(struct check *check, const struct node_options *options,
-                               bool arriving);
+                               bool arriving, bool *ret_busy);
 
 /* What a role does with its devices. */
 enum check_use {

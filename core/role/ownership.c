@@ -90,7 +90,7 @@ int ownership_take_over(struct ledger *ledger, uint64_t epoch, struct drafter_er
 struct view {
     const struct node_options *node;
     struct ledger_record record;
-    bool running; /* a drafter has the ledger open */
+    bool running; /* a drafter, or a holder, has the ledger open */
     char path[512], session[33], since[32];
     const char *owner; /* "": nobody that is known */
     struct drafter_error start, take_over;
@@ -130,7 +130,10 @@ static int look(const struct node_options *node, struct view *view, struct draft
         snprintf(view->session + 2 * i, 3, "%02x", record->session[i]);
     view->owner = owner_of(record);
     if (view->running)
-        drafter_error_set(&view->start, EBUSY, "a drafter on this node has VM %s", node->name);
+        drafter_error_set(&view->start, EBUSY,
+                          "VM %s is in use on this node: a drafter has it, or the holder of one that "
+                          "died, which goes on with it when it is started again",
+                          node->name);
     else
         ownership_check_start(record, view->path, &view->start);
     ownership_check_take_over(record, &view->take_over);
@@ -177,7 +180,7 @@ static void print_text(const struct view *view)
     printf("vm         %s\n", view->node->name);
     printf("ledger     %s\n", view->path);
     printf("state      %s%s\n", ledger_state_name(record->state),
-           view->running ? ", and a drafter has it" : "");
+           view->running ? ", and in use" : "");
     if (record->state != LEDGER_NONE) {
         printf("epoch      %" PRIu64 "\n", record->epoch);
         printf("owner      %s\n", view->owner);

@@ -2,6 +2,7 @@
 #include "role/role.h"
 
 #include "config/flags.h"
+#include "config/suggest.h"
 #include "config/table.h"
 #include "options.h"
 #include "plugin/plugin.h"
@@ -43,6 +44,17 @@ enum { ROLE_COUNT = sizeof(roles) / sizeof(roles[0]) };
 const char *const role_names[] = {"peer", "registry", "snapshotter", "nat", "forwarder",
                                   "packager", "runner",    "mounter",     "terminator", NULL};
 
+int role_unknown(const char *name, struct drafter_error *err)
+{
+    const char *nearest = suggest_nearest(name, role_names, ROLE_COUNT);
+    char list[256];
+
+    if (nearest)
+        return drafter_error_set(err, EINVAL, "unknown role '%s'; did you mean '%s'?", name, nearest);
+    return drafter_error_set(err, EINVAL, "unknown role '%s'; it can be %s", name,
+                             role_list(list, sizeof(list)));
+}
+
 const char *role_list(char *buffer, size_t size)
 {
     size_t used = 0;
@@ -63,8 +75,11 @@ static const struct role *find_role(const char *name, struct drafter_error *err)
     for (unsigned i = 0; name && i < ROLE_COUNT; i++)
         if (!strcmp(roles[i].name, name))
             return &roles[i];
-    drafter_error_set(err, EINVAL, "role %s is unknown; [drafter] role can be %s",
-                      name ? name : "(none)", role_list(list, sizeof(list)));
+    if (name)
+        role_unknown(name, err);
+    else
+        drafter_error_set(err, EINVAL, "no role is named; add role = to [drafter]: %s",
+                          role_list(list, sizeof(list)));
     return NULL;
 }
 
@@ -173,10 +188,14 @@ static const struct role *choose(const char *name, const struct config *config,
                                  struct drafter_error *err)
 {
     const struct config_section *section = config_section(config, "drafter", "");
+    const struct role *role;
 
     if (!name && section)
         name = config_value(section, "role");
-    return find_role(name, err);
+    role = find_role(name, err);
+    if (!role && section)
+        drafter_error_wrap(err, "%s", config_where(section, name ? "role" : NULL));
+    return role;
 }
 
 /* Such roles exclude each other where their files are the same; others read them beside one another. */

@@ -10,6 +10,9 @@ struct options;
 /* NULL-terminated. */
 extern const char *const role_names[];
 
+/* Fails, with the role that may have been meant. */
+int role_unknown(const char *name, struct drafter_error *err);
+
 /* "peer, registry or snapshotter", in `buffer`. */
 const char *role_list(char *buffer, size_t size);
 

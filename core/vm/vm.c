@@ -170,6 +170,22 @@ static int assume(struct vm *vm, struct drafter_error *err)
     return 0;
 }
 
+/* A file that was cut off would be a smaller disk to the guest. */
+static int check_sizes(struct vm *vm, struct drafter_error *err)
+{
+    for (unsigned i = 0; i < vm->package.device_count; i++) {
+        const struct package_device *wanted = &vm->package.devices[i];
+        const struct block_device *device = vm_device(vm, wanted->name);
+
+        if (device && device->size < wanted->size)
+            return drafter_error_set(err, EINVAL,
+                                     "device %s has %llu bytes, the package's has %llu: it was cut off",
+                                     wanted->name, (unsigned long long)device->size,
+                                     (unsigned long long)wanted->size);
+    }
+    return 0;
+}
+
 int vm_read_config(struct vm *vm, struct drafter_error *err)
 {
     struct block_device *device = vm_device(vm, VM_DEVICE_CONFIG);
@@ -186,7 +202,9 @@ int vm_read_config(struct vm *vm, struct drafter_error *err)
     if (rc)
         return drafter_error_errno(err, -rc, "cannot read the config device");
     rc = package_decode(data, length, &vm->package, err);
-    return rc || vm->package.complete ? rc : assume(vm, err);
+    if (!rc && vm->package.complete)
+        return check_sizes(vm, err);
+    return rc ? rc : assume(vm, err);
 }
 
 int vm_check_host(struct vm *vm, struct drafter_error *err)

@@ -4,6 +4,8 @@
 #include "unit.h"
 
 #include "command.h"
+#include "options.h"
+#include "role/role.h"
 #include "util/probe.h"
 
 #include <jansson.h>
@@ -128,6 +130,26 @@ START_TEST(a_role_is_checked_with_its_plugins_and_devices)
     run = check_text("[drafter]\nrole = pear\n", 0600, false);
     ck_assert_has(run.output, "node.conf:2: unknown role 'pear'; did you mean 'peer'?\n");
     free(run.output);
+}
+END_TEST
+
+/* A role is run and checked with one and the same word about a name that is none. */
+START_TEST(an_unknown_role_is_refused_with_its_line)
+{
+    char *directory = unit_make_directory(), *path = unit_path(directory, "node.conf");
+    char *const none[] = {NULL};
+    const struct options options = {.config = path};
+    struct config *config;
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(io_replace_file(path, "[drafter]\nrole = pear\n", 22, 0600, NULL), 0);
+    ck_assert_int_eq(role_config(NULL, &options, none, &config, &err), -EINVAL);
+    ck_assert_has(err.message, "node.conf:2: unknown role 'pear'; did you mean 'peer'?");
+    ck_assert_int_eq(io_replace_file(path, "[drafter]\n", 10, 0600, NULL), 0);
+    ck_assert_int_eq(role_config(NULL, &options, none, &config, &err), -EINVAL);
+    ck_assert_has(err.message, "node.conf:1: no role is named; add role = to [drafter]: peer, ");
+    free(path);
+    unit_drop_directory(directory);
 }
 END_TEST
 
@@ -363,6 +385,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, all_faults_come_at_once);
     tcase_add_test(tests, layers_in_a_circle_are_an_error);
     tcase_add_test(tests, a_role_is_checked_with_its_plugins_and_devices);
+    tcase_add_test(tests, an_unknown_role_is_refused_with_its_line);
     tcase_add_test(tests, where_an_arriving_vm_goes_must_be_writable);
     tcase_add_test(tests, directories_of_the_node_must_be_writable);
     tcase_add_test(tests, a_secret_that_everybody_can_read_is_a_warning);

@@ -173,7 +173,7 @@ START_TEST(a_vm_that_left_does_not_start_here)
     make_ledger(LEDGER_OWNED);
     run = check_text(PEER DEVICES);
     ck_assert_has(run.output, "error    ");
-    ck_assert_has(run.output, "VM vm runs, or was not saved when its drafter or host ended");
+    ck_assert_has(run.output, "VM vm ran here and was not saved when its drafter or host ended");
     free(run.output);
     make_ledger(LEDGER_SAVED);
     run = check_text(PEER DEVICES);
@@ -183,6 +183,48 @@ START_TEST(a_vm_that_left_does_not_start_here)
     ck_assert_has(run.output, "warning  ");
     ck_assert_has(run.output, "VM vm is owned here in epoch 7: a running one will be refused");
     free(run.output);
+}
+END_TEST
+
+START_TEST(files_of_a_vm_that_runs_are_left_alone)
+{
+    struct ledger ledger;
+    struct run run;
+
+    ck_assert_int_eq(ledger_open(directory, "vm", &ledger, NULL), 0);
+    ck_assert_int_eq(ledger_write(&ledger, LEDGER_OWNED, 7, "there:1337", NULL, NULL), 0);
+    run = check_text(PEER DEVICES);
+    ck_assert_has(run.output, "warning  ");
+    ck_assert_has(run.output, "vm.ledger: VM vm is in use in epoch 7: a drafter has it, or the holder "
+                              "of one that died; start only the latter's again");
+    ck_assert_hasnt(run.output, "start over");
+    free(run.output);
+    run = check_text(PEER "connect = a:1\n" DEVICES);
+    ck_assert_has(run.output, "VM vm is in use in epoch 7");
+    ck_assert_hasnt(run.output, "move it away");
+    free(run.output);
+    ledger_close(&ledger);
+}
+END_TEST
+
+START_TEST(devices_are_files_as_large_as_the_package_says)
+{
+    struct run run;
+    char *path = unit_path(directory, "memory"), *state = unit_path(directory, "state");
+
+    make_package("null", "disk");
+    run = check_text(PEER DEVICES "[device:config]\nbase = @/config\n");
+    ck_assert_has(run.output, "error    package: device memory has 1 bytes, the package's has 1048576");
+    free(run.output);
+    ck_assert_int_eq(truncate(path, MIB), 0);
+    ck_assert_int_eq(unlink(state), 0);
+    ck_assert_int_eq(mkfifo(state, 0600), 0);
+    run = check_text(PEER DEVICES "[device:config]\nbase = @/config\n");
+    ck_assert_hasnt(run.output, "device memory has");
+    ck_assert_has(run.output, "/state: neither a file nor a block device\n");
+    free(run.output);
+    free(path);
+    free(state);
 }
 END_TEST
 
@@ -352,6 +394,8 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, files_to_start_from_must_hold_something);
     tcase_add_test(tests, files_with_content_are_not_received_into);
     tcase_add_test(tests, a_vm_that_left_does_not_start_here);
+    tcase_add_test(tests, files_of_a_vm_that_runs_are_left_alone);
+    tcase_add_test(tests, devices_are_files_as_large_as_the_package_says);
     tcase_add_test(tests, the_ledger_is_not_made);
     tcase_add_test(tests, a_file_is_no_directory_of_the_node);
     tcase_add_test(tests, what_excludes_each_other_is_an_error);
