@@ -371,7 +371,7 @@ static void discard(void *opaque)
     peer->vm_made = false;
     slot_release(&peer->slot);
     devices_discard(&peer->devices);
-    peer_custom_remove(peer);
+    peer_custom_discard(peer);
     peer_end_arriving(peer);
 }
 

@@ -43,12 +43,18 @@ int peer_custom_read(void *opaque, void *buffer, size_t size, size_t *ret_length
     return 0;
 }
 
-void peer_custom_remove(const struct peer *peer)
+static void remove_file(const char *path)
 {
-    cleanup_free char *path = peer_custom_path(peer);
-
-    if (path && unlink(path) && errno != ENOENT)
+    if (unlink(path) && errno != ENOENT)
         log_warning("peer", "%s: %s", path, strerror(errno));
+}
+
+void peer_custom_discard(const struct peer *peer)
+{
+    cleanup_free char *path = peer->custom_written ? peer_custom_path(peer) : NULL;
+
+    if (path)
+        remove_file(path);
 }
 
 int peer_custom_write(void *opaque, const void *data, size_t length, struct drafter_error *err)
@@ -60,9 +66,10 @@ int peer_custom_write(void *opaque, const void *data, size_t length, struct draf
     if (!path)
         return drafter_error_set(err, ENOMEM, "out of memory");
     if (!length) { /* what is there would be taken for this VM's */
-        peer_custom_remove(peer);
+        remove_file(path);
         return 0;
     }
+    peer->custom_written = true;
     rc = io_replace_file(path, data, length, FILE_MODE, err);
     if (rc)
         return drafter_error_wrap(err, "hand-over data");

@@ -87,6 +87,7 @@ struct peer {
     struct control *control;
     struct metrics *metrics;
     char *late_listen; /* an address that came by the control socket; the main thread's */
+    bool custom_written; /* hand-over data came with the VM */
 };
 
 /* How far the VM is, for whoever goes on after us.  It outlives the process; layout 1. */
@@ -167,13 +168,12 @@ int peer_settle(struct peer *peer, const struct destination_options *options,
 
 /*
  * peer-custom.c: what goes along with the VM, in a file that the operator writes where it leaves and reads where it
- * arrives.  The first two are for source_vm and destination_vm;
- * the path is the caller's to free, NULL without memory.
+ * arrives.  The first two are for source_vm and destination_vm; the path is the caller's to free, NULL without memory.
  */
 int peer_custom_read(void *opaque, void *buffer, size_t size, size_t *ret_length,
                      struct drafter_error *err);
 int peer_custom_write(void *opaque, const void *data, size_t length, struct drafter_error *err);
-void peer_custom_remove(const struct peer *peer);
+void peer_custom_discard(const struct peer *peer); /* what came with a VM that did not */
 char *peer_custom_path(const struct peer *peer);
 
 /* peer-hook.c: runs [peer] hook, if there is one; peer_tell_hook only logs what fails. */

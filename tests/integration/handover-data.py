@@ -31,9 +31,12 @@ def move(source, directory, more=""):
 
 
 def is_kept(source, directory, reason):
+    os.makedirs(directory)
+    before = pathlib.Path(directory, "vm.handover")
+    before.write_text("of this host")
     target = Peer(directory, f"connect = {source.directory}/socket\n")
     assert target.child.wait(60) != 0 and reason in target.said(), target.said()
-    assert not target.data.exists()
+    assert before.read_text() == "of this host"
     source.wait("kept")
     assert source.child.poll() is None
 
