@@ -47,6 +47,7 @@ source=$(cd "$(dirname "$0")" && pwd) || exit 1
 image=$source/out/image
 kept=$build
 build=${build:-$(mktemp -d "${TMPDIR:-/tmp}/drafter-test.XXXXXX")}
+test -n "$kept" || chmod 711 "$build" # some tests run a part as somebody else
 mkdir -p "$build" && build=$(cd "$build" && pwd) || exit 1
 results=$build/results times=$build/times
 : >"$results"
@@ -60,6 +61,7 @@ export CK_TIMEOUT_MULTIPLIER
 # What tests leave behind is found by these two: their temporary files are here, and each of their
 # processes has the name of the directory in its environment.  Short, for the sockets in it.
 TMPDIR=$(mktemp -d /tmp/drafter-t.XXXXXX) || exit 1
+chmod 711 "$TMPDIR"
 DRAFTER_TEST_RUN=$TMPDIR
 export TMPDIR DRAFTER_TEST_RUN
 

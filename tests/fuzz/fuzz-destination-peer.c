@@ -66,6 +66,14 @@ static int start(void *opaque, struct drafter_error *err)
     return 0;
 }
 
+static int custom(void *opaque, const void *data, size_t length, struct drafter_error *err)
+{
+    (void)opaque;
+    (void)err;
+    assert(length <= WIRE_CUSTOM_MAX && (!length || memchr(data, 0, length) || data));
+    return 0;
+}
+
 static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const char *peer,
                    const uint8_t session[16], struct drafter_error *err)
 {
@@ -154,7 +162,15 @@ static void make(struct fuzz *fuzz)
         .connect_timeout_ms = 100,
         .relink_timeout_ms = 100,
         .wait_for_all = fuzz->flags & 1,
-        .vm = {fuzz, prepare, start, journal, load, resume, stop, NULL, discard},
+        .vm = {.opaque = fuzz,
+               .prepare = prepare,
+               .start = start,
+               .journal = journal,
+               .custom = custom,
+               .load = load,
+               .resume = resume,
+               .stop = stop,
+               .discard = discard},
     };
     struct drafter_error err = {0};
     char offer[512];
