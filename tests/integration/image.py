@@ -12,7 +12,6 @@ import pathlib
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tarfile
@@ -223,7 +222,7 @@ def test_disk(directory, disk):
 
 
 def reachable(path):
-    return all(parent.stat().st_mode & stat.S_IXOTH for parent in (path, *path.parents))
+    return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
 
 
 def test_somebody_else(directory, layout):
