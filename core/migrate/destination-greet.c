@@ -17,16 +17,6 @@
 #define ASK_AGAIN_NS 200000000
 #define HAVE_SIZE 16 /* BLAKE2b-128 */
 
-static int dial_nth(const struct destination_options *options, size_t n,
-                    struct transport_connection **ret_connection, struct drafter_error *err)
-{
-    char address[ADDRESS_MAX];
-
-    if (!words_get(options->address, n, address, sizeof(address)))
-        return drafter_error_set(err, EINVAL, "\"%.64s\" is no address", options->address);
-    return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection, err);
-}
-
 /*
  * Streams take turns with the addresses, and each must lead to the source.  Where a lost link is not found again
  * that way, one address is tried after the other, for all streams.
@@ -35,11 +25,13 @@ int destination_dial(struct destination *destination, size_t index,
                      struct transport_connection **ret_connection, struct drafter_error *err)
 {
     const struct destination_options *options = &destination->options;
-    size_t count = words_count(options->address);
+    size_t count = words_count(options->address), n = destination->attempt ? destination->attempt : index;
+    char address[ADDRESS_MAX];
 
-    if (!count)
-        return drafter_error_set(err, EINVAL, "it has no address to connect to");
-    return dial_nth(options, (destination->attempt ? destination->attempt : index) % count, ret_connection, err);
+    if (!count || !words_get(options->address, n % count, address, sizeof(address)))
+        return drafter_error_set(err, EINVAL, "\"%.64s\" is no address", options->address);
+    return transport_connect(options->transport, address, options->connect_timeout_ms, ret_connection,
+                             err);
 }
 
 static int open_stream(struct destination *destination, size_t index, struct stream **ret_stream,
