@@ -20,13 +20,6 @@ struct reading {
     struct progress progress;
 };
 
-static int fail(const struct reading *reading, struct drafter_error *err)
-{
-    const char *why = libarchive()->error_string(reading->archive);
-
-    return drafter_error_set(err, EBADMSG, "%s: %s", reading->path, why ? why : "no tar archive");
-}
-
 static int open_archive(struct reading *reading, struct drafter_error *err)
 {
     struct stat status;
@@ -52,7 +45,7 @@ static int next_entry(const struct reading *reading, struct archive_entry **ret_
     if (rc == ARCHIVE_EOF)
         return 0;
     if (rc < ARCHIVE_WARN || !libarchive()->entry_pathname(*ret_entry))
-        return fail(reading, err);
+        return libarchive_fault(reading->archive, reading->path, err);
     return 1;
 }
 
@@ -88,7 +81,7 @@ static int copy_data(struct reading *reading, const struct output *output, uint6
             return 0;
         if (got < ARCHIVE_WARN || offset < 0 || (uint64_t)offset > size ||
             length > size - (uint64_t)offset)
-            return fail(reading, err);
+            return libarchive_fault(reading->archive, reading->path, err);
         if (!io_is_zero(data, length))
             rc = io_pwrite_full(output->fd, data, length, (uint64_t)offset);
         rc = rc ? drafter_error_errno(err, -rc, "%s", output->path) : advance(reading, err);

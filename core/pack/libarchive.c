@@ -27,10 +27,16 @@ static int load(struct drafter_error *err)
     return 0;
 }
 
+int libarchive_fault(struct archive *archive, const char *path, struct drafter_error *err)
+{
+    const char *why = calls.error_string(archive);
+
+    return drafter_error_set(err, EBADMSG, "%s: %s", path, why ? why : "no tar archive");
+}
+
 int libarchive_open(const char *path, bool may_be_empty, struct archive **ret_archive, struct drafter_error *err)
 {
     struct archive *archive;
-    const char *why;
 
     if (load(err))
         return -err->code;
@@ -40,10 +46,7 @@ int libarchive_open(const char *path, bool may_be_empty, struct archive **ret_ar
         calls.read_support_format_tar(archive) < ARCHIVE_WARN ||
         (may_be_empty && calls.read_support_format_empty(archive) < ARCHIVE_WARN))
         return drafter_error_set(err, ENOMEM, "libarchive lacks tar or a filter");
-    if (calls.read_open_filename(archive, path, READ_SIZE) == ARCHIVE_OK)
-        return 0;
-    why = calls.error_string(archive);
-    return drafter_error_set(err, EBADMSG, "%s: %s", path, why ? why : "no tar archive");
+    return calls.read_open_filename(archive, path, READ_SIZE) == ARCHIVE_OK ? 0 : libarchive_fault(archive, path, err);
 }
 
 const struct libarchive *libarchive(void)

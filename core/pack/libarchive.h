@@ -41,6 +41,9 @@ struct libarchive {
  */
 int libarchive_open(const char *path, bool may_be_empty, struct archive **ret_archive, struct drafter_error *err);
 
+/* What the library found wrong with it: -EBADMSG. */
+int libarchive_fault(struct archive *archive, const char *path, struct drafter_error *err);
+
 /* After an archive was opened. */
 const struct libarchive *libarchive(void);
 
