@@ -250,7 +250,7 @@ static bool give_up_on_silence(struct session *session)
     struct stream *stream;
 
     for (unsigned n = 0; (stream = nth_stream(session, n)); n++) {
-        if (!stream_is_silent(stream, SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS))
+        if (!transport_waits_longer(stream->connection, SESSION_MISSED_BEATS * SESSION_HEARTBEAT_NS))
             continue;
         drafter_error_set(&error, ETIMEDOUT, "%s: %s (stream %u)", stream->peer,
                           stream_error_text(-ETIMEDOUT), n);

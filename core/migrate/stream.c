@@ -80,43 +80,25 @@ int stream_ping_idle(struct stream *stream)
     return rc;
 }
 
-bool stream_is_silent(const struct stream *stream, uint64_t limit_ns)
-{
-    uint64_t since = __atomic_load_n(&stream->waiting_since, __ATOMIC_RELAXED), now = drafter_now_ns();
-
-    return since && now > since && now - since > limit_ns;
-}
-
 /* A timeout of the connection is that of one read; a peer must not stretch a frame by many of them. */
-static int limit_read(struct stream *stream, uint64_t now)
+static int read_in_time(struct stream *stream, void *buffer, size_t length)
 {
-    if (!stream->receive_deadline)
-        return 0;
-    if (now >= stream->receive_deadline)
-        return -ETIMEDOUT;
-    return transport_set_timeout(stream->connection,
-                                 (unsigned)((stream->receive_deadline - now) / 1000000 + 1));
-}
-
-static int read_bytes(struct stream *stream, void *buffer, size_t length)
-{
-    while (length > 0) {
+    while (stream->receive_deadline && length > 0) {
         uint64_t now = drafter_now_ns();
         struct iovec vector = {buffer, length};
-        int rc = limit_read(stream, now);
         ssize_t done;
 
-        if (rc)
-            return rc;
-        __atomic_store_n(&stream->waiting_since, now, __ATOMIC_RELAXED);
+        if (now >= stream->receive_deadline)
+            return -ETIMEDOUT;
+        transport_set_timeout(stream->connection,
+                              (unsigned)((stream->receive_deadline - now) / 1000000 + 1));
         done = transport_readv(stream->connection, &vector, 1);
-        __atomic_store_n(&stream->waiting_since, 0, __ATOMIC_RELAXED);
         if (done <= 0)
             return done ? (int)done : -ECONNRESET;
         buffer = (char *)buffer + done;
         length -= (size_t)done;
     }
-    return 0;
+    return transport_read_full(stream->connection, buffer, length);
 }
 
 int stream_receive(struct stream *stream, struct wire_header *ret_header, void *payload,
@@ -124,7 +106,7 @@ int stream_receive(struct stream *stream, struct wire_header *ret_header, void *
 {
     char bytes[WIRE_HEADER_SIZE];
     struct wire_header header;
-    int rc = read_bytes(stream, bytes, sizeof(bytes));
+    int rc = read_in_time(stream, bytes, sizeof(bytes));
 
     if (!rc)
         rc = wire_decode(bytes, &header);
@@ -133,7 +115,7 @@ int stream_receive(struct stream *stream, struct wire_header *ret_header, void *
     if (!rc && header.length > capacity)
         rc = -EPROTO;
     if (!rc && header.length)
-        rc = read_bytes(stream, payload, header.length);
+        rc = read_in_time(stream, payload, header.length);
     if (!rc)
         rc = wire_verify(bytes, &header, stream->seed, payload);
     if (rc)

@@ -21,7 +21,6 @@ struct stream {
     uint64_t receive_sequence; /* the receiving thread */
     uint64_t receive_deadline; /* the receiving thread: drafter_now_ns() when a frame must be whole; 0: any */
     uint64_t bytes_sent, bytes_received; /* atomic */
-    uint64_t waiting_since; /* atomic: drafter_now_ns() since when no byte came that is waited for; 0: none is */
 };
 
 /* Takes the connection on success and on failure. */
@@ -40,9 +39,6 @@ int stream_send_signal(struct stream *stream, unsigned type, uint64_t argument);
  * on transports that do not say what is unsent.
  */
 int stream_ping_idle(struct stream *stream);
-
-/* Has the receiving thread waited longer than that for the peer's next byte?  Any thread. */
-bool stream_is_silent(const struct stream *stream, uint64_t limit_ns);
 
 /*
  * Receives one frame with at most `capacity` bytes of payload.  -ECONNRESET when the stream ended,

@@ -98,9 +98,11 @@ ssize_t transport_readv(struct transport_connection *connection, const struct io
 
     for (int i = 0; i < count; i++)
         wanted += vector[i].iov_len;
+    __atomic_store_n(&connection->waiting_since, drafter_now_ns(), __ATOMIC_RELAXED);
     do
         ret = ops_of(connection->transport)->readv(connection->data, vector, count);
     while (ret == -EINTR);
+    __atomic_store_n(&connection->waiting_since, 0, __ATOMIC_RELAXED);
     return ret > 0 && (size_t)ret > wanted ? -EIO : ret;
 }
 
@@ -113,6 +115,13 @@ ssize_t transport_writev(struct transport_connection *connection, const struct i
         ret = ops_of(connection->transport)->writev(connection->data, vector, count);
     while (ret == -EINTR);
     return ret;
+}
+
+bool transport_waits_longer(const struct transport_connection *connection, uint64_t limit_ns)
+{
+    uint64_t since = __atomic_load_n(&connection->waiting_since, __ATOMIC_RELAXED), now = drafter_now_ns();
+
+    return since && now > since && now - since > limit_ns;
 }
 
 int transport_read_full(struct transport_connection *connection, void *buffer, size_t length)

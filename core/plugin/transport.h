@@ -10,6 +10,7 @@
 struct transport_connection {
     struct instance *transport;
     void *data;
+    uint64_t waiting_since; /* atomic: see transport_waits_longer */
 };
 
 struct transport_listener {
@@ -32,6 +33,9 @@ ssize_t transport_readv(struct transport_connection *connection, const struct io
                         int count);
 ssize_t transport_writev(struct transport_connection *connection, const struct iovec *vector,
                          int count);
+
+/* Has a reader waited longer than that for the peer's next byte?  Any thread. */
+bool transport_waits_longer(const struct transport_connection *connection, uint64_t limit_ns);
 
 /* Everything or a negative errno; -ECONNRESET when the stream ends first. */
 int transport_read_full(struct transport_connection *connection, void *buffer, size_t length);
