@@ -164,14 +164,16 @@ static int copy_data(struct extraction *extraction, ext2_file_t from, int to, ui
 
     while (offset < size) {
         errcode_t code = ext2fs_file_read(from, extraction->buffer, CHUNK, &got);
+        int rc = 0;
 
         if (code)
             return drafter_error_set(err, EIO, "%s", error_message(code));
         if (!got)
             break;
-        if (!io_is_zero(extraction->buffer, got) &&
-            pwrite(to, extraction->buffer, got, (off_t)offset) != (ssize_t)got)
-            return drafter_error_errno(err, errno ? errno : ENOSPC, "cannot write");
+        if (!io_is_zero(extraction->buffer, got))
+            rc = io_pwrite_full(to, extraction->buffer, got, (off_t)offset);
+        if (rc)
+            return drafter_error_errno(err, -rc, "cannot write");
         offset += got;
         if (image_check(extraction->job, err))
             return -ECANCELED;
