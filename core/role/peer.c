@@ -191,7 +191,7 @@ static int report_lost(struct peer *peer, struct drafter_error *err)
 /* Runs until the VM left, ended, or the operator wants an end. */
 static int supervise(struct peer *peer, struct drafter_error *err)
 {
-    supervisor_watch(&peer->supervisor, vm_pid(&peer->vm));
+    supervisor_watch(&peer->supervisor, peer->vm.process ? vm_pid(&peer->vm) : 0);
     for (;;) {
         enum wakeup wakeup = supervisor_wait(&peer->supervisor, -1);
         bool moved, lost;

@@ -168,6 +168,7 @@ static int boot(struct snapshotter *snapshotter, struct drafter_error *err)
         .devices = drives,
         .timeout_ms = (unsigned)(snapshotter->options.resume_timeout / 1000000),
     };
+    pid_t pid;
     int rc;
 
     for (unsigned i = 0; i < snapshotter->devices.count; i++) {
@@ -184,7 +185,8 @@ static int boot(struct snapshotter *snapshotter, struct drafter_error *err)
     snapshotter->started = rc == 0;
     if (!rc)
         slot_announce(&snapshotter->slot);
-    supervisor_watch(&snapshotter->supervisor, vmm_pid(snapshotter->vmm));
+    pid = vmm_pid(snapshotter->vmm);
+    supervisor_watch(&snapshotter->supervisor, pid > 0 ? pid : 0); /* not every VMM is a process */
     return rc;
 }
 

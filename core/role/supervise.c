@@ -42,6 +42,8 @@ void supervisor_watch(struct supervisor *supervisor, pid_t pid)
     if (supervisor->process >= 0)
         close(supervisor->process);
     supervisor->process = pid > 0 ? pidfd_open(pid, 0) : -1;
+    if (pid < 0 || (pid > 0 && supervisor->process < 0 && errno == ESRCH))
+        supervisor->process = eventfd(1, EFD_CLOEXEC); /* as a process that has ended: readable */
 }
 
 void supervisor_notify(struct supervisor *supervisor)

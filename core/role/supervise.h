@@ -32,7 +32,10 @@ struct supervisor {
 int supervisor_init(struct supervisor *supervisor, struct drafter_error *err);
 void supervisor_release(struct supervisor *supervisor);
 
-/* Watches a process from now on; pid <= 0: none. */
+/*
+ * Watches a process from now on; 0: none.  The end of one that has ended already, also of one that has
+ * no number any more (negative, as of vmm_pid), is told by the next wait.
+ */
 void supervisor_watch(struct supervisor *supervisor, pid_t pid);
 
 /* Any thread. */

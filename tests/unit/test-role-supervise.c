@@ -5,6 +5,7 @@
 #include "role/supervise.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 static struct supervisor supervisor;
 static struct drafter_error err;
@@ -76,11 +77,28 @@ START_TEST(a_signal_after_the_work_counts_again)
 }
 END_TEST
 
+START_TEST(a_process_that_ended_before_the_wait_is_heard_of)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    supervisor_watch(&supervisor, pid);
+    ck_assert_int_eq(supervisor_wait(&supervisor, 0), WAKEUP_PROCESS);
+    supervisor_watch(&supervisor, 0);
+    ck_assert_int_eq(supervisor_wait(&supervisor, 0), WAKEUP_TIMEOUT);
+    supervisor_watch(&supervisor, -ESRCH);
+    ck_assert_int_eq(supervisor_wait(&supervisor, 0), WAKEUP_PROCESS);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_signal_ends_the_wait);
     tcase_add_test(tests, a_second_signal_is_told_what_takes_time);
+    tcase_add_test(tests, a_process_that_ended_before_the_wait_is_heard_of);
     tcase_add_test(tests, a_signal_after_the_work_counts_again);
 }
 
