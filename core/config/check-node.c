@@ -87,6 +87,10 @@ enum ledger_state check_ledger(struct check *check, const struct node_options *o
         check_add(check, CHECK_ERROR, path, NULL,
                   "VM %s was taken over from %s in epoch %llu, but not all of it arrived",
                   record.vm, record.peer, epoch);
+    else if (record.state == LEDGER_OWNED && record.whole)
+        check_add(check, arriving ? CHECK_WARNING : CHECK_ERROR, path,
+                  "start its terminator again: it finishes that",
+                  "VM %s was backed up here, but its files may not have their names yet", record.vm);
     else if (!arriving && record.state == LEDGER_OWNED)
         check_add(check, CHECK_ERROR, path,
                   "start over from its package, and remove the ledger then",

@@ -663,10 +663,10 @@ enum destination_outcome destination_run(struct destination *destination, struct
     return finish(destination);
 }
 
-int destination_refuse(const struct destination_options *options, const struct ledger_record *record,
-                       struct drafter_error *err)
+/* A session that another process had, to say one more thing in it. */
+static int recall_session(const struct destination_options *options, const struct ledger_record *record,
+                          const char *why, struct destination **ret_destination, struct drafter_error *err)
 {
-    struct drafter_error lost = {0};
     struct destination *destination;
     int rc = destination_new(options, &destination, err);
 
@@ -675,16 +675,51 @@ int destination_refuse(const struct destination_options *options, const struct l
     memcpy(destination->session.token, record->session, sizeof(destination->session.token));
     memcpy(destination->offer.vm, record->vm, sizeof(destination->offer.vm));
     destination->epoch = record->epoch;
+    destination->machine.ready = true;
+    drafter_error_set(&destination->error, ESHUTDOWN, "%s", why);
+    session_post_error(&destination->session, EVENT_LINK_LOST, &destination->error);
+    *ret_destination = destination;
+    return 0;
+}
+
+int destination_refuse(const struct destination_options *options, const struct ledger_record *record,
+                       struct drafter_error *err)
+{
+    struct destination *destination;
+    int rc = recall_session(options, record, "the drafter ended before the VM ran here", &destination, err);
+
+    if (rc)
+        return rc;
     destination->machine.state = DESTINATION_REFUSED;
     destination->machine.state_before = DESTINATION_ARRIVING;
-    destination->machine.ready = destination->machine.refused = true;
-    drafter_error_set(&lost, ESHUTDOWN, "the drafter ended before the VM ran here");
-    destination->error = lost;
-    session_post_error(&destination->session, EVENT_LINK_LOST, &lost);
+    destination->machine.refused = true;
     while (!ended(destination))
         step(destination);
     join_threads(destination);
     if (!destination->last_words && !destination->heard)
+        rc = drafter_error_set(err, ETIMEDOUT, "%s did not answer", options->address);
+    destination_free(destination);
+    return rc;
+}
+
+int destination_confirm(const struct destination_options *options, const struct ledger_record *record,
+                        struct drafter_error *err)
+{
+    struct destination *destination;
+    int rc = recall_session(options, record, "the drafter ended before the source was told", &destination, err);
+
+    if (rc)
+        return rc;
+    destination->machine.state = DESTINATION_COMPLETING;
+    destination->machine.committed = destination->machine.journaled = true;
+    destination->machine.complete = destination->whole = true;
+    destination->options.adopt = true; /* the source may have heard it, and be gone */
+    while (!ended(destination) && !destination->partial && !destination->heard)
+        step(destination);
+    join_threads(destination);
+    if (destination->heard)
+        rc = drafter_error_set(err, ESTALE, "%s knows nothing of that", options->address);
+    else if (destination->partial)
         rc = drafter_error_set(err, ETIMEDOUT, "%s did not answer", options->address);
     destination_free(destination);
     return rc;

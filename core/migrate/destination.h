@@ -136,6 +136,13 @@ int destination_refuse(const struct destination_options *options, const struct l
                        struct drafter_error *err);
 
 /*
+ * As destination_refuse, of a session whose every page is here, durably, and needs no VMM: the source is told that it
+ * may let go.  -ESTALE: it knows nothing of the session (any more).
+ */
+int destination_confirm(const struct destination_options *options, const struct ledger_record *record,
+                        struct drafter_error *err);
+
+/*
  * Any thread.  Before COMMIT nothing is left here; after it the session goes on, unless its link is lost:
  * then it ends as PARTIAL.
  */

@@ -305,19 +305,31 @@ static int append(struct ledger *ledger, const struct ledger_record *record,
     return rc;
 }
 
-int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
-                 const uint8_t session[16], struct drafter_error *err)
+static int change(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                  const uint8_t session[16], bool whole, struct drafter_error *err)
 {
     struct ledger_record record = ledger->record;
 
     record.state = state;
     record.epoch = epoch;
     record.time = (uint64_t)time(NULL);
-    record.whole = false;
+    record.whole = whole;
     snprintf(record.peer, sizeof(record.peer), "%s", peer ? peer : "");
     if (session)
         memcpy(record.session, session, sizeof(record.session));
     return append(ledger, &record, err);
+}
+
+int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                 const uint8_t session[16], struct drafter_error *err)
+{
+    return change(ledger, state, epoch, peer, session, false, err);
+}
+
+int ledger_write_whole(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                       const uint8_t session[16], struct drafter_error *err)
+{
+    return change(ledger, state, epoch, peer, session, true, err);
 }
 
 int ledger_mark_whole(struct ledger *ledger, struct drafter_error *err)

@@ -34,7 +34,11 @@ struct ledger_record {
     char peer[128];      /* who else is concerned: the new owner, or from whom it came */
     uint8_t session[16]; /* token of the migration that made the record */
     uint64_t time;       /* CLOCK_REALTIME seconds, for people only */
-    bool whole; /* RELINQUISHED: the files here are the VM as it was when it was handed over */
+    /*
+     * RELINQUISHED: the files here are the VM as it was when it was handed over.  OWNED: all of the VM is in a
+     * backup's files, which may not have their names yet; it never ran here.
+     */
+    bool whole;
 };
 
 #define LEDGER_FILE_SIZE 8192
@@ -69,6 +73,10 @@ int ledger_open_locked(const char *directory, const char *vm, int locked, struct
 /* Makes a record durable; ledger->record is the new one only on success. */
 int ledger_write(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
                  const uint8_t session[16], struct drafter_error *err);
+
+/* As ledger_write, and the record is `whole` from the first. */
+int ledger_write_whole(struct ledger *ledger, enum ledger_state state, uint64_t epoch, const char *peer,
+                       const uint8_t session[16], struct drafter_error *err);
 
 /* Makes it durable that the files, too, are durable: ledger->record becomes `whole`. */
 int ledger_mark_whole(struct ledger *ledger, struct drafter_error *err);

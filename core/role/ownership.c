@@ -39,6 +39,11 @@ int ownership_check_start(const struct ledger_record *record, const char *path,
                                  "arrived: it cannot run from these files (%s)",
                                  record->vm, record->peer, epoch, path);
     case LEDGER_OWNED:
+        if (record->whole)
+            return drafter_error_set(err, EUCLEAN,
+                                     "VM %s was backed up here, but its files may not have their names yet: "
+                                     "start the terminator again, it finishes that (%s)",
+                                     record->vm, path);
         return drafter_error_set(err, EUCLEAN,
                                  "VM %s ran here and was not saved when its drafter or host ended: its "
                                  "memory and disks do not belong together; start over from its "

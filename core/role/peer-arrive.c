@@ -235,18 +235,15 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
         peer->ledger.record.state == LEDGER_ARRIVING ? &peer->before : &peer->ledger.record;
     uint64_t known = record->epoch - (record->state == LEDGER_REFUSED); /* that one may be given out again */
     bool given = state == LEDGER_INCOMPLETE && !peer->vmm;
-    int rc = 0;
+    int rc;
 
     if (epoch <= known && state == LEDGER_INCOMPLETE)
         epoch = known + 1;
     if (state == LEDGER_OWNED) /* all of it is here now */
         epoch = peer->ledger.record.epoch;
-    if (state == LEDGER_OWNED && peer->kind == PEER_BACKS_UP) {
-        rc = peer_finish_backup(peer, err);
-        state = LEDGER_SAVED; /* nothing of it is anywhere but in its files */
-    }
-    if (!rc)
-        rc = ledger_write(&peer->ledger, given ? LEDGER_ARRIVING : state, epoch, from, session, err);
+    if (state == LEDGER_OWNED && peer->kind == PEER_BACKS_UP)
+        return peer_finish_backup(peer, epoch, from, session, err);
+    rc = ledger_write(&peer->ledger, given ? LEDGER_ARRIVING : state, epoch, from, session, err);
     if (!rc && given) /* what was before does not come back: the source waits for an answer */
         peer->before = peer->ledger.record;
     return rc;
@@ -421,6 +418,8 @@ static bool await_arrival(struct peer *peer)
 
 static int conclude(struct peer *peer, bool interrupted, struct drafter_error *err)
 {
+    int rc;
+
     *err = peer->arrival_error;
     switch (peer->arrival_outcome) {
     case DESTINATION_OUTCOME_COMPLETE:
@@ -429,6 +428,8 @@ static int conclude(struct peer *peer, bool interrupted, struct drafter_error *e
         devices_settled(&peer->devices);
         peer_tell_hook(peer, "arrived");
         peer->vm.running &= peer->kind != PEER_BACKS_UP;
+        if (peer->kind == PEER_BACKS_UP && (rc = peer_end_backup(peer, err)))
+            return rc;
         if (interrupted)
             return drafter_error_set(err, ECANCELED, "cancelled after the hand-over: the VM was saved");
         *err = (struct drafter_error){0};
@@ -484,6 +485,8 @@ int peer_arrive(struct peer *peer, struct drafter_error *err)
     if (!rc)
         rc = peer_keep_arrival(peer, err);
     options.kept = peer->arrival_kept;
+    if (!rc && peer->backed_up)
+        return peer_settle_backup(peer, &options, err);
     if (!rc)
         rc = peer->adopt_arrival ? peer_open_ledger(peer, err) : peer_settle(peer, &options, err);
     if (!rc)

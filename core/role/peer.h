@@ -48,6 +48,7 @@ struct peer {
     enum peer_kind kind;
     char *partial[DEVICES_MAX];
     char *finals[DEVICES_MAX]; /* a backup's: the names that its files get, NULL once they have them */
+    bool backed_up;            /* a terminator that was killed had everything: only its end is missing */
     bool copies; /* what is mounted is nobody's VM: any number may have a copy */
     struct peer_options options;
     struct devices devices;
@@ -112,7 +113,12 @@ int peer_run_as(struct node *node, enum peer_kind kind, const char *role,
 
 /* peer-devices.c: devices without a VM.  Backups: names their files while they are no backup, and in the end. */
 int peer_begin_backup(struct peer *peer, struct drafter_error *err);
-int peer_finish_backup(struct peer *peer, struct drafter_error *err);
+int peer_finish_backup(struct peer *peer, uint64_t epoch, const char *from, const uint8_t session[16],
+                       struct drafter_error *err);
+/* What a terminator that was killed had not done any more. */
+int peer_settle_backup(struct peer *peer, const struct destination_options *options,
+                       struct drafter_error *err);
+int peer_end_backup(struct peer *peer, struct drafter_error *err);
 void peer_release_backup(struct peer *peer);
 int peer_mount_local(struct peer *peer, struct drafter_error *err);
 void peer_tell_mounts(struct peer *peer);
