@@ -231,20 +231,20 @@ static void check_stack(const struct device *device)
     bool layered = has_overlay(options);
     enum check_use use = device->all->use;
 
-    if (!options->base && use == CHECK_USE_ARRIVE && options->connect)
+    if (!options->base && !options->storage && use == CHECK_USE_ARRIVE && options->connect)
         return; /* it gets a file in the cache */
-    if (!options->base) {
+    if (!options->base && !options->storage) {
         fault(device, "add base = FILE", NULL, "device %s needs a base", device->section->id);
         return;
     }
-    if (use != CHECK_USE_ARRIVE) {
+    if (use != CHECK_USE_ARRIVE && options->base) {
         bool readonly = layered || options->shared || options->save_output || use == CHECK_USE_SERVE;
 
         check_input(device, "base", options->base, readonly ? R_OK : R_OK | W_OK);
-    } else if (!layered && options->storage) {
+    } else if (use == CHECK_USE_ARRIVE && !layered && options->storage) {
         fault(device, "give it an overlay and a state", "storage", "%s",
               "a base with a storage of its own stays as it is: nothing can be received into it");
-    } else if (!layered) {
+    } else if (use == CHECK_USE_ARRIVE && !layered) {
         check_output(device, "base", options->base);
         check_free(device, "base", options->base);
     }
@@ -276,7 +276,7 @@ static void check_device(struct check_devices *all, const struct config_section 
         check_backup(&device);
     else if (all->use == CHECK_USE_SNAPSHOT)
         check_made(&device);
-    else if (device.options.storage && !device.options.base)
+    else if (device.options.storage && !device.options.base && !has_overlay(&device.options))
         check_storage(&device);
     else
         check_stack(&device);

@@ -54,7 +54,8 @@ static bool reuse(const struct earlier *earlier, uint64_t offset, struct pack_fr
     if (earlier->table.plain[index] != offset || old.size != frame->size ||
         memcmp(old.content, frame->content, PACK_CONTENT_SIZE) != 0 ||
         old.compressed > ZSTD_COMPRESSBOUND(frame->size) ||
-        io_pread_full(earlier->reader->fd, compressed, old.compressed, earlier->table.at[index]))
+        pack_source_read(&earlier->reader->source, compressed, old.compressed,
+                         earlier->table.at[index]))
         return false;
     pack_hash(compressed, old.compressed, hash);
     if (memcmp(hash, old.hash, sizeof(hash)) != 0)

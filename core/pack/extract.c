@@ -58,7 +58,7 @@ static int check_zeros(const struct extraction *extraction, const struct batch *
     pack_hash(want, length, hash);
     if (frame.compressed != length || memcmp(hash, frame.hash, sizeof(hash)) != 0)
         return -EBADMSG;
-    rc = io_pread_full(extraction->reader->fd, got, length, table->at[batch->first]);
+    rc = pack_source_read(&extraction->reader->source, got, length, table->at[batch->first]);
     if (rc)
         return rc;
     return memcmp(got, want, length) == 0 ? 0 : -EBADMSG;
@@ -72,7 +72,7 @@ static int decompress(const struct extraction *extraction, struct batch *batch,
     bool authentic = extraction->verify || *extraction->reader->signer;
     const uint8_t *compressed = batch->compressed;
     uint8_t *plain = batch->plain;
-    int rc = io_pread_full(extraction->reader->fd, batch->compressed, (size_t)(end - start), start);
+    int rc = pack_source_read(&extraction->reader->source, batch->compressed, (size_t)(end - start), start);
 
     for (uint32_t i = batch->first; !rc && i < batch->first + batch->count; i++) {
         struct pack_frame frame = pack_table_frame(table, i);

@@ -5,11 +5,8 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zstd.h>
 
 /* Frame of the tail: where it is, and how long. */
@@ -20,7 +17,7 @@ struct place {
 
 static bool inside(const struct pack_reader *reader, uint64_t offset, uint64_t length)
 {
-    return offset <= reader->size && length <= reader->size - offset;
+    return offset <= reader->source.size && length <= reader->source.size - offset;
 }
 
 /* A whole frame, of which the size is known. */
@@ -37,7 +34,7 @@ static int read_frame(const struct pack_reader *reader, const struct place *plac
     data = malloc(place->size ? place->size : 1);
     if (!compressed || !data)
         return drafter_error_set(err, ENOMEM, "out of memory");
-    rc = io_pread_full(reader->fd, compressed, place->compressed, place->offset);
+    rc = pack_source_read(&reader->source, compressed, place->compressed, place->offset);
     if (rc)
         return drafter_error_errno(err, -rc, "%s: cannot read it", reader->path);
     got = ZSTD_decompress(data, place->size, compressed, place->compressed);
@@ -56,13 +53,13 @@ static int find_tail(const struct pack_reader *reader, struct place ret_tail[2],
     uint64_t end;
     size_t size;
 
-    if (reader->size < sizeof(footer) ||
-        io_pread_full(reader->fd, footer, sizeof(footer), reader->size - sizeof(footer)) ||
+    if (reader->source.size < sizeof(footer) ||
+        pack_source_read(&reader->source, footer, sizeof(footer), reader->source.size - sizeof(footer)) ||
         pack_seek_parse(footer, &frames, &size) || frames < 2 ||
-        reader->size < PACK_SEEK_HEADER + PACK_SEEK_FOOTER + (uint64_t)frames * size)
+        reader->source.size < PACK_SEEK_HEADER + PACK_SEEK_FOOTER + (uint64_t)frames * size)
         return drafter_error_set(err, ENOTSUP, "%s: it is no package with a manifest", reader->path);
-    end = reader->size - PACK_SEEK_FOOTER;
-    if (io_pread_full(reader->fd, entries, 2 * size, end - 2 * size))
+    end = reader->source.size - PACK_SEEK_FOOTER;
+    if (pack_source_read(&reader->source, entries, 2 * size, end - 2 * size))
         return drafter_error_set(err, EIO, "%s: cannot read its end", reader->path);
     end -= PACK_SEEK_HEADER + (uint64_t)frames * size;
     for (int i = 1; i >= 0; i--) {
@@ -138,30 +135,14 @@ static int read_tail(struct pack_reader *reader, struct drafter_error *err)
     return rc ? rc : check_signature(reader, signature, tail[1].size, err);
 }
 
-static int open_file(struct pack_reader *reader, const char *path, struct drafter_error *err)
+int pack_reader_open_source(const char *name, const struct pack_source *source,
+                            struct pack_reader *ret_reader, struct drafter_error *err)
 {
-    struct stat status;
+    struct pack_reader reader = {.source = *source, .path = strdup(name)};
+    int rc = reader.path ? read_tail(&reader, err) : drafter_error_set(err, ENOMEM, "out of memory");
 
-    reader->path = strdup(path);
-    if (!reader->path)
-        return drafter_error_set(err, ENOMEM, "out of memory");
-    reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (reader->fd < 0 || fstat(reader->fd, &status))
-        return drafter_error_errno(err, errno, "%s: cannot open it", path);
-    if (!S_ISREG(status.st_mode))
-        return drafter_error_set(err, EINVAL, "%s: it is no file", path);
-    reader->size = (uint64_t)status.st_size;
-    return 0;
-}
-
-int pack_reader_open(const char *path, struct pack_reader *ret_reader, struct drafter_error *err)
-{
-    struct pack_reader reader = {.fd = -1};
-    int rc = open_file(&reader, path, err);
-
-    if (!rc)
-        rc = read_tail(&reader, err);
     if (rc) {
+        reader.source.fd = -1; /* it stays the caller's */
         pack_reader_close(&reader);
         return rc;
     }
@@ -169,15 +150,27 @@ int pack_reader_open(const char *path, struct pack_reader *ret_reader, struct dr
     return 0;
 }
 
+int pack_reader_open(const char *path, struct pack_reader *ret_reader, struct drafter_error *err)
+{
+    struct pack_source source;
+    int rc = pack_source_open(path, &source, err);
+
+    if (rc)
+        return rc;
+    rc = pack_reader_open_source(path, &source, ret_reader, err);
+    if (rc)
+        pack_source_close(&source);
+    return rc;
+}
+
 void pack_reader_close(struct pack_reader *reader)
 {
-    if (reader->fd >= 0)
-        close(reader->fd);
+    pack_source_close(&reader->source);
     pack_manifest_release(&reader->manifest);
     free(reader->manifest_text);
     free(reader->path);
     memset(reader, 0, sizeof(*reader));
-    reader->fd = -1;
+    reader->source.fd = -1;
 }
 
 int pack_header_check(const struct pack_reader *reader, const struct pack_device *device,
@@ -265,7 +258,7 @@ int pack_table_load(const struct pack_reader *reader, const struct pack_device *
     cleanup_free uint8_t *data = NULL;
     int rc;
 
-    if (device->frames > reader->size / 8) /* no frame is that short */
+    if (device->frames > reader->source.size / 8) /* no frame is that short */
         return drafter_error_set(err, EBADMSG, "%s: device %s: too many frames", reader->path,
                                  device->name);
     rc = read_frame(reader, &place, &data, err);
@@ -371,7 +364,7 @@ int pack_frame_read(const struct pack_reader *reader, const struct pack_table *t
     int rc = 0;
 
     if (!pack_frame_is_zero(&frame))
-        rc = io_pread_full(reader->fd, codec->buffer, frame.compressed, table->at[index]);
+        rc = pack_source_read(&reader->source, codec->buffer, frame.compressed, table->at[index]);
     if (rc)
         return rc == -ENODATA ? -EBADMSG : rc;
     return pack_frame_decompress(codec, &frame, codec->buffer, *reader->signer, buffer);

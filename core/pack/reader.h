@@ -7,13 +7,13 @@
 #define PACK_READER_H
 
 #include "pack/manifest.h"
+#include "pack/source.h"
 
 #include <drafter/transport.h>
 
 struct pack_reader {
-    int fd;
-    uint64_t size; /* of the file */
-    char *path;
+    struct pack_source source;
+    char *path; /* or what else it is called in messages */
     struct pack_manifest manifest;
     char *manifest_text;
     size_t manifest_length;
@@ -25,6 +25,10 @@ struct pack_reader {
  * not right is an error here; whose it may be is for the caller.
  */
 int pack_reader_open(const char *path, struct pack_reader *ret_reader, struct drafter_error *err);
+
+/* The same from any source, which is the reader's when it returns 0. */
+int pack_reader_open_source(const char *name, const struct pack_source *source,
+                            struct pack_reader *ret_reader, struct drafter_error *err);
 void pack_reader_close(struct pack_reader *reader);
 
 /* Whether the archive says of a device what the manifest says: others go by that. */

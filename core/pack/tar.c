@@ -2,7 +2,6 @@
 #include "pack/tar.h"
 
 #include "util/cleanup.h"
-#include "util/io.h"
 
 #include <string.h>
 
@@ -61,7 +60,7 @@ static int take_pax(const char *text, size_t length, struct extended *extended)
     return rc;
 }
 
-static int take_extended(int fd, uint64_t offset, const struct pack_tar_entry *entry,
+static int take_extended(const struct pack_source *source, uint64_t offset, const struct pack_tar_entry *entry,
                          struct extended *extended)
 {
     cleanup_free char *text = NULL;
@@ -74,7 +73,7 @@ static int take_extended(int fd, uint64_t offset, const struct pack_tar_entry *e
     text = calloc(1, (size_t)entry->size + 1);
     if (!text)
         return -ENOMEM;
-    rc = io_pread_full(fd, text, (size_t)entry->size, offset);
+    rc = pack_source_read(source, text, (size_t)entry->size, offset);
     if (rc)
         return rc;
     if (entry->type == 'L')
@@ -87,16 +86,16 @@ static bool is_extended(char type)
     return type == 'x' || type == 'g' || type == 'L' || type == 'K';
 }
 
-int pack_tar_find(int fd, uint64_t file_size, const char *name, uint64_t *ret_offset,
+int pack_tar_find(const struct pack_source *source, const char *name, uint64_t *ret_offset,
                   uint64_t *ret_size)
 {
     struct extended extended = {0};
     uint64_t at = 0;
 
-    while (at + PACK_BLOCK <= file_size) {
+    while (at + PACK_BLOCK <= source->size) {
         uint8_t block[PACK_BLOCK];
         struct pack_tar_entry entry;
-        int rc = io_pread_full(fd, block, sizeof(block), at);
+        int rc = pack_source_read(source, block, sizeof(block), at);
 
         if (!rc && pack_tar_parse(block, &entry))
             rc = -ENOTSUP;
@@ -105,10 +104,10 @@ int pack_tar_find(int fd, uint64_t file_size, const char *name, uint64_t *ret_of
         at += PACK_BLOCK;
         if (extended.has_size)
             entry.size = extended.size;
-        if (pack_padded(entry.size) > file_size - at)
+        if (pack_padded(entry.size) > source->size - at)
             return -ENOTSUP;
         if (is_extended(entry.type)) {
-            rc = take_extended(fd, at, &entry, &extended);
+            rc = take_extended(source, at, &entry, &extended);
             if (rc)
                 return rc;
         } else if (!strcmp(*extended.name ? extended.name : entry.name, name)) {

@@ -4,12 +4,13 @@
 #define PACK_TAR_H
 
 #include "pack/format.h"
+#include "pack/source.h"
 
 /*
- * -ENOENT: it has no such file; -ENOTSUP: the file is no tar archive, or its entry is none that lies there byte for
+ * -ENOENT: it has no such file; -ENOTSUP: the source is no tar archive, or its entry is none that lies there byte for
  * byte (sparse, a link).
  */
-int pack_tar_find(int fd, uint64_t file_size, const char *name, uint64_t *ret_offset,
+int pack_tar_find(const struct pack_source *source, const char *name, uint64_t *ret_offset,
                   uint64_t *ret_size);
 
 #endif

@@ -464,7 +464,7 @@ int pack_write(const struct pack_write_options *options, struct pack_written *re
     if (!writer || sodium_init() < 0)
         return drafter_error_set(err, ENOMEM, "out of memory, or libsodium does not start");
     writer->options = options;
-    writer->output.fd = writer->reuse.fd = writer->progress.signals = -1;
+    writer->output.fd = writer->reuse.source.fd = writer->progress.signals = -1;
     for (unsigned i = 0; i < PACK_DEVICES_MAX; i++)
         writer->files[i].fd = -1;
     rc = write_all(writer, err);

@@ -27,7 +27,7 @@ const struct drafter_option device_option_table[] = {
            "stacked"),
     OPTION("state", STRING, state, NULL, "file that says what the overlay holds; one for each"),
     OPTION("storage", STRING, storage, NULL,
-           "id of a [storage:ID] section to be used instead of base, overlay and state"),
+           "id of a [storage:ID] section: how the base is read, or what is used instead of one"),
     OPTION("input", PATH, input, NULL, "snapshotter: file to start from"),
     OPTION("output", PATH, output, NULL, "snapshotter: file to write"),
     OPTION("save-output", PATH, save_output, NULL,
@@ -159,48 +159,81 @@ static void add_setting(const struct drafter_option *table, const char *key, con
     *(*at)++ = value;
 }
 
+static const struct config_section *storage_section(const struct node *node,
+                                                    const struct node_device *device)
+{
+    const char *id = device->options.storage;
+
+    return id ? config_section(node->config, "storage", id) : NULL;
+}
+
+static const char *storage_plugin(const struct node *node, const struct node_device *device)
+{
+    const struct config_section *section = storage_section(node, device);
+    const char *name = section ? config_value(section, "plugin") : NULL;
+
+    return name ? name : device->options.storage ? device->options.storage : DEFAULT_STORAGE;
+}
+
 /* What the plugin of a base is told of its device; one that holds several asks which it is. */
 static int base_settings(struct node *node, const struct node_device *device, bool readonly,
                          const char *settings[2 * SETTINGS_MAX + 1], struct drafter_error *err)
 {
-    const char *id = device->options.storage, *name = id ? id : DEFAULT_STORAGE;
-    const struct config_section *section = id ? config_section(node->config, "storage", id) : NULL;
+    const char *name = storage_plugin(node, device), *base = device->options.base;
     const struct drafter_option *table;
     struct plugin *plugin;
-    int rc;
+    int rc = plugin_load(DRAFTER_KIND_STORAGE, name, &plugin, err);
 
-    if (section && config_value(section, "plugin"))
-        name = config_value(section, "plugin");
-    rc = plugin_load(DRAFTER_KIND_STORAGE, name, &plugin, err);
     if (rc)
         return rc;
     table = plugin->descriptor.options;
-    add_setting(table, "path", device->options.base, &settings);
+    if (base)
+        add_setting(table, "path", base, &settings);
     add_setting(table, "device", device->name, &settings);
     add_setting(table, "readonly", readonly ? "yes" : "no", &settings);
-    if (!table_find(table, "path"))
+    if (base && !table_find(table, "path"))
         rc = drafter_error_set(err, EINVAL, "%s: storage %s is not in a file: leave base out",
                                config_where(device->section, "base"), name);
     plugin_unload(plugin);
     return rc;
 }
 
+/* Does the storage hold several devices, and its section leaves open which this one is? */
+static bool holds_several(const struct node *node, const struct node_device *device)
+{
+    const struct config_section *section = storage_section(node, device);
+    struct drafter_error ignored = {0};
+    struct plugin *plugin;
+    bool several;
+
+    if ((section && config_value(section, "device")) ||
+        plugin_load(DRAFTER_KIND_STORAGE, storage_plugin(node, device), &plugin, &ignored))
+        return false;
+    several = table_find(plugin->descriptor.options, "device");
+    plugin_unload(plugin);
+    return several;
+}
+
 int devices_make_base(struct node *node, const struct node_device *device, bool readonly,
                       struct instance **ret_storage, struct drafter_error *err)
 {
     const char *settings[2 * SETTINGS_MAX + 1] = {NULL}, *storage = device->options.storage;
+    const struct config_section *section = storage_section(node, device);
+    const char *below = section ? config_value(section, "next") : NULL;
+    struct instance *next = NULL;
     cleanup_free char *id = NULL;
     int rc = base_settings(node, device, readonly, settings, err);
 
+    if (!rc && below)
+        rc = node_instance(node, DRAFTER_KIND_STORAGE, below, &next, err);
     if (rc)
         return rc;
     if (asprintf(&id, "%s-base", device->name) < 0) {
         id = NULL;
         return drafter_error_set(err, ENOMEM, "out of memory");
     }
-    return node_make(node, DRAFTER_KIND_STORAGE, storage ? storage : DEFAULT_STORAGE,
-                     storage ? config_section(node->config, "storage", storage) : NULL, settings, id,
-                     NULL, ret_storage, err);
+    return node_make(node, DRAFTER_KIND_STORAGE, storage ? storage : DEFAULT_STORAGE, section, settings,
+                     id, next, ret_storage, err);
 }
 
 static int stack_overlay(struct node *node, const struct node_device *device, const char *overlay,
@@ -296,16 +329,20 @@ static bool has_overlay(const struct node_device *device)
 
 static int check_base(const struct node_device *device, struct drafter_error *err)
 {
-    if (device->options.base)
+    if (device->options.base || device->options.storage)
         return 0;
     return drafter_error_set(err, EINVAL, "%s: device %s needs a base",
                              config_where(device->section, NULL), device->name);
 }
 
-/* [storage:ID] is all of the device, with what is below it; with a base it is only how that is read. */
-static bool is_stack(const struct node_device *device)
+/*
+ * [storage:ID] is all of the device, with what is below it; with a base it is only how that is read, and with an
+ * overlay it is the base.
+ */
+static bool is_stack(const struct node *node, const struct node_device *device)
 {
-    return device->options.storage && !device->options.base;
+    return device->options.storage && !device->options.base && !has_overlay(device) &&
+           !holds_several(node, device);
 }
 
 static int init_block(struct node_device *device, struct instance *storage, struct drafter_error *err)
@@ -327,7 +364,7 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
     readonly |= device->options.shared;
     on_top = !readonly && device->options.save_output;
     readonly |= on_top;
-    if (is_stack(device)) {
+    if (is_stack(node, device)) {
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)
             rc = storage_open(storage, 0,
@@ -426,7 +463,7 @@ static int open_overlaid(struct node *node, struct node_device *device, uint64_t
     struct stat status;
     int rc = check_overlays(device, overwrite, err);
 
-    device->created = stat(device->options.base, &status) != 0;
+    device->created = device->options.base && stat(device->options.base, &status) != 0;
     device->filled = !device->created;
     device->arriving = rc == 0;
     if (!rc)
@@ -443,7 +480,7 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
     struct instance *storage;
     int rc;
 
-    if (is_stack(device)) {
+    if (is_stack(node, device)) {
         device->filled = true; /* nothing is known of what it holds */
         rc = node_instance(node, DRAFTER_KIND_STORAGE, device->options.storage, &storage, err);
         if (!rc)

@@ -55,7 +55,7 @@ static int describe(const struct pack_reader *reader, json_t *object, struct dra
 
     json_object_set_new(object, "package", json_string(reader->path));
     json_object_set_new(object, "manifest", json_true());
-    json_object_set_new(object, "size", json_integer((json_int_t)reader->size));
+    json_object_set_new(object, "size", json_integer((json_int_t)reader->source.size));
     json_object_set_new(object, "frameSize", json_integer(manifest->frame_size));
     json_object_set_new(object, "signer", *reader->signer ? json_string(reader->signer) : json_null());
     if (*reader->signer && !drafter_trust_find(reader->signer, name, sizeof(name)))

@@ -37,6 +37,12 @@ static struct instance *make(const char *device, const char *cache)
                                                          cache, NULL}, NULL);
 }
 
+/* In all of the storage below. */
+static struct instance *make_over(struct instance *below, const char *device)
+{
+    return storage_make("package", (const char *const[]){"device", device, NULL}, below);
+}
+
 static void setup(void)
 {
     cleanup_close int fd = -1;
@@ -60,7 +66,7 @@ static void teardown(void)
     ck_assert_int_eq(io_make_directories(conformance_directory(), 0700, NULL), 0);
 }
 
-static void read_some(unsigned *seed, unsigned count)
+static void read_some_of(struct instance *from, unsigned *seed, unsigned count)
 {
     cleanup_free uint8_t *buffer = malloc(3 * FRAME);
 
@@ -69,9 +75,14 @@ static void read_some(unsigned *seed, unsigned count)
         size_t length = (size_t)rand_r(seed) % (i % 2 ? 5000 : 3 * FRAME);
 
         length = length > SIZE - offset ? (size_t)(SIZE - offset) : length;
-        ck_assert_int_eq(storage_read(storage, buffer, length, offset), 0);
+        ck_assert_int_eq(storage_read(from, buffer, length, offset), 0);
         ck_assert_int_eq(memcmp(buffer, expected + offset, length), 0);
     }
+}
+
+static void read_some(unsigned *seed, unsigned count)
+{
+    read_some_of(storage, seed, count);
 }
 
 static void *read_main(void *seed)
@@ -192,6 +203,44 @@ START_TEST(a_plain_archive_is_read_in_place)
 }
 END_TEST
 
+START_TEST(several_devices_are_read_from_one_storage_below)
+{
+    struct instance *below = storage_make("file", (const char *const[]){"path", package, NULL}, NULL);
+    struct instance *disk = make_over(below, "disk"), *other = make_over(below, "other");
+    struct instance *none = make_over(below, "none");
+    struct drafter_error err = {0};
+    uint8_t found[PAGE];
+    unsigned seed = 5;
+
+    ck_assert_int_eq(storage_open(disk, 0, 0, &err), -EROFS);
+    storage_must_open(disk, SIZE, DRAFTER_STORAGE_READONLY);
+    storage_must_open(other, 0, DRAFTER_STORAGE_READONLY);
+    ck_assert_int_eq(storage_open(none, 0, DRAFTER_STORAGE_READONLY, &err), -ENOENT);
+    read_some_of(disk, &seed, 50);
+    read_some_of(other, &seed, 50);
+    storage_damage(package, NULL, 16, 3000);
+    ck_assert_int_eq(storage_read(disk, found, PAGE, 0), -EBADMSG);
+    instance_free(disk);
+    instance_free(other);
+    instance_free(none);
+    instance_free(below);
+}
+END_TEST
+
+START_TEST(it_is_either_in_a_file_or_in_a_storage)
+{
+    const char *const both[] = {"path", package, "device", "disk", NULL};
+    struct instance *below = storage_make("file", (const char *const[]){"path", package, NULL}, NULL), *made;
+    struct drafter_error err = {0};
+
+    ck_assert_int_eq(instance_new(DRAFTER_KIND_STORAGE, NULL, "package", both, "both",
+                                  conformance_directory(), below, &made, &err), -EINVAL);
+    ck_assert_int_eq(instance_new(DRAFTER_KIND_STORAGE, NULL, "package", both + 2, "neither",
+                                  conformance_directory(), NULL, &made, &err), -EINVAL);
+    instance_free(below);
+}
+END_TEST
+
 TCase *storage_package_case(void)
 {
     TCase *tests = tcase_create("package");
@@ -204,5 +253,9 @@ TCase *storage_package_case(void)
     tcase_add_test(tests, damage_is_never_served);
     tcase_add_test(tests, what_is_not_there_is_refused);
     tcase_add_test(tests, a_plain_archive_is_read_in_place);
+    if (conformance_available(DRAFTER_KIND_STORAGE, "file")) {
+        tcase_add_test(tests, several_devices_are_read_from_one_storage_below);
+        tcase_add_test(tests, it_is_either_in_a_file_or_in_a_storage);
+    }
     return tests;
 }

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A device that is read straight from a package, piece by piece, as drafter-package(5) describes it; or from a plain
- * tar archive, where its bytes lie as they are.  Never written: an overlay takes what changes.
+ * tar archive, where its bytes lie as they are.  Never written: an overlay takes what changes.  The package is a
+ * file, or all of the storage below, which others may read, too.
  */
 #include "cache.h"
 #include "pack/tar.h"
 #include "util/cleanup.h"
-#include "util/io.h"
 
 #include <drafter/storage.h>
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct package_config {
     const char *path, *device;
@@ -28,14 +26,17 @@ static const char *const signature_choices[] = {"ignore", "check", "require", NU
 
 struct package {
     const struct package_config *config;
+    const char *name; /* of the package, for people */
+    const struct drafter_storage_ops *next;
+    void *next_instance; /* which it is in; NULL: a file */
     uint64_t size;
     /* From here on set by open. */
     bool is_open;
     struct pack_reader reader;
     struct pack_table table;
-    struct cache *cache; /* NULL: a plain tar archive */
-    int fd;              /* of that */
-    uint64_t offset;     /* of the device in it */
+    struct cache *cache;      /* NULL: a plain tar archive */
+    struct pack_source plain; /* that one */
+    uint64_t offset;          /* of the device in it */
 };
 
 static int package_create(const struct drafter_context *context, const void *config,
@@ -44,17 +45,22 @@ static int package_create(const struct drafter_context *context, const void *con
     const struct package_config *wanted = config;
     struct package *package;
 
-    if (!wanted->path || !wanted->device)
-        return drafter_error_set(err, EINVAL, "storage %s: it needs a path and a device", context->id);
+    if (!wanted->path == !context->next || !wanted->device)
+        return drafter_error_set(err, EINVAL, "storage %s: it needs a device, and either a path or next",
+                                 context->id);
     package = calloc(1, sizeof(*package));
     if (!package || sodium_init() < 0) {
         free(package);
         return drafter_error_set(err, ENOMEM, "package: no memory");
     }
     package->config = config;
-    package->fd = package->reader.fd = -1;
+    package->name = context->next ? context->id : wanted->path;
+    package->plain.fd = package->reader.source.fd = -1;
     *ret_instance = package;
-    return 0;
+    if (!context->next || (package->next = drafter_next_storage(context->next, &package->next_instance)))
+        return 0;
+    free(package);
+    return drafter_error_set(err, EINVAL, "storage %s: what is below is not a storage", context->id);
 }
 
 static void package_close(struct package *package)
@@ -63,9 +69,7 @@ static void package_close(struct package *package)
     package->cache = NULL;
     pack_table_release(&package->table);
     pack_reader_close(&package->reader);
-    if (package->fd >= 0)
-        close(package->fd);
-    package->fd = -1;
+    pack_source_close(&package->plain);
     package->is_open = false;
 }
 
@@ -78,7 +82,7 @@ static void package_destroy(void *instance)
 
 static int package_admit(const struct package *package, struct drafter_error *err)
 {
-    const char *signer = package->reader.signer, *path = package->config->path;
+    const char *signer = package->reader.signer, *path = package->name;
     int rc;
 
     if (package->config->signature == SIGNATURE_IGNORE)
@@ -100,45 +104,62 @@ static int package_find(struct package *package, struct drafter_error *err)
     if (rc)
         return rc;
     if (!device)
-        return drafter_error_set(err, ENOENT, "%s has no device %s", config->path, config->device);
+        return drafter_error_set(err, ENOENT, "%s has no device %s", package->name, config->device);
     package->size = device->size;
     rc = pack_table_load(&package->reader, device, &package->table, err);
     if (rc)
         return rc;
     rc = cache_new(&package->reader, &package->table, config->cache_size, &package->cache);
-    return rc ? drafter_error_set(err, -rc, "%s: no memory for its cache", config->path) : 0;
+    return rc ? drafter_error_set(err, -rc, "%s: no memory for its cache", package->name) : 0;
 }
 
 static int package_find_plain(struct package *package, struct drafter_error *err)
 {
     const struct package_config *config = package->config;
-    struct stat status;
     int rc = package_admit(package, err);
 
     if (rc)
         return rc;
-    package->fd = open(config->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (package->fd < 0 || fstat(package->fd, &status))
-        return drafter_error_errno(err, errno, "%s: cannot open it", config->path);
-    rc = pack_tar_find(package->fd, (uint64_t)status.st_size, config->device, &package->offset,
-                       &package->size);
+    rc = pack_tar_find(&package->plain, config->device, &package->offset, &package->size);
     if (rc == -ENOENT)
-        return drafter_error_set(err, ENOENT, "%s has no device %s", config->path, config->device);
+        return drafter_error_set(err, ENOENT, "%s has no device %s", package->name, config->device);
     if (rc)
         return drafter_error_set(err, EINVAL,
                                  "%s cannot be read at random; take it apart with drafter packager "
-                                 "--extract, or make it anew with drafter packager", config->path);
+                                 "--extract, or make it anew with drafter packager", package->name);
     return 0;
+}
+
+static int package_source(struct package *package, struct pack_source *ret_source,
+                          struct drafter_error *err)
+{
+    int rc;
+
+    if (!package->next)
+        return pack_source_open(package->config->path, ret_source, err);
+    rc = package->next->open(package->next_instance, 0, DRAFTER_STORAGE_READONLY, err);
+    if (!rc)
+        *ret_source = (struct pack_source){.size = package->next->size(package->next_instance), .fd = -1,
+                                           .pread = package->next->pread,
+                                           .opaque = package->next_instance};
+    return rc;
 }
 
 static int package_load(struct package *package, struct drafter_error *err)
 {
     struct drafter_error error = {0};
-    int rc = pack_reader_open(package->config->path, &package->reader, &error);
+    struct pack_source source;
+    int rc = package_source(package, &source, err);
 
-    if (rc == -ENOTSUP)
+    if (rc)
+        return rc;
+    rc = pack_reader_open_source(package->name, &source, &package->reader, &error);
+    if (rc == -ENOTSUP) {
+        package->plain = source;
         return package_find_plain(package, err);
+    }
     if (rc) {
+        pack_source_close(&source);
         if (err)
             *err = error;
         return rc;
@@ -149,7 +170,7 @@ static int package_load(struct package *package, struct drafter_error *err)
 static int package_open(void *instance, uint64_t size, unsigned flags, struct drafter_error *err)
 {
     struct package *package = instance;
-    const char *path = package->config->path;
+    const char *path = package->name;
     int rc;
 
     if (package->is_open)
@@ -189,7 +210,7 @@ static int package_pread(void *instance, void *buffer, size_t length, uint64_t o
     if (package_outside(package, length, offset))
         return -EINVAL;
     if (!package->cache)
-        return io_pread_full(package->fd, buffer, length, package->offset + offset);
+        return pack_source_read(&package->plain, buffer, length, package->offset + offset);
     if (!length)
         return 0;
     for (index = pack_table_find(&package->table, offset); !rc && length; index++) {
@@ -255,7 +276,8 @@ static int package_extent(void *instance, uint64_t offset, uint64_t length,
 
 static const struct drafter_option package_options[] = {
     {.key = "path", .type = DRAFTER_OPTION_PATH,
-     .offset = offsetof(struct package_config, path), .help = "the package"},
+     .offset = offsetof(struct package_config, path),
+     .help = "the package, a file; next names a storage that holds it instead"},
     {.key = "device", .type = DRAFTER_OPTION_STRING,
      .offset = offsetof(struct package_config, device), .help = "which of its devices"},
     {.key = "cache-size", .type = DRAFTER_OPTION_SIZE,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define BUCKETS 4096
+#define STREAMS 8 /* sequential readers that are told apart */
 
 /*
  * `content` is guarded by the block's own mutex once it is loaded; everything else by the cache's lock.
@@ -34,7 +35,8 @@ struct cache {
     struct block *buckets[BUCKETS];
     struct block *oldest, *newest;
     unsigned count, dirty, sending, ahead;
-    uint64_t expected; /* the block that a sequential reader wants next */
+    uint64_t expected[STREAMS]; /* the blocks that sequential readers want next */
+    unsigned stream;            /* whose place the next one takes */
     int error;         /* of a send, until cache_clean reports it */
 };
 
@@ -51,7 +53,8 @@ struct cache *cache_new(const struct cache_source *source, struct pool *pool, ui
     cache->block_size = block_size;
     cache->room = blocks < 8 ? 8 : blocks > UINT32_MAX / 2 ? UINT32_MAX / 2 : (unsigned)blocks;
     cache->readahead = readahead < cache->room / 4 ? readahead : cache->room / 4;
-    cache->expected = UINT64_MAX;
+    for (unsigned i = 0; i < STREAMS; i++)
+        cache->expected[i] = UINT64_MAX;
     pthread_mutex_init(&cache->lock, NULL);
     pthread_cond_init(&cache->changed, NULL);
     return cache;
@@ -355,13 +358,27 @@ static void read_ahead(struct pool_job *job)
     free(ahead);
 }
 
+/* Is it where a reader goes on?  Not news: it is where one was. */
+static bool is_sequential(struct cache *cache, uint64_t number)
+{
+    for (unsigned i = 0; i < STREAMS; i++) {
+        if (cache->expected[i] == number + 1)
+            return false;
+        if (cache->expected[i] == number) {
+            cache->expected[i]++;
+            return true;
+        }
+    }
+    cache->expected[cache->stream++ % STREAMS] = number + 1;
+    return false;
+}
+
 /* Under the lock. */
 static void plan_ahead(struct cache *cache, uint64_t number)
 {
     uint64_t blocks = (cache->source.size + cache->block_size - 1) / cache->block_size;
-    bool sequential = number == cache->expected;
+    bool sequential = is_sequential(cache, number);
 
-    cache->expected = number + 1;
     for (uint64_t next = number + 1;
          sequential && next <= number + cache->readahead && next < blocks; next++) {
         struct ahead *ahead;
@@ -385,8 +402,7 @@ static int read_block(struct cache *cache, uint64_t number, void *buffer, size_t
     int rc;
 
     lock_scope(&cache->lock);
-    if (number != cache->expected - 1)
-        plan_ahead(cache, number);
+    plan_ahead(cache, number);
     rc = pin(cache, number, NULL, &block);
     if (rc)
         return rc;
