@@ -21,7 +21,7 @@
 /* The command line of ctl and ps. */
 struct line {
     char *name, *run_directory; /* owned; the name may be NULL */
-    const char *words[8];
+    const char *words[3]; /* command, argument, NULL */
     int count;
     bool json;
 };
@@ -99,7 +99,7 @@ static int line_read(const struct options *options, struct line *line, struct dr
             rc = drafter_error_set(err, EINVAL, "option \"%.64s\" is not known, or lacks its value; see "
                                    "drafter(8)", word);
         else if (line->count == (int)(sizeof(line->words) / sizeof(*line->words)) - 1)
-            rc = drafter_error_set(err, E2BIG, "too many words");
+            rc = drafter_error_set(err, EINVAL, "too many words");
         else
             line->words[line->count++] = word;
     }
@@ -121,15 +121,6 @@ static int choose_name(struct line *line, struct drafter_error *err)
                                                       "drafter ps lists"
                                                     : "%s: nothing runs here",
                              line->run_directory);
-}
-
-static json_t *make_request(const struct line *line)
-{
-    json_t *request = json_pack("{s:s}", "command", line->words[0]);
-
-    if (line->count > 1 && !strcmp(line->words[1], "--off"))
-        json_object_set_new(request, "off", json_true());
-    return request;
 }
 
 static int ask(const struct line *line, json_t *request, unsigned timeout_ms, json_t **ret_answer,
@@ -164,48 +155,12 @@ static void print(const struct line *line, const json_t *answer)
 
 static int run_plain(const struct line *line, struct drafter_error *err)
 {
-    cleanup_json json_t *request = make_request(line), *answer = NULL;
+    cleanup_json json_t *request = NULL, *answer = NULL;
     bool look = !strcmp(line->words[0], "status");
-    int rc = ask(line, request, look ? LOOK_TIMEOUT_MS : 0, &answer, err);
+    int rc = control_request(line->words[0], line->words[1], &request, err);
 
     if (!rc)
-        print(line, answer);
-    return rc;
-}
-
-static int run_snapshot(const struct line *line, struct drafter_error *err)
-{
-    cleanup_json json_t *request = make_request(line), *answer = NULL;
-    cleanup_free char *directory = line->count == 2 ? realpath(line->words[1], NULL) : NULL;
-    int rc;
-
-    if (line->count != 2)
-        return drafter_error_set(err, EINVAL, "snapshot takes the directory to write into");
-    if (!directory)
-        return drafter_error_errno(err, errno, "%s", line->words[1]);
-    json_object_set_new(request, "directory", json_string(directory));
-    rc = ask(line, request, 0, &answer, err);
-    if (!rc)
-        print(line, answer);
-    return rc;
-}
-
-static int make_migratable(const struct line *line, json_t **ret_answer, struct drafter_error *err)
-{
-    cleanup_json json_t *request = make_request(line);
-    const char *address = line->count > 1 ? line->words[1] : NULL;
-
-    json_object_set_new(request, "command", json_string("migratable"));
-    if (address && *address != '-')
-        json_object_set_new(request, "address", json_string(address));
-    return ask(line, request, 0, ret_answer, err);
-}
-
-static int run_migratable(const struct line *line, struct drafter_error *err)
-{
-    cleanup_json json_t *answer = NULL;
-    int rc = make_migratable(line, &answer, err);
-
+        rc = ask(line, request, look ? LOOK_TIMEOUT_MS : 0, &answer, err);
     if (!rc)
         print(line, answer);
     return rc;
@@ -226,35 +181,23 @@ static void print_progress(const struct line *line)
 
 static int conclude(const struct line *line, const json_t *answer, struct drafter_error *err)
 {
-    const char *outcome = json_string_value(json_object_get(answer, "outcome"));
-    const char *reason = json_string_value(json_object_get(answer, "reason"));
+    int rc = control_outcome(answer, line->name, err);
 
     if (line->json)
         print_json(answer, JSON_COMPACT);
-    if (outcome && !strcmp(outcome, "moved")) {
-        if (!line->json)
-            printf("moved\n");
-        return 0;
-    }
-    if (outcome && !strcmp(outcome, "lost"))
-        return drafter_error_set(err, EINPROGRESS, "handed over, but not all of it: %s",
-                                 reason ? reason : "");
-    return drafter_error_set(err, ECANCELED, "VM %s stayed here%s%s", line->name, reason ? ": " : "",
-                             reason ? reason : "");
+    else if (!rc)
+        printf("moved\n");
+    return rc;
 }
 
 /* The destination connects, as always: this opens the door and waits at it. */
 static int run_migrate(const struct line *line, struct drafter_error *err)
 {
-    cleanup_json json_t *opened = NULL, *request = json_pack("{s:s}", "command", "wait"), *answer = NULL;
+    cleanup_json json_t *opened = NULL, *answer = NULL;
     cleanup_close int fd = -1;
     struct pollfd wait = {.events = POLLIN};
-    int rc = control_begin(line->run_directory, line->name, request, &fd, err);
+    int rc = control_migrate(line->run_directory, line->name, line->words[1], 0, &fd, &opened, err);
 
-    if (!rc)
-        rc = make_migratable(line, &opened, err);
-    if (rc == -EEXIST && line->count == 1)
-        rc = 0;
     if (rc)
         return rc;
     if (!line->json)
@@ -272,9 +215,9 @@ static const struct {
     const char *name;
     int (*run)(const struct line *line, struct drafter_error *err);
 } commands[] = {
-    {"status", run_plain},         {"migratable", run_migratable}, {"migrate", run_migrate},
-    {"cancel", run_plain},         {"snapshot", run_snapshot},     {"suspend", run_plain},
-    {"resume", run_plain},         {"stop", run_plain},
+    {"status", run_plain}, {"migratable", run_plain}, {"migrate", run_migrate},
+    {"cancel", run_plain}, {"snapshot", run_plain},   {"suspend", run_plain},
+    {"resume", run_plain}, {"stop", run_plain},
 };
 
 static int dispatch(const struct line *line, struct drafter_error *err)

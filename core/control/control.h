@@ -46,6 +46,21 @@ int control_begin(const char *run_directory, const char *name, json_t *request, 
                   struct drafter_error *err);
 int control_finish(int fd, const char *name, json_t **ret_answer, struct drafter_error *err);
 
+/*
+ * The request that `drafter ctl COMMAND [ARGUMENT]` makes; the argument may be NULL.  The caller owns it.
+ */
+int control_request(const char *command, const char *argument, json_t **ret_request,
+                    struct drafter_error *err);
+
+/*
+ * Makes the VM migratable (at `address`, or NULL) and waits for the end of its move: as control_begin(), and the
+ * answer of control_finish() goes to control_outcome(): 0 it moved, -ECANCELED it stayed, -EINPROGRESS it moved in
+ * part.  *ret_opened says where it can be taken over.
+ */
+int control_migrate(const char *run_directory, const char *name, const char *address,
+                    unsigned timeout_ms, int *ret_fd, json_t **ret_opened, struct drafter_error *err);
+int control_outcome(const json_t *answer, const char *name, struct drafter_error *err);
+
 /* The names of all control sockets in the directory, sorted, as an array that the caller owns. */
 int control_list(const char *run_directory, json_t **ret_names, struct drafter_error *err);
 

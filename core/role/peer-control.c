@@ -3,6 +3,7 @@
 
 #include "control/control.h"
 #include "util/cleanup.h"
+#include "util/json.h"
 #include "util/log.h"
 
 #include <string.h>
@@ -451,6 +452,17 @@ static int request(void *opaque, const char *command, const json_t *words, json_
     return post(peer, &job, err);
 }
 
+/* Whoever started us need not know our configuration to ask us. */
+static void tell_where(const struct node_options *node)
+{
+    cleanup_free char *directory = realpath(node->run_directory, NULL);
+    cleanup_json json_t *fields = json_pack("{s:s, s:s*}", "vm", node->name, "directory", directory);
+    cleanup_free char *text = fields ? json_dumps(fields, JSON_COMPACT) : NULL;
+
+    if (directory && text)
+        log_event("control", "%.*s", (int)strlen(text) - 2, text + 1); /* without braces */
+}
+
 int peer_control_start(struct peer *peer, struct drafter_error *err)
 {
     const struct control_ops ops = {.request = request, .opaque = peer};
@@ -458,6 +470,8 @@ int peer_control_start(struct peer *peer, struct drafter_error *err)
 
     if (control_start(node->run_directory, node->name, &ops, &peer->control, err))
         log_warning("peer", "it cannot be controlled: %s", err->message);
+    else
+        tell_where(node);
     *err = (struct drafter_error){0};
     return 0;
 }
