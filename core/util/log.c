@@ -224,11 +224,3 @@ void log_event(const char *name, const char *format, ...)
     send_record(&record);
     errno = saved_errno;
 }
-
-uint64_t drafter_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}

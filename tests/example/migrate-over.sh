@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# migrate-over.sh PROGRAM PLUGIN WORK: moves a VM from one peer to another over streams of a transport plugin.
+# migrate-over.sh PROGRAM PLUGIN WORK [MOVER]: moves a VM from one peer to another over streams of a transport plugin.
+# With MOVER, a program that embeds drafter, it is that which starts the peers, moves the VM and stops it.
 #
 # VMM and device exposure are the null ones: no root, no hypervisor.  The null VM verifies its memory.
 set -eu
 program=$1
 plugin=$2
+mover=${4-}
 work=$(mktemp -d "$3/migrate.XXXXXX")
 pids=
 trap 'for pid in $pids; do kill "$pid" 2>/dev/null || true; done' EXIT
@@ -73,12 +75,30 @@ liveness = no
 agent = no
 settle = 100ms" >"$work/snapshot.ini"
 "$program" --config "$work/snapshot.ini" 2>"$work/snapshot.log" || fail "no snapshot"
+if test -n "$mover"; then listen=; else listen='listen = source'; fi
 config a peer "$peer_options
-listen = source" >"$work/a.ini"
+$listen" >"$work/a.ini"
 config b peer "$peer_options
 connect = source
 disable-postcopy-migration = yes" >"$work/b.ini"
 
+if test -n "$mover"; then
+    timeout 120 "$mover" "$program" "$work/a.ini" "$work/b.ini" source >"$work/mover.log" 2>&1 ||
+        fail "$mover ended with $?"
+    printf 'first: %s\n' resumed moved >"$work/wanted"
+    printf 'second: %s\n' resumed arrived suspended | cat - "$work/wanted" | while read -r line; do
+        grep -qx "$line" "$work/mover.log" || fail "no '$line'"
+    done
+    grep -qx 'second is running' "$work/mover.log" || fail "it was not asked"
+    left=$(find "$work"/run-* -name '*.control')
+    for process in /proc/[0-9]*; do
+        ! tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -qF "$work/run-" || left="$left $process"
+        ! tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -qF "$work/a.ini" || left="$left $process"
+    done
+    test -z "$left" || fail "left behind: $left"
+    echo "a program moved a VM"
+    exit 0
+fi
 "$program" --config "$work/a.ini" 2>"$work/a.log" &
 a=$!
 pids=$a

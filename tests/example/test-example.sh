@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# A third party builds a plugin from what `make install` put down, and the installed program loads it.
+# A third party builds a plugin, and a program that embeds drafter, from what `make install` put down.
 set -eu
 
 fail()
@@ -65,3 +65,15 @@ grep -q '"backlog"' "$work/described" || { cat "$work/described"; fail "no optio
 if test -x "$source/migrate-over.sh"; then
     "$source/migrate-over.sh" "$program" "$plugin" "$work" || fail "migration over the example failed"
 fi
+
+# A program that embeds drafter, likewise; what it can call is what its header declares.
+library=$(find "$work/root" -name libdrafter.so)
+declared=$(sed -n 's/^[a-z].*[ *]\(drafter_[a-z_]*\)(.*/\1/p' "$(find "$work/root" -name embed.h)" | sort)
+exported=$(nm -D --defined-only "$library" | sed -n 's/.* T \([^@]*\).*/\1/p' | sort)
+test "$exported" = "$declared" || fail "embed.h declares $declared, libdrafter exports $exported"
+# shellcheck disable=SC2046
+${CC:-cc} -O2 -std=c99 -Wall -Wextra -Werror -o "$work/embed" "$source/embed-example.c" \
+    $(pkg-config --cflags --libs libdrafter) -pthread || fail "the embedding example does not build"
+LD_LIBRARY_PATH=$(dirname "$library")
+export LD_LIBRARY_PATH
+"$source/migrate-over.sh" "$program" "$plugin" "$work" "$work/embed" || fail "the embedding example failed"
