@@ -6,6 +6,7 @@
 #include "vmm.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -307,6 +308,39 @@ START_TEST(damaged_memory_is_noticed_by_the_guest)
 }
 END_TEST
 
+/* A base of this length, below the test's directory, whose parts are not too long. */
+static const char *make_base(char *base, size_t length)
+{
+    size_t at = (size_t)snprintf(base, PATH_MAX, "%s/", conformance_directory());
+
+    for (; at < length; at++)
+        base[at] = at % 100 ? 'j' : '/';
+    base[length] = '\0';
+    return base;
+}
+
+START_TEST(a_jail_whose_path_is_too_long_is_refused_before_it_is_made)
+{
+    struct vmm_subject deep = *subjects[_i];
+    struct drafter_error err = {0};
+    char base[PATH_MAX];
+    const char **word = deep.overrides;
+    struct vm *vm;
+
+    for (; word[0] && strcmp(word[0], "chroot-base-dir") != 0; word += 2)
+        ;
+    if (!word[0])
+        return; /* without a jailer only the VM's directory has a length */
+    word[1] = make_base(base, PATH_MAX - 64);
+    vm = vm_new(&deep, NULL);
+    ck_assert_int_eq(vmm_start(vm->vmm, &vm->spec, DRAFTER_VMM_BOOT, &err), -ENAMETOOLONG);
+    ck_assert_msg(strstr(err.message, "the directory of the jail is longer than"), "%s", err.message);
+    strchr(base + strlen(conformance_directory()) + 1, '/')[0] = '\0';
+    ck_assert_msg(access(base, F_OK) < 0, "%s was made", base);
+    vm_free(vm);
+}
+END_TEST
+
 void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject)
 {
     static const TTest *const *const tests[] = {
@@ -315,6 +349,7 @@ void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject)
         &drives_are_found_by_name_and_survive_a_restore,
         &names_that_the_directory_needs_are_no_drives, &a_tampered_description_is_refused,
         &damaged_memory_is_noticed_by_the_guest,
+        &a_jail_whose_path_is_too_long_is_refused_before_it_is_made,
     };
     TCase *cases = tcase_create("firecracker");
 

@@ -36,6 +36,13 @@ int jail_init(struct jail *jail, const char *vm_directory, const char *base, con
         jail_release(jail);
         return drafter_error_errno(err, ENOMEM, "VM");
     }
+    /* What is placed under the longest name must be found again, to be unbound. */
+    if (strlen(jail->root) + 1 + DRAFTER_NAME_MAX >= PATH_MAX) {
+        jail_release(jail);
+        return drafter_error_set(err, ENAMETOOLONG,
+                                 "the directory of the jail is longer than %d characters",
+                                 PATH_MAX - DRAFTER_NAME_MAX - 2);
+    }
     return 0;
 }
 
