@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Firecracker on the lab's /dev/kvm, the fork in its jailer and then a release: a guest that verifies its memory moves and
+# Firecracker on the lab's /dev/kvm, the fork in its jailer and then a release in its own: a guest that verifies its memory moves and
 # outlives its drafter; a stock kernel with redis moves between hosts of a slow network. Devices are FUSE files and block
 # devices of the kernel's NBD client. DRAFTER_TEST_FIRECRACKER and DRAFTER_TEST_JAILER say where the fork is, if not in PATH,
-# DRAFTER_TEST_FIRECRACKER_STOCK where a release is; MOVES how often; LAB_EXPOSURES=nbd for a part.
+# DRAFTER_TEST_FIRECRACKER_STOCK where a release is, DRAFTER_TEST_JAILER_STOCK its jailer (without one it runs without: in a jail it
+# must be linked statically); MOVES how often; LAB_EXPOSURES=nbd for a part.
 # IMAGE_DIR holds the guest.
 set -u
 firecracker=${DRAFTER_TEST_FIRECRACKER:-$(command -v firecracker)} || { echo "SKIP: no firecracker in PATH"; exit 77; }
@@ -37,4 +38,4 @@ echo "## $firecracker, jailed"
 run "$firecracker" "$jailer" || exit
 [ -n "${DRAFTER_TEST_FIRECRACKER_STOCK:-}" ] || { echo "no release of Firecracker: DRAFTER_TEST_FIRECRACKER_STOCK is not set"; exit 0; }
 echo "## $DRAFTER_TEST_FIRECRACKER_STOCK"
-run "$DRAFTER_TEST_FIRECRACKER_STOCK"
+run "$DRAFTER_TEST_FIRECRACKER_STOCK" "${DRAFTER_TEST_JAILER_STOCK:-}"
