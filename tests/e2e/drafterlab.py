@@ -317,7 +317,7 @@ class Lab(benchlib.Bench):
     def vmm(self, name):
         """The process id of the one VMM of node `name`."""
         found = [line for line in self.processes() if f"/run/{name}/" in line and "holder" not in line]
-        check(len(found) == 1, f"{name} has one VMM")
+        check(len(found) == 1, f"{name} has one VMM {found}")
         return int(found[0].split(":")[0])
 
     def snapshot(self, words, memory="128M", settle="300ms", name="snapshotter", directory=None, vmm=None):
