@@ -13,6 +13,9 @@ int command_check(const char *config_path, bool json, struct drafter_error *err)
 /* Shows what is in a package (inspect), or reads all of it and compares its hashes (verify). */
 int command_package(const struct options *options, struct drafter_error *err);
 
+/* Prints what a VM did with a device (print), or does it again with one of a configuration (replay). */
+int command_binlog(const struct options *options, struct drafter_error *err);
+
 /* Makes disks of OCI images, and the guest that runs them. */
 int command_image(const struct options *options, struct drafter_error *err);
 void command_image_help(void);

@@ -82,6 +82,7 @@ static int run_trust(const struct options *options, struct drafter_error *err)
 static int run_completion(const struct options *options, struct drafter_error *err);
 
 static const struct command commands[] = {
+    {"binlog", "print a record of what a VM did with a device, or replay it", command_binlog},
     {"check", "check a configuration, or overlays, ledgers and packages", run_check},
     {"completion", "print the completions of bash, zsh or fish", run_completion},
     {"config", "print what the flags of a role, or a file, mean, as a file", command_config},

@@ -33,6 +33,7 @@ int block_device_init(struct block_device *device, const char *name, struct inst
 void block_device_release(struct block_device *device)
 {
     block_device_withdraw(device);
+    binlog_close(device->binlog);
     block_map_release(&device->map);
 }
 
@@ -165,6 +166,15 @@ static int count(struct block_counters *counters, size_t length, int rc)
     return rc;
 }
 
+/* What succeeded is recorded, where that was asked for. */
+static int record(struct block_device *device, enum binlog_kind kind, const void *data, uint64_t length,
+                  uint64_t offset, int rc)
+{
+    if (!rc && device->binlog)
+        binlog_add(device->binlog, kind, data, length, offset);
+    return rc;
+}
+
 static int read_here(struct block_device *device, void *buffer, size_t length, uint64_t offset)
 {
     int rc = check_range(device, length, offset);
@@ -190,7 +200,9 @@ static int read_here(struct block_device *device, void *buffer, size_t length, u
 
 int block_device_read(struct block_device *device, void *buffer, size_t length, uint64_t offset)
 {
-    return count(&device->reads, length, read_here(device, buffer, length, offset));
+    int rc = count(&device->reads, length, read_here(device, buffer, length, offset));
+
+    return record(device, BINLOG_READ, buffer, length, offset, rc);
 }
 
 /* The pages at the ends of a write that it covers only partly must be here before it. */
@@ -267,7 +279,9 @@ static int write_here(struct block_device *device, const void *buffer, size_t le
 int block_device_write(struct block_device *device, const void *buffer, size_t length,
                        uint64_t offset)
 {
-    return count(&device->writes, length, write_here(device, buffer, length, offset));
+    int rc = count(&device->writes, length, write_here(device, buffer, length, offset));
+
+    return record(device, BINLOG_WRITE, buffer, length, offset, rc);
 }
 
 static int rescue_page(struct block_device *device, uint64_t page)
@@ -299,7 +313,8 @@ int block_device_flush(struct block_device *device)
 {
     int rc = device->unsettled && is_remote(device) ? wait_for(device, 0, device->map.pages) : 0;
 
-    return count(&device->flushes, 0, rc ? rc : note(device, storage_flush(device->storage)));
+    rc = count(&device->flushes, 0, rc ? rc : note(device, storage_flush(device->storage)));
+    return record(device, BINLOG_FLUSH, NULL, 0, 0, rc);
 }
 
 int block_device_trim(struct block_device *device, uint64_t length, uint64_t offset)
@@ -319,7 +334,7 @@ int block_device_trim(struct block_device *device, uint64_t length, uint64_t off
         return 0;
     rc = storage_trim(device->storage, end - begin, begin);
     block_map_mark_dirty(&device->map, first_page(begin), first_page(end - begin));
-    return rc;
+    return record(device, BINLOG_TRIM, NULL, end - begin, begin, rc);
 }
 
 size_t block_device_run_length(const struct block_device *device, uint64_t first, uint64_t count)

@@ -12,6 +12,7 @@
 #ifndef BLOCK_DEVICE_H
 #define BLOCK_DEVICE_H
 
+#include "block/binlog.h"
 #include "block/map.h"
 #include "plugin/device.h"
 #include "plugin/storage.h"
@@ -43,9 +44,13 @@ struct block_device {
     bool authority; /* atomic: the VMM here may write; false from begin_remote to the hand-over */
     struct block_counters reads, writes, flushes; /* of the VMM */
     int io_error;   /* atomic: first errno that storage gave to the VMM, 0 */
+    struct binlog *binlog; /* owned; what the VMM does is recorded there; NULL: it is not */
 };
 
-/* `storage` is open; `block_size` is rounded up to whole pages and bounded.  Owns neither. */
+/*
+ * `storage` is open; `block_size` is rounded up to whole pages and bounded.  Owns neither.  A binlog may be
+ * set before the device is used.
+ */
 int block_device_init(struct block_device *device, const char *name, struct instance *storage,
                       uint32_t block_size, struct drafter_error *err);
 void block_device_release(struct block_device *device);

@@ -53,6 +53,11 @@ const struct drafter_option device_option_table[] = {
     OPTION("resume-threshold", SIZE, resume_threshold, NULL,
            "the guest resumes only when no more of this device is missing"),
     OPTION("any-order", BOOL, any_order, "no", "send it from front to back, not what is coldest first"),
+    OPTION("binlog", PATH, binlog, NULL, "file that records what the VM does with the device; made anew at each start"),
+    {.key = "binlog-limit", .type = DRAFTER_OPTION_SIZE,
+     .offset = offsetof(struct device_options, binlog_limit), .default_value = "1G", .minimum = 4096,
+     .help = "size at which the recording ends"},
+    OPTION("binlog-data", BOOL, binlog_data, "yes", "record what is written, not its hashes alone"),
     OPTION("s3-sync", BOOL, s3_sync, "no", "refused when on: name a storage plugin for that"),
     IGNORED("s3-access-key", "name a storage plugin for that"),
     {.key = "s3-secret-key", .type = DRAFTER_OPTION_STRING,
@@ -345,13 +350,17 @@ static bool is_stack(const struct node *node, const struct node_device *device)
            !holds_several(node, device);
 }
 
-static int init_block(struct node_device *device, struct instance *storage, struct drafter_error *err)
+static int init_block(struct node_device *device, struct instance *storage, bool used,
+                      struct drafter_error *err)
 {
-    int rc = block_device_init(&device->block, device->name, storage,
-                               (uint32_t)device->options.block_size, err);
+    const struct device_options *options = &device->options;
+    int rc = block_device_init(&device->block, device->name, storage, (uint32_t)options->block_size, err);
 
     device->opened = rc == 0;
-    return rc;
+    if (rc || !used || !options->binlog)
+        return rc;
+    return binlog_create(options->binlog, device->name, device->block.size, options->binlog_limit,
+                         options->binlog_data, &device->block.binlog, err);
 }
 
 int devices_open_one(struct node *node, struct node_device *device, bool readonly,
@@ -359,9 +368,11 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
 {
     struct instance *storage;
     bool on_top; /* a layer of its own takes what is written */
+    bool used;   /* by a VMM that writes */
     int rc;
 
     readonly |= device->options.shared;
+    used = !readonly;
     on_top = !readonly && device->options.save_output;
     readonly |= on_top;
     if (is_stack(node, device)) {
@@ -374,7 +385,7 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
                               err);
         if (!rc && on_top)
             rc = stack_private(node, device, &storage, err);
-        return rc ? rc : init_block(device, storage, err);
+        return rc ? rc : init_block(device, storage, used, err);
     }
     rc = check_base(device, err);
     if (!rc)
@@ -386,7 +397,7 @@ int devices_open_one(struct node *node, struct node_device *device, bool readonl
         rc = stack_overlays(node, device, readonly, &storage, err);
     if (!rc && on_top)
         rc = stack_private(node, device, &storage, err);
-    return rc ? rc : init_block(device, storage, err);
+    return rc ? rc : init_block(device, storage, used, err);
 }
 
 int devices_open_local(struct node *node, struct devices *devices, bool readonly,
@@ -493,7 +504,7 @@ int devices_open_arriving(struct node *node, struct node_device *device, uint64_
                                      : open_plain(node, device, size, overwrite, &storage, err);
     }
     if (!rc)
-        rc = init_block(device, storage, err);
+        rc = init_block(device, storage, true, err);
     if (!rc)
         device->block.fresh = !device->filled;
     return rc;

@@ -18,6 +18,9 @@ struct device_options {
     const char *save_output;    /* gets the device when its VM is saved; what is below stays as it is */
     uint64_t block_size, expiry, max_dirty_blocks, min_cycles, max_cycles, cycle_throttle;
     uint64_t resume_threshold;
+    const char *binlog;         /* file that records what the VM does with the device */
+    uint64_t binlog_limit;
+    bool binlog_data;
     bool make_migratable, shared, shared_base, any_order, s3_sync;
 };
 
