@@ -270,6 +270,8 @@ static void check_device(struct check_devices *all, const struct config_section 
     if (all->listening && !device.options.make_migratable)
         fault(&device, "remove one of the two", "make-migratable", "%s",
               "a device that is not migratable and listen exclude each other");
+    if (all->use == CHECK_USE_SEND)
+        return;
     if (all->use == CHECK_USE_PACK || all->use == CHECK_USE_EXTRACT)
         check_packed(&device);
     else if (all->use == CHECK_USE_BACKUP)

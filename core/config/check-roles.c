@@ -27,6 +27,7 @@ static const struct {
     {"vmm", DRAFTER_KIND_VMM},
     {"exposure", DRAFTER_KIND_DEVICE},
     {"network", DRAFTER_KIND_NETWORK},
+    {"storage", DRAFTER_KIND_STORAGE},
 };
 
 /* The string that the role's options hold for a key, or NULL. */
@@ -117,7 +118,9 @@ static bool flag_option(const struct role_table *role, const void *options, cons
 static enum check_use use_of(const struct role_table *role, const void *options, bool arriving)
 {
     if (!strcmp(role->section, "packager"))
-        return flag_option(role, options, "extract") ? CHECK_USE_EXTRACT : CHECK_USE_PACK;
+        return flag_option(role, options, "extract") ? CHECK_USE_EXTRACT
+               : flag_option(role, options, "send")  ? CHECK_USE_SEND
+                                                     : CHECK_USE_PACK;
     if (!strcmp(role->section, "registry"))
         return CHECK_USE_SERVE;
     if (!strcmp(role->section, "snapshotter"))

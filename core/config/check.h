@@ -66,6 +66,7 @@ enum check_use {
     CHECK_USE_SNAPSHOT, /* reads input, makes output */
     CHECK_USE_PACK,     /* reads path */
     CHECK_USE_EXTRACT,  /* makes path */
+    CHECK_USE_SEND,     /* the package as it is: looks at no device */
     CHECK_USE_MOUNT,    /* as to start a VM, but for the VM */
     CHECK_USE_BACKUP,   /* makes output */
 };

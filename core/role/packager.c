@@ -34,6 +34,9 @@ static const char *const signature_rules[] = {"ignore", "check", "require", NULL
 const struct drafter_option packager_option_table[] = {
     OPTION("package-path", PATH, package_path, "out/app.tar.zst", "the package"),
     OPTION("extract", BOOL, extract, "no", "take devices out of the package instead of making it"),
+    OPTION("storage", STRING, storage, NULL,
+           "id of a [storage:ID] section that gets the package, too, or that has the one to be extracted"),
+    OPTION("send", BOOL, send, "no", "send the package that is there into the storage instead of making it"),
     {.key = "level", .type = DRAFTER_OPTION_UINT, .offset = offsetof(struct packager_options, level),
      .default_value = "3", .minimum = 1, .maximum = 19, .help = "of compression"},
     {.key = "frame-size", .type = DRAFTER_OPTION_SIZE,
@@ -176,7 +179,7 @@ static int extract_any(struct packager *packager, const struct pack_extract_opti
     enum signature_rule rule = (enum signature_rule)packager->options.signature;
     const char *path = packager->options.package_path;
     struct pack_reader reader;
-    int rc = pack_reader_open(path, &reader, err);
+    int rc = packager_open(packager->node, &packager->options, &reader, err);
 
     if (rc == -ENOTSUP) { /* another tool made it */
         *err = (struct drafter_error){0};
@@ -216,11 +219,53 @@ static int extract(struct packager *packager, struct drafter_error *err)
 /* As the original does, so that out/ need not be there. */
 static int make_directories(const struct packager *packager, struct drafter_error *err)
 {
-    int rc = packager->options.extract ? 0 : io_make_parent(packager->options.package_path, 0777, err);
+    const struct packager_options *options = &packager->options;
+    bool made = !options->extract && !options->send;
+    int rc = made ? io_make_parent(options->package_path, 0777, err) : 0;
 
     for (unsigned i = 0; !rc && packager->options.extract && i < packager->count; i++)
         rc = io_make_parent(packager->files[i].path, 0777, err);
     return rc;
+}
+
+/* What is sent as it is, is looked at first: all of it. */
+static int verify(struct packager *packager, struct drafter_error *err)
+{
+    const struct packager_options *options = &packager->options;
+    const struct pack_extract_options verify = {.threads = (unsigned)options->threads,
+                                                .progress = (enum progress_form)options->progress,
+                                                .cancelled = is_cancelled,
+                                                .opaque = packager};
+    struct pack_reader reader;
+    int rc = pack_reader_open(options->package_path, &reader, err);
+
+    if (rc)
+        return rc == -ENOTSUP ? -EINVAL : rc;
+    rc = pack_verify(&reader, &verify, err);
+    pack_reader_close(&reader);
+    return rc;
+}
+
+static int work(struct packager *packager, struct drafter_error *err)
+{
+    const struct packager_options *options = &packager->options;
+    int rc;
+
+    if (options->extract)
+        return extract(packager, err);
+    rc = options->send ? verify(packager, err) : pack(packager, err);
+    if (!rc && options->storage)
+        rc = packager_send(packager->node, options, is_cancelled, packager, err);
+    return rc;
+}
+
+static int check_options(const struct packager *packager, struct drafter_error *err)
+{
+    const struct packager_options *options = &packager->options;
+
+    if (options->send && (options->extract || !options->storage))
+        return drafter_error_set(err, EINVAL, "send needs a storage, and excludes extract");
+    return 0;
 }
 
 int packager_run(struct node *node, struct drafter_error *err)
@@ -234,8 +279,10 @@ int packager_run(struct node *node, struct drafter_error *err)
     rc = config_apply(config_section(node->config, "packager", ""), packager_option_table, NULL,
                       &packager->options, sizeof(packager->options), err);
     if (!rc)
+        rc = check_options(packager, err);
+    if (!rc && !packager->options.send)
         rc = devices_read(node, &packager->devices, err);
-    if (!rc)
+    if (!rc && !packager->options.send)
         rc = list_files(packager, err);
     if (rc)
         return rc;
@@ -243,7 +290,7 @@ int packager_run(struct node *node, struct drafter_error *err)
     if (!rc)
         rc = make_directories(packager, err);
     if (!rc)
-        rc = packager->options.extract ? extract(packager, err) : pack(packager, err);
+        rc = work(packager, err);
     supervisor_release(&packager->supervisor);
     return rc;
 }

@@ -8,8 +8,8 @@
 
 /* [packager] */
 struct packager_options {
-    const char *package_path, *reuse, *sign;
-    bool extract;
+    const char *package_path, *storage, *reuse, *sign;
+    bool extract, send;
     int signature; /* enum signature_rule */
     int progress;  /* enum progress_form */
     uint64_t level, frame_size, threads;
@@ -26,6 +26,15 @@ extern const struct drafter_option packager_option_table[];
 extern const struct config_flag packager_flags[];
 
 int packager_run(struct node *node, struct drafter_error *err);
+
+/* Sends the package into its storage. */
+int packager_send(struct node *node, const struct packager_options *options,
+                  bool (*cancelled)(void *opaque), void *opaque, struct drafter_error *err);
+
+/* Opens the package, in its storage if it has one; -ENOTSUP: a file that is an archive of another tool, perhaps. */
+struct pack_reader;
+int packager_open(struct node *node, const struct packager_options *options,
+                  struct pack_reader *ret_reader, struct drafter_error *err);
 
 /* `signer` as the reader of a package has it, `vm` what the package is to be here; `package` for messages. */
 int signature_admit(enum signature_rule rule, const char *package, const char *signer,

@@ -105,6 +105,15 @@ unsigned s3_count(const char *fragment)
     return count;
 }
 
+unsigned s3_uploads(void)
+{
+    json_t *uploads = s3_server("/_uploads", NULL);
+    unsigned count = (unsigned)json_array_size(uploads);
+
+    json_decref(uploads);
+    return count;
+}
+
 unsigned s3_requests(const char *method, const char *fragment)
 {
     json_t *log = s3_server("/_log", NULL), *entry;

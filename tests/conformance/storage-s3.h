@@ -11,6 +11,9 @@ json_t *s3_server(const char *path, const char *body);
 /* How many objects have a name with this in it. */
 unsigned s3_count(const char *fragment);
 
+/* How many uploads in parts were begun and neither completed nor ended. */
+unsigned s3_uploads(void);
+
 /* How many requests of the method to a path with this in it there were. */
 unsigned s3_requests(const char *method, const char *fragment);
 

@@ -597,7 +597,9 @@ int main(void)
         suite_add_tcase(suite, storage_cow_case());
     if (cow && conformance_available(DRAFTER_KIND_STORAGE, "package"))
         suite_add_tcase(suite, storage_package_case());
-    if (conformance_available(DRAFTER_KIND_STORAGE, "s3") && storage_s3_start())
+    if (conformance_available(DRAFTER_KIND_STORAGE, "s3") && storage_s3_start()) {
         suite_add_tcase(suite, storage_s3_case());
+        suite_add_tcase(suite, storage_s3_object_case());
+    }
     return conformance_run(suite, subject_count);
 }

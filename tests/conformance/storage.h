@@ -47,6 +47,7 @@ void storage_s3_clear(void);
 struct instance *storage_s3(struct instance *next, const char *name, const char *const *more);
 
 TCase *storage_s3_case(void);
+TCase *storage_s3_object_case(void);
 TCase *storage_cow_case(void);
 TCase *storage_file_case(void);
 TCase *storage_package_case(void);

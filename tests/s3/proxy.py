@@ -18,7 +18,7 @@ import hashlib
 import re
 
 UPSTREAM = int(os.environ["S3_UPSTREAM"])
-BACK = ("etag", "content-range", "content-type")
+BACK = ("etag", "content-range", "content-type", "x-amz-meta-drafter")
 
 
 def signed(method, target, host, body, skew=0):
@@ -61,7 +61,9 @@ class Proxy(Handler):
         options, headers, target = self.store.options, dict(self.headers), self.path
         if fault.get("action") == "whole":
             headers.pop("Range", None)
-        if self.command == "PUT" and not options["conditions"] and {"If-Match", "If-None-Match"} & set(headers):
+        if fault.get("action") == "late":
+            return self.post(body, fault)
+        if self.command != "GET" and not options["conditions"] and {"If-Match", "If-None-Match"} & set(headers):
             raise Failure(501, "NotImplemented", "conditional PUT")
         pages = options["page"] if "list-type=2" in target else 1000
         if options["skew"] or pages != 1000 or headers.get("x-amz-security-token"):
@@ -97,9 +99,20 @@ class Proxy(Handler):
             token = unescape(more[1]) if more else None
         return sizes
 
+    def uploads(self):
+        answer, xml = self.ask("GET", "/test?uploads=")
+        assert answer.status == 200, xml
+        return [[unescape(text) for text in found]
+                for found in re.findall(r"<Key>(.*?)</Key>.*?<UploadId>(.*?)</UploadId>", xml.decode())]
+
+    def uploading(self):
+        return [key for key, _ in self.uploads()]
+
     def clear(self):
         for key in self.sizes():
             self.ask("DELETE", f"/test/{quote(key)}")
+        for key, name in self.uploads():
+            self.ask("DELETE", f"/test/{quote(key)}?uploadId={quote(name, safe='')}")
 
     def corrupt(self, key):
         target = f"/test/{quote(key)}"

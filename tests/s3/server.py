@@ -3,8 +3,8 @@
 """An S3 server for tests, strict where clients err: server.py [--port N]
 
 It checks Signature Version 4 with the payload's hash and the clock (15 minutes), and knows objects
-(PUT, GET, HEAD, DELETE, ranges, If-Match, If-None-Match) and ListObjectsV2 with pages.  Objects are
-kept in memory.  The first line it prints is its port; it ends with its standard input.
+(PUT, GET, HEAD, DELETE, ranges, If-Match, If-None-Match), ListObjectsV2 with pages, and uploads in parts.
+Objects are kept in memory.  The first line it prints is its port; it ends with its standard input.
 
 Faults: POST /_faults with a JSON list of rules, each {"method", "path" (regular expression),
 "count", "action", ...}; the first rule that fits a request is used up by one:
@@ -15,26 +15,34 @@ Faults: POST /_faults with a JSON list of rules, each {"method", "path" (regular
   {"action": "corrupt"}                  flips a bit of the body
   {"action": "delay", "seconds": 0.5}
   {"action": "whole"}                    ignores Range
+  {"action": "late"}                     does nothing and answers 200, with an error in the body
 Options of the server: POST /_options {"conditions": false, "skew": seconds, "page": keys a page,
 "bare": true to know the ETag in If-Match of PUT only without quotes, as radosgw does}.
-GET /_log gives the requests so far, GET /_objects the names and sizes of the objects.
+GET /_log gives the requests so far, GET /_objects the names and sizes of the objects, GET /_uploads the names of
+those that are being uploaded, GET /_sent how many bytes of bodies it sent.
 """
 
 import argparse
 import calendar
+import collections
 import hashlib
 import hmac
 import json
 import re
+import secrets
 import sys
 import threading
 import time
+import xml.etree.ElementTree
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 ACCESS, SECRET, REGION = "AKTEST", "SKTEST/secret+key", "us-east-1"
 TOKEN = "session/token+"
+PART_MIN, PARTS_MAX = 5 << 20, 10000
+
+Object = collections.namedtuple("Object", "body etag tag")
 
 
 class Failure(Exception):
@@ -47,7 +55,8 @@ class Store:
     def __init__(self):
         self.lock = threading.Lock()
         self.buckets = {"test": {}}
-        self.faults, self.log = [], []
+        self.uploads = {}  # id: [key, tag, {number: Object}]
+        self.faults, self.log, self.sent = [], [], 0
         self.options = {"conditions": True, "skew": 0, "page": 1000, "bare": False}
 
     def take_fault(self, method, path):
@@ -143,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def check_conditions(self, objects, key):
         match, none = self.headers.get("If-Match"), self.headers.get("If-None-Match")
-        if self.command == "PUT" and (match or none) and not self.store.options["conditions"]:
+        if self.command != "GET" and (match or none) and not self.store.options["conditions"]:
             raise Failure(501, "NotImplemented", "conditional PUT")
         if none == "*" and key in objects:
             raise Failure(412, "PreconditionFailed", "it exists")
@@ -151,26 +160,78 @@ class Handler(BaseHTTPRequestHandler):
             raise Failure(404, "NoSuchKey", key)
         if self.command == "PUT" and self.store.options["bare"]:
             match = match and f'"{match}"'  # as radosgw does
-        if match and self.etag(objects[key]) != match:
+        if match and objects[key].etag != match:
             raise Failure(412, "PreconditionFailed", "it is another")
 
     def put(self, body):
-        objects, key, _ = self.split()
+        objects, key, query = self.split()
+        made = Object(body, self.etag(body), self.headers.get("x-amz-meta-drafter"))
         with self.store.lock:
-            self.check_conditions(objects, key)
-            objects[key] = body
-        return 200, {"ETag": self.etag(body)}, b""
+            if "uploadId" in query:
+                self.put_part(key, query, made)
+            else:
+                self.check_conditions(objects, key)
+                objects[key] = made
+        return 200, {"ETag": made.etag}, b""
+
+    # ---- uploads in parts
+
+    def upload(self, key, query):
+        upload = self.store.uploads.get(query["uploadId"])
+        if not upload or upload[0] != key:
+            raise Failure(404, "NoSuchUpload", "no such upload")
+        return upload
+
+    def put_part(self, key, query, part):
+        if part.tag or not 1 <= int(query["partNumber"]) <= PARTS_MAX or "If-None-Match" in self.headers:
+            raise Failure(400, "InvalidArgument", "of a part")
+        self.upload(key, query)[2][int(query["partNumber"])] = part
+
+    def post(self, body, fault):
+        objects, key, query = self.split()
+        if fault.get("action") == "late":
+            return 200, {}, b"<Error><Code>InternalError</Code><Message>a fault</Message></Error>"
+        with self.store.lock:
+            if query == {"uploads": ""} and not body:
+                name = secrets.token_urlsafe(12) + "/+"  # such that it has to be encoded
+                self.store.uploads[name] = [key, self.headers.get("x-amz-meta-drafter"), {}]
+                return 200, {}, f"<R><Key>{escape(key)}</Key><UploadId>{name}</UploadId></R>".encode()
+            if list(query) != ["uploadId"]:
+                raise Failure(501, "NotImplemented", self.path)
+            self.complete(objects, key, query, body)
+        return 200, {}, b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
+
+    def complete(self, objects, key, query, body):
+        _, tag, parts = self.upload(key, query)
+        wanted = [[field.text for field in part] for part in xml.etree.ElementTree.fromstring(body)]
+        numbers = [int(number) for number, _ in wanted]
+        if not numbers or numbers != sorted(set(numbers)):
+            raise Failure(400, "InvalidPartOrder", "the parts are not in order")
+        if any(number not in parts or parts[number].etag != etag for number, (_, etag) in zip(numbers, wanted)):
+            raise Failure(400, "InvalidPart", "a part is another")
+        if any(len(parts[number].body) < PART_MIN for number in numbers[:-1]):
+            raise Failure(400, "EntityTooSmall", "a part is too small")
+        self.check_conditions(objects, key)
+        whole = b"".join(parts[number].body for number in numbers)
+        objects[key] = Object(whole, self.etag(whole)[:-1] + f'-{len(numbers)}"', tag)
+        del self.store.uploads[query["uploadId"]]
+
+    def list_uploads(self, query):
+        with self.store.lock:
+            text = "".join(f"<Upload><Key>{escape(upload[0])}</Key><UploadId>{name}</UploadId></Upload>"
+                           for name, upload in self.store.uploads.items() if upload[0].startswith(query.get("prefix", "")))
+        return 200, {}, f"<ListMultipartUploadsResult>{text}</ListMultipartUploadsResult>".encode()
 
     def get(self, fault):
         objects, key, query = self.split()
         if not key:
-            return self.list(objects, query)
+            return self.list_uploads(query) if "uploads" in query else self.list(objects, query)
         with self.store.lock:
             if key not in objects:
                 raise Failure(404, "NoSuchKey", key)
             self.check_conditions(objects, key)
-            body = objects[key]
-        headers = {"ETag": self.etag(body)}
+            body, etag, tag = objects[key]
+        headers = {"ETag": etag} | ({"x-amz-meta-drafter": tag} if tag else {})
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not wanted or fault.get("action") == "whole":
             return 200, headers, body
@@ -196,36 +257,51 @@ class Handler(BaseHTTPRequestHandler):
         return 200, {"Content-Type": "application/xml"}, text.encode()
 
     def delete(self):
-        objects, key, _ = self.split()
+        objects, key, query = self.split()
         with self.store.lock:
-            objects.pop(key, None)
+            if query:
+                self.upload(key, query)
+                del self.store.uploads[query["uploadId"]]
+            else:
+                objects.pop(key, None)
         return 204, {}, b""
 
     def act(self, body, fault):
         self.authenticate(body)
         if self.command == "PUT":
             return self.put(body)
+        if self.command == "POST":
+            return self.post(body, fault)
         return self.delete() if self.command == "DELETE" else self.get(fault)
 
     # ---- what steers the server
 
     def sizes(self):
         with self.store.lock:
-            return {key: len(value) for key, value in self.store.buckets["test"].items()}
+            return {key: len(value.body) for key, value in self.store.buckets["test"].items()}
+
+    def uploading(self):
+        with self.store.lock:
+            return [upload[0] for upload in self.store.uploads.values()]
 
     def clear(self):
         self.store.buckets["test"].clear()
+        self.store.uploads.clear()
 
     def corrupt(self, key):
-        data = bytearray(self.store.buckets["test"][key])
+        data = bytearray(self.store.buckets["test"][key].body)
         data[len(data) // 2] ^= 0x10
-        self.store.buckets["test"][key] = bytes(data)
+        self.store.buckets["test"][key] = Object(bytes(data), self.etag(data), None)
 
     def control(self, body):
         if self.path == "/_log":
             return 200, {}, json.dumps(self.store.log).encode()
         if self.path == "/_objects":
             return 200, {}, json.dumps(self.sizes()).encode()
+        if self.path == "/_sent":
+            return 200, {}, json.dumps(self.store.sent).encode()
+        if self.path == "/_uploads":
+            return 200, {}, json.dumps(self.uploading()).encode()
         if self.path == "/_faults":
             self.store.faults = json.loads(body)
         elif self.path == "/_options":
@@ -257,6 +333,9 @@ class Handler(BaseHTTPRequestHandler):
         if action == "cut":
             body = body[:len(body) // 2]
             self.close_connection = True
+        if not self.path.startswith("/_"):
+            with self.store.lock:
+                self.store.sent += len(body)
         self.wfile.write(body)
         self.wfile.flush()
 

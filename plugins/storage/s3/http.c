@@ -191,6 +191,8 @@ static size_t receive_header(char *line, size_t size, size_t count, void *opaque
 
     if (value && n < sizeof response->etag)
         snprintf(response->etag, sizeof response->etag, "%.*s", (int)n, value);
+    if ((value = header_value(line, length, "x-amz-meta-drafter", &n)) && n < sizeof response->tag)
+        snprintf(response->tag, sizeof response->tag, "%.*s", (int)n, value);
     if ((value = header_value(line, length, "content-range", &n))) {
         const char *slash = memchr(value, '/', n);
 
@@ -258,7 +260,8 @@ static int sign(struct attempt *attempt)
     char hash[SIGN_HASH_TEXT], date[17], authorization[1024];
     struct sign_request wanted = {.method = request->method, .host = http->host, .path = request->path,
                                   .query = request->query ? request->query : "", .payload_hash = hash,
-                                  .region = http->settings.region, .when = time(NULL)};
+                                  .region = http->settings.region, .when = time(NULL),
+                                  .tag = request->tag};
     int rc;
 
     sign_hash(request->body, request->body ? request->length : 0, hash);
@@ -270,6 +273,8 @@ static int sign(struct attempt *attempt)
         rc = add_header(attempt, "x-amz-content-sha256: %s", hash);
     if (!rc)
         rc = add_header(attempt, "x-amz-date: %s", date);
+    if (!rc && request->tag)
+        rc = add_header(attempt, "x-amz-meta-drafter: %s", request->tag);
     if (!rc && *credentials->session_token)
         rc = add_header(attempt, "x-amz-security-token: %s", credentials->session_token);
     return rc;
@@ -344,10 +349,10 @@ static int judge(struct http_response *response, const struct http_request *requ
 
     if (status == 200 && request->ranged)
         return -EPROTO; /* it would send the whole object instead of the part */
-    if (status >= 200 && status < 300)
-        return 0;
-    if (response->body)
+    if (response->body && (status / 100 != 2 || strcmp(request->method, "POST") == 0))
         xml_text(response->body, response->length, "Code", response->code, sizeof response->code);
+    if (status / 100 == 2 && !*response->code) /* what takes long fails after its status was sent */
+        return 0;
     if (!response->body || !xml_text(response->body, response->length, "Message", response->message,
                                      sizeof response->message) || !*response->message)
         snprintf(response->message, sizeof response->message, "HTTP status %ld", status);
@@ -379,7 +384,7 @@ static int perform(struct attempt *attempt, uint64_t left_ms)
 {
     const struct http_request *request = attempt->request;
     struct upload upload = {request->body, request->body ? request->length : 0};
-    char url[2600], text[CURL_ERROR_SIZE] = "";
+    char url[4600], text[CURL_ERROR_SIZE] = "";
     int n = snprintf(url, sizeof url, "%s%s%s%s", attempt->http->settings.endpoint, request->path,
                      request->query ? "?" : "", request->query ? request->query : "");
     CURLcode code;

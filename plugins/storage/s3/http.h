@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #define HTTP_ETAG_MAX 128
+#define HTTP_TAG_MAX 64
 
 struct http;
 
@@ -33,6 +34,7 @@ struct http_request {
     uint64_t first, last;
     const char *if_match;      /* an ETag, or NULL */
     bool if_absent;            /* If-None-Match: * */
+    const char *tag;           /* kept with the object that is made, or NULL; letters and digits */
     size_t limit;              /* longest body of an answer that is accepted */
 };
 
@@ -42,6 +44,7 @@ struct http_response {
     size_t length;
     uint64_t total; /* of the whole object, where the answer says so */
     char etag[HTTP_ETAG_MAX];
+    char tag[HTTP_TAG_MAX]; /* of the object, if it has one */
     char code[64];     /* of an S3 error ("NoSuchKey"), else empty */
     char message[256]; /* why it failed, for people */
 };

@@ -238,7 +238,11 @@ static const struct drafter_option s3_options[] = {
      .flags = DRAFTER_OPTION_REQUIRED},
     {OPTION("region", STRING, region, "us-east-1", "region that requests are signed for")},
     {OPTION("prefix", STRING, prefix, "", "what the names of the device's objects begin with, such as vm1/disk/")},
-    {OPTION("object", STRING, object, NULL, "read this one object instead of a device at a prefix")},
+    {OPTION("object", STRING, object, NULL, "this one object instead of a device at a prefix")},
+    {OPTION("part-size", SIZE, part_size, "16M",
+            "object: what is sent in one request when it is made; more where it has too many parts"),
+     .minimum = 5 << 20, .maximum = 1 << 30, .unit = "bytes"},
+    {OPTION("replace", BOOL, replace, "no", "object: make it though there is one of that name")},
     {OPTION("credentials", PATH, credentials, NULL,
             "file in the format of ~/.aws/credentials that only its owner can read (default: the "
             "environment)")},

@@ -3,7 +3,7 @@
  * Storage in S3, in one of three forms:
  *
  *     a device in a bucket      bucket.c    blocks below a prefix, cached in memory          over volume.h
- *     an object                 object.c    read-only, by ranges                             over http.h
+ *     an object                 object.c    read by ranges; written once, see multipart.h    over http.h
  *     a layer                   sync.c      over a local storage, copied to a bucket         over volume.h
  *
  * The form's operations get the instance; s3.c has options and life.
@@ -12,12 +12,15 @@
 #define S3_S3_H
 
 #include "cache.h"
+#include "multipart.h"
 #include "volume.h"
 #include <drafter/storage.h>
 
 struct s3_config {
     const char *endpoint, *bucket, *region, *prefix, *object;
     const char *credentials, *profile, *encryption_key, *ca_file;
+    uint64_t part_size;
+    bool replace;
     uint64_t block_size, cache_size, readahead, connections, timeout, compression;
     bool readonly;
     /* of the layer */
@@ -43,6 +46,7 @@ struct s3 {
     /* object.c */
     char etag[HTTP_ETAG_MAX];
     char path[1600];
+    struct multipart *upload; /* NULL: it is read */
 
     /* sync.c */
     const struct drafter_storage_ops *next;

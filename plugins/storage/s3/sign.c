@@ -76,11 +76,17 @@ static void derive(const char *secret, const char *day, const char *region, uint
     sodium_memzero(first, sizeof first);
 }
 
-static const char *signed_headers(const struct sign_credentials *credentials)
+static const char *signed_headers(const struct sign_request *request,
+                                  const struct sign_credentials *credentials)
 {
-    return *credentials->session_token
-               ? "host;x-amz-content-sha256;x-amz-date;x-amz-security-token"
-               : "host;x-amz-content-sha256;x-amz-date";
+    static const char *const lists[] = {
+        "host;x-amz-content-sha256;x-amz-date",
+        "host;x-amz-content-sha256;x-amz-date;x-amz-meta-drafter",
+        "host;x-amz-content-sha256;x-amz-date;x-amz-security-token",
+        "host;x-amz-content-sha256;x-amz-date;x-amz-meta-drafter;x-amz-security-token",
+    };
+
+    return lists[(request->tag ? 1 : 0) + (*credentials->session_token ? 2 : 0)];
 }
 
 static int canonical_hash(const struct sign_request *request,
@@ -89,12 +95,14 @@ static int canonical_hash(const struct sign_request *request,
 {
     char canonical[CANONICAL_MAX];
     int token = *credentials->session_token != '\0';
+    const char *tag = request->tag;
     int n = snprintf(canonical, sizeof canonical,
-                     "%s\n%s\n%s\nhost:%s\nx-amz-content-sha256:%s\nx-amz-date:%s\n%s%s%s\n%s\n%s",
+                     "%s\n%s\n%s\nhost:%s\nx-amz-content-sha256:%s\nx-amz-date:%s\n%s%s%s%s%s%s\n%s\n%s",
                      request->method, request->path, request->query, request->host,
-                     request->payload_hash, date, token ? "x-amz-security-token:" : "",
-                     credentials->session_token, token ? "\n" : "", signed_headers(credentials),
-                     request->payload_hash);
+                     request->payload_hash, date, tag ? "x-amz-meta-drafter:" : "", tag ? tag : "",
+                     tag ? "\n" : "", token ? "x-amz-security-token:" : "",
+                     credentials->session_token, token ? "\n" : "",
+                     signed_headers(request, credentials), request->payload_hash);
 
     if (n < 0 || (size_t)n >= sizeof canonical)
         return -ENAMETOOLONG;
@@ -123,6 +131,6 @@ int sign_authorize(const struct sign_request *request, const struct sign_credent
     hmac(key, sizeof key, to_sign, key);
     hex(key, sizeof key, signature);
     n = snprintf(value, size, ALGORITHM " Credential=%s/%s, SignedHeaders=%s, Signature=%s",
-                 credentials->access_key, scope, signed_headers(credentials), signature);
+                 credentials->access_key, scope, signed_headers(request, credentials), signature);
     return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }

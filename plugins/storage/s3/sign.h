@@ -24,6 +24,7 @@ struct sign_request {
     const char *path;   /* encoded, begins with '/' */
     const char *query;  /* encoded and sorted, without '?'; "" for none */
     const char *payload_hash; /* hexadecimal SHA-256 of the body */
+    const char *tag;          /* value of x-amz-meta-drafter, or NULL */
     const char *region;
     time_t when;
 };
@@ -41,8 +42,9 @@ void sign_date(time_t when, char text[17]);
 int sign_encode(const char *text, int keep_slash, char *encoded, size_t size);
 
 /*
- * The value of the Authorization header.  Signed are host, x-amz-content-sha256, x-amz-date and, with a
- * session token, x-amz-security-token.  Returns 0, or -ENAMETOOLONG when something does not fit.
+ * The value of the Authorization header.  Signed are host, x-amz-content-sha256, x-amz-date and, where there
+ * are any, x-amz-meta-drafter (a tag) and x-amz-security-token (of a session).  Returns 0, or -ENAMETOOLONG
+ * when something does not fit.
  */
 int sign_authorize(const struct sign_request *request, const struct sign_credentials *credentials,
                    char *value, size_t size);
