@@ -26,7 +26,7 @@ def main():
         suite = pathlib.Path(os.environ["abs_top_builddir"], "tests", "conformance")
         subprocess.run(["./storage"], cwd=suite, check=True, timeout=600)
         print("ok: storage against radosgw", flush=True)
-        for test in ("s3-package.py",):
+        for test in ("s3-move.py", "s3-package.py"):
             subprocess.run(["python3", HERE.parent / "integration" / test], check=True, timeout=300)
     return 0
 

@@ -23,7 +23,7 @@ struct batch {
     struct volume *volume; /* and `objects`: gone when it is closed */
     const struct volume_object *objects;
     size_t count;
-    _Atomic size_t next;
+    _Atomic size_t next, deleted;
     atomic_bool gone;
     pthread_mutex_t lock;
     pthread_cond_t idle;
@@ -32,7 +32,7 @@ struct batch {
     struct helper helpers[HELPERS];
 };
 
-int volume_delete(struct volume *volume, const struct volume_object *object)
+static int delete_object(struct volume *volume, const struct volume_object *object)
 {
     struct http_response response;
     char path[1600];
@@ -56,9 +56,13 @@ static void delete_some(struct batch *batch)
 {
     size_t i;
 
-    while (!atomic_load(&batch->gone) && (i = atomic_fetch_add(&batch->next, 1)) < batch->count)
-        if (is_gone(volume_delete(batch->volume, &batch->objects[i])))
+    while (!atomic_load(&batch->gone) && (i = atomic_fetch_add(&batch->next, 1)) < batch->count) {
+        int rc = delete_object(batch->volume, &batch->objects[i]);
+
+        if (is_gone(rc))
             atomic_store(&batch->gone, true);
+        atomic_fetch_add(&batch->deleted, rc == 0);
+    }
 }
 
 static void leave(struct batch *batch)
@@ -109,12 +113,13 @@ static void call_helpers(struct batch *batch)
     }
 }
 
-void volume_delete_all(struct volume *volume, const struct volume_object *objects, size_t count)
+size_t volume_delete_all(struct volume *volume, const struct volume_object *objects, size_t count)
 {
     struct batch *batch = count ? calloc(1, sizeof *batch) : NULL;
+    size_t deleted;
 
     if (!batch)
-        return;
+        return 0;
     batch->volume = volume;
     batch->objects = objects;
     batch->count = count;
@@ -128,5 +133,7 @@ void volume_delete_all(struct volume *volume, const struct volume_object *object
     while (batch->active > 0)
         pthread_cond_wait(&batch->idle, &batch->lock);
     pthread_mutex_unlock(&batch->lock);
+    deleted = atomic_load(&batch->deleted);
     leave(batch);
+    return deleted;
 }

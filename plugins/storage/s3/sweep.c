@@ -52,26 +52,42 @@ static int get_page(struct list *list, struct http_response *response)
                                               : http_send(volume->http, &request, response);
 }
 
+static bool grow(struct volume_object **objects, size_t *room)
+{
+    size_t more = *room ? 2 * *room : 64;
+    void *larger = realloc(*objects, more * sizeof **objects);
+
+    if (!larger)
+        return false;
+    *objects = larger;
+    *room = more;
+    return true;
+}
+
 /* Deletes what is unused of a page; the upper half of a serial tells what this process put. */
 static int sweep_page(struct list *list, const struct http_response *response, unsigned *deleted)
 {
+    cleanup_free struct volume_object *unused = NULL;
     struct volume *volume = list->volume;
+    size_t count = 0, room = 0, gone;
     const char *at = response->body, *end = response->body + response->length;
     size_t skip = strlen(volume->prefix);
     char name[1100];
-    int rc = 0;
 
-    while (!rc && at && xml_find(at, (size_t)(end - at), "Key", name, sizeof name, &at)) {
+    while (at && xml_find(at, (size_t)(end - at), "Key", name, sizeof name, &at)) {
         struct volume_object object;
 
         if (strncmp(name, volume->prefix, skip) != 0 || !parse_name(name + skip, &object))
             continue; /* none of ours */
         if (object.entry.serial >> 32 == volume->session || volume_uses(volume, &object))
             continue;
-        rc = volume_delete(volume, &object);
-        *deleted += rc == 0;
+        if (count == room && !grow(&unused, &room))
+            return -ENOMEM;
+        unused[count++] = object;
     }
-    return rc;
+    gone = volume_delete_all(volume, unused, count);
+    *deleted += (unsigned)gone;
+    return gone == count ? 0 : -EIO;
 }
 
 static int sweep_kind(struct volume *volume, char kind, unsigned *deleted)

@@ -32,9 +32,10 @@ struct sync {
     uint64_t *dirty;    /* atomic words, a bit per page */
     uint64_t *since;    /* atomic, per block: when the first of its pages became dirty, 0: none is */
     uint64_t *offered;  /* atomic words, a bit per block: its content is in the bucket, not below */
-    _Atomic uint64_t offered_count;
+    _Atomic uint64_t offered_count, taken; /* taken: of the offers, those that were brought */
     uint64_t *unknown; /* atomic words, a bit per UNIT: what was offered and could not be brought */
     atomic_bool any_unknown;
+    bool arriving; /* constant once it is open */
     pthread_mutex_t fetch[STRIPES]; /* by block: who brings an offered one */
 
     /* Of the thread. */
@@ -394,6 +395,7 @@ static int accept_offer(struct sync *sync, uint64_t block)
                               block * s3->volume.block_size);
     if (rc)
         return -EIO;
+    atomic_fetch_add(&sync->taken, 1);
     refuse_offer(sync, block);
     return 0;
 }
@@ -550,6 +552,10 @@ void s3_layer_settled(struct s3 *s3)
     if (!sync || s3->readonly || sync->started)
         return;
     withdraw_offers(sync);
+    if (sync->arriving)
+        drafter_log(DRAFTER_LOG_INFO, "s3", "%s: %llu of %llu blocks came from the bucket",
+                    s3->volume.prefix, (unsigned long long)atomic_load(&sync->taken),
+                    (unsigned long long)sync->blocks);
     atomic_store(&sync->any_unknown, false);
     sync->started = pthread_create(&sync->thread, NULL, keep_copy, sync) == 0;
     if (!sync->started)
@@ -571,7 +577,8 @@ static int layer_open(struct s3 *s3, uint64_t size, unsigned flags, struct draft
         return 0;
     if (flags & DRAFTER_STORAGE_GOES_ON) /* what was offered and taken is below, what has changed since, too */
         return 0;
-    if (flags & DRAFTER_STORAGE_ARRIVING)
+    s3->sync->arriving = flags & DRAFTER_STORAGE_ARRIVING;
+    if (s3->sync->arriving)
         load_offer(s3);
     else
         s3_layer_settled(s3);

@@ -121,8 +121,8 @@ int volume_path(const struct volume *volume, char kind, uint64_t place,
                 const struct volume_entry *entry, char *path, size_t size);
 int volume_put(struct volume *volume, char kind, uint64_t place, const struct volume_entry *entry,
                const void *object, size_t length);
-int volume_delete(struct volume *volume, const struct volume_object *object);
-void volume_delete_all(struct volume *volume, const struct volume_object *objects, size_t count);
+/* Several at a time; returns how many are gone. */
+size_t volume_delete_all(struct volume *volume, const struct volume_object *objects, size_t count);
 int volume_discard(struct volume *volume, char kind, uint64_t place, const struct volume_entry *entry);
 
 /* Is `entry` what the last committed or the current index has there? */
