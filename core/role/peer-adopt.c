@@ -41,13 +41,11 @@ int peer_keep(struct peer *peer, struct drafter_error *err)
 
     if (rc)
         return rc;
-    if (!peer->vmm || !peer->exposer) /* devices without a VM */
+    if (!peer->exposer || !device_adoptable(peer->exposer) || !slot_adoptable(&peer->slot))
+        holder_end(node->holder);
+    if (!holder_active(node->holder))
         return 0;
-    if (!vmm_adoptable(peer->vmm) || !device_adoptable(peer->exposer) || !slot_adoptable(&peer->slot))
-        return 0;
-    rc = holder_start(node->holder, node->directory, node->lock, err);
-    if (!rc)
-        rc = map_kept(peer, &found, err);
+    rc = map_kept(peer, &found, err);
     if (!rc && (rc = holder_put(node->holder, NODE_LOCK, node->lock)))
         drafter_error_errno(err, -rc, "cannot keep the lock of %s", node->directory);
     if (!rc)

@@ -75,6 +75,8 @@ static int open_plugins(struct peer *peer, struct drafter_error *err)
 
     if (peer->kind == PEER_RUNS)
         rc = node_instance(node, DRAFTER_KIND_VMM, peer->options.vmm, &peer->vmm, err);
+    if (!rc && !node->left && peer->vmm && vmm_adoptable(peer->vmm)) /* it starts while the rest is loaded */
+        rc = holder_start(node->holder, node->directory, node->lock, err);
     if (!rc && peer->kind != PEER_BACKS_UP)
         rc = node_instance(node, DRAFTER_KIND_DEVICE, peer->options.exposure, &peer->exposer, err);
     if (!rc && (peer->options.connect || peer->options.listen))

@@ -108,7 +108,7 @@ class Node:
         pathlib.Path(self.config).write_text(text)
         self.started = time.monotonic()
         lab.callback(lambda: self.reader.join(10))  # after the child's end
-        self.child = lab.spawn([*lab.prefix(name), DRAFTER, "--log-level", "debug", "--config", self.config],
+        self.child = lab.spawn([*lab.prefix(name), DRAFTER, "--log-level", lab.log_level, "--config", self.config],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env=dict(os.environ, **({"DRAFTER_FAILPOINT": failpoint} if failpoint else {})))
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -243,6 +243,8 @@ def parse_time(text):
 
 
 class Lab(benchlib.Bench):
+    log_level = "debug"
+
     def __init__(self, directory=None):
         contextlib.ExitStack.__init__(self)
         shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -154,7 +154,8 @@ static void serve_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     }
     if ((file->flags & DRAFTER_DEVICE_READONLY) && (fi->flags & O_ACCMODE) != O_RDONLY)
         error = EROFS;
-    out.open_flags = file->flags & DRAFTER_DEVICE_MAPPED
+    /* What nobody writes may be cached, too: QEMU reads a kernel in many small pieces. */
+    out.open_flags = file->flags & (DRAFTER_DEVICE_MAPPED | DRAFTER_DEVICE_READONLY)
                          ? FOPEN_KEEP_CACHE
                          : FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
     pthread_mutex_lock(&service->lock);
