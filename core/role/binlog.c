@@ -63,7 +63,7 @@ struct replay {
     struct block_device *device;
     const char *path;
     double speed;       /* 0: as fast as it goes */
-    uint64_t *unknown;  /* pages that were trimmed: what they read as is anybody's guess */
+    uint64_t *unknown;  /* pages of which nobody knows what they read as: trimmed, or written with made-up data */
     uint64_t began_ns, reads, writes, unlike, first_unlike;
     char *data;
 };
@@ -92,11 +92,15 @@ static bool is_known(const struct replay *replay, const struct binlog_record *re
     return bitmap_next_set(replay->unknown, first, end) >= end;
 }
 
-/* Whole pages only: of a page that was written in part the rest stays as unknown as it was. */
+/*
+ * Of a page that is written in part the rest stays as unknown as it was; one of which a part becomes unknown is so as
+ * a whole.
+ */
 static void mark(struct replay *replay, const struct binlog_record *record, bool known)
 {
-    uint64_t first = (record->offset + DRAFTER_PAGE_SIZE - 1) >> DRAFTER_PAGE_SHIFT;
-    uint64_t end = record->offset + record->length, pages = end >> DRAFTER_PAGE_SHIFT;
+    uint64_t end = record->offset + record->length, round = known ? DRAFTER_PAGE_SIZE - 1 : 0;
+    uint64_t first = (record->offset + round) >> DRAFTER_PAGE_SHIFT;
+    uint64_t pages = (end + DRAFTER_PAGE_SIZE - 1 - round) >> DRAFTER_PAGE_SHIFT;
 
     if (end == replay->device->size)
         pages = block_device_pages(replay->device);
@@ -125,7 +129,7 @@ static int replay_write(struct replay *replay, const struct binlog_record *recor
     if (!record->data)
         binlog_invent(record, replay->data);
     replay->writes++;
-    mark(replay, record, true);
+    mark(replay, record, record->data);
     return block_device_write(replay->device, replay->data, (size_t)record->length, record->offset);
 }
 

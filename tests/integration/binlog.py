@@ -14,6 +14,7 @@ import tempfile
 from nodelab import DEVICES, PATIENCE, Node, make_package
 
 DRAFTER = os.environ["DRAFTER"]
+WORKLOAD = pathlib.Path(os.environ["abs_top_srcdir"]) / "tests/integration/workload"
 HEADER, ENTRY = 128, 48
 
 
@@ -73,6 +74,31 @@ def replayed(directory, before, after):
     assert "gave other data" in binlog("replay", f"{directory}/log", "memory", "--config", config, status=1)
 
 
+def real(directory, device):
+    """What a Linux guest with redis did, to a file and below two overlays: they hold the same in the end."""
+    log = f"{WORKLOAD}/redis-{device}.binlog"
+    records = [json.loads(line) for line in binlog("print", log, "--json").splitlines()]
+    size = int(binlog("print", log).split()[2])
+    for name in "plain", "base":
+        with open(f"{directory}/{name}", "wb") as file:
+            file.truncate(size)
+    one = configure(directory, "plain", f"base = {directory}/plain\n")
+    files = f"{directory}/low {directory}/high", f"{directory}/low.map {directory}/high.map"
+    two = configure(directory, "overlaid", f"base = {directory}/base\noverlay = {files[0].split()[0]}\nstate = {files[1].split()[0]}\n")
+    binlog("replay", log, "memory", "--config", two, status=1)  # reads of the guest's own disk gave other data
+    two = configure(directory, "overlaid", f"base = {directory}/base\noverlay = {files[0]}\nstate = {files[1]}\n")
+    for config in one, two:
+        assert "gave other data" in binlog("replay", log, "memory", "--config", config, status=1)
+    whole = subprocess.run([DRAFTER, "check", *files[0].split(), *files[1].split()], capture_output=True, text=True)
+    assert whole.returncode == 0, whole
+    with open(f"{directory}/plain", "rb") as plain, open(f"{directory}/high", "rb") as overlay:
+        for entry in records:
+            if entry["kind"] in ("write", "zero"):
+                plain.seek(entry["offset"])
+                overlay.seek(entry["offset"])
+                assert plain.read(entry["length"]) == overlay.read(entry["length"]), entry
+
+
 def refused(directory):
     log = pathlib.Path(directory, "log")
     whole, bad = log.read_bytes(), pathlib.Path(directory, "bad")
@@ -111,6 +137,9 @@ def limited(directory):
 def main():
     with tempfile.TemporaryDirectory() as directory:
         try:
+            for device in "disk", "memory":
+                os.mkdir(f"{directory}/{device}-workload")
+                real(f"{directory}/{device}-workload", device)
             make_package(directory)
             before, after = pathlib.Path(directory, "before"), pathlib.Path(directory, "memory")
             shutil.copy(after, before)

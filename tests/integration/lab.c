@@ -436,3 +436,14 @@ void lab_check_owner(struct lab *lab, unsigned index)
     ck_assert_int_ne(other->state, LEDGER_INCOMPLETE);
     ck_assert_uint_ge(mine->epoch + (other->state == LEDGER_REFUSED), other->epoch);
 }
+
+void lab_set_workload(struct lab *lab, const char *name)
+{
+    const char *source = getenv("abs_top_srcdir");
+    char memory[1024], disk[1024];
+
+    ck_assert_ptr_nonnull(source);
+    snprintf(memory, sizeof(memory), "%s/tests/integration/workload/%s-memory.binlog", source, name);
+    snprintf(disk, sizeof(disk), "%s/tests/integration/workload/%s-disk.binlog", source, name);
+    lab_vm_set_workload(lab->vm, memory, disk);
+}

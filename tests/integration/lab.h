@@ -82,4 +82,7 @@ void lab_check_owner(struct lab *lab, unsigned node);
 /* How fast the guest writes. */
 void lab_set_rate(struct lab *lab, unsigned writes_per_ms);
 
+/* From now on the guest does what a real one did, by the binlogs tests/integration/workload/NAME-*.binlog. */
+void lab_set_workload(struct lab *lab, const char *name);
+
 #endif

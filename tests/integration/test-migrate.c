@@ -79,6 +79,16 @@ START_TEST(a_vm_moves_back_and_forth)
 }
 END_TEST
 
+START_TEST(a_workload_recorded_from_redis_moves_and_loses_nothing)
+{
+    lab_boot(lab);
+    lab_set_workload(lab, "redis");
+    lab_set_rate(lab, 20);
+    expect_moved(0, 1, false);
+    expect_moved(1, 0, true);
+}
+END_TEST
+
 START_TEST(without_postcopy_everything_is_here_at_the_resume)
 {
     lab_boot(lab);
@@ -307,6 +317,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_written_vm_moves_and_loses_nothing);
     tcase_add_test(tests, a_vm_moves_back_and_forth);
+    tcase_add_test(tests, a_workload_recorded_from_redis_moves_and_loses_nothing);
     tcase_add_test(tests, without_postcopy_everything_is_here_at_the_resume);
     tcase_add_test(tests, with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here);
     tcase_add_test(tests, a_registry_hands_out_copies_and_keeps_its_own);

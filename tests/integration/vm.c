@@ -7,6 +7,15 @@
 #include <string.h>
 #include <time.h>
 
+#define STEPS_MAX 8192
+
+/* What a real guest did, in pages of this one. */
+struct step {
+    uint64_t time_ns, first, count;
+    enum binlog_kind kind;
+    bool disk;
+};
+
 struct lab_vm {
     uint32_t version[LAB_PAGES]; /* by the guest's thread, or by the test while it is paused */
     struct block_device *blocks;
@@ -16,6 +25,8 @@ struct lab_vm {
     bool run;                /* atomic */
     bool running;
     pthread_t thread;
+    struct step *steps; /* of a workload, or NULL: by chance */
+    unsigned step_count, step;
 };
 
 /* Some pages are zero, some repeat, most are neither; two versions differ in a few words. */
@@ -102,6 +113,8 @@ void lab_vm_free(struct lab_vm *vm)
 {
     if (vm)
         lab_vm_pause(vm);
+    if (vm)
+        free(vm->steps);
     free(vm);
 }
 
@@ -121,6 +134,41 @@ static uint64_t choose(struct lab_vm *vm)
     return random % 10 ? random / 10 % (LAB_PAGES / 10) : random / 10 % LAB_PAGES;
 }
 
+static void change_page(struct lab_vm *vm, uint64_t number)
+{
+    vm->version[number]++;
+    write_page(vm, number);
+    __atomic_fetch_add(&vm->writes, 1, __ATOMIC_RELAXED);
+}
+
+static void act_by_chance(struct lab_vm *vm)
+{
+    uint64_t number = choose(vm);
+
+    if (next_random(vm) % 4 == 0)
+        check_page(vm, number);
+    change_page(vm, number);
+}
+
+static void act_by_workload(struct lab_vm *vm)
+{
+    const struct step *step = &vm->steps[vm->step];
+    uint64_t memory = LAB_MEMORY_SIZE / 4096, base = step->disk ? memory : 0;
+    uint64_t pages = step->disk ? LAB_PAGES - memory : memory;
+
+    vm->step = (vm->step + 1) % vm->step_count;
+    if (step->kind == BINLOG_FLUSH)
+        ck_assert_int_eq(block_device_flush(&vm->blocks[step->disk ? LAB_DISK : LAB_MEMORY]), 0);
+    for (uint64_t i = 0; i < step->count; i++) {
+        uint64_t number = base + (step->first + i) % pages;
+
+        if (step->kind == BINLOG_READ)
+            check_page(vm, number);
+        else
+            change_page(vm, number);
+    }
+}
+
 static void *guest_main(void *opaque)
 {
     static const struct timespec millisecond = {0, 1000000};
@@ -130,17 +178,57 @@ static void *guest_main(void *opaque)
         unsigned burst = __atomic_load_n(&vm->writes_per_ms, __ATOMIC_RELAXED);
 
         for (unsigned i = 0; i < burst && __atomic_load_n(&vm->run, __ATOMIC_ACQUIRE); i++) {
-            uint64_t number = choose(vm);
-
-            if (next_random(vm) % 4 == 0)
-                check_page(vm, number);
-            vm->version[number]++;
-            write_page(vm, number);
-            __atomic_fetch_add(&vm->writes, 1, __ATOMIC_RELAXED);
+            if (vm->steps)
+                act_by_workload(vm);
+            else
+                act_by_chance(vm);
         }
         nanosleep(&millisecond, NULL);
     }
     return NULL;
+}
+
+static void read_steps(struct lab_vm *vm, const char *path, bool disk)
+{
+    cleanup_free char *data = malloc(BINLOG_DATA_MAX);
+    struct drafter_error err = {0};
+    struct binlog_reader reader;
+    struct binlog_record record;
+    int rc;
+
+    ck_assert_msg(!binlog_open(path, &reader, &err), "%s", err.message);
+    while ((rc = binlog_next(&reader, &record, data, &err)) == 1) {
+        ck_assert_uint_lt(vm->step_count, STEPS_MAX);
+        vm->steps[vm->step_count++] =
+            (struct step){.time_ns = reader.started_ns + record.time_ns,
+                          .first = record.offset / 4096,
+                          .count = (record.length + 4095) / 4096,
+                          .kind = record.kind,
+                          .disk = disk};
+    }
+    ck_assert_msg(rc == 0 && reader.complete, "%s", err.message);
+    binlog_reader_close(&reader);
+}
+
+static int compare_steps(const void *a, const void *b)
+{
+    const struct step *one = a, *other = b;
+
+    return (one->time_ns > other->time_ns) - (one->time_ns < other->time_ns);
+}
+
+void lab_vm_set_workload(struct lab_vm *vm, const char *memory, const char *disk)
+{
+    struct block_device *blocks = vm->blocks;
+
+    lab_vm_pause(vm);
+    vm->steps = calloc(STEPS_MAX, sizeof(*vm->steps));
+    ck_assert_ptr_nonnull(vm->steps);
+    read_steps(vm, memory, false);
+    read_steps(vm, disk, true);
+    ck_assert_uint_gt(vm->step_count, 100);
+    qsort(vm->steps, vm->step_count, sizeof(*vm->steps), compare_steps);
+    lab_vm_resume(vm, blocks);
 }
 
 void lab_vm_resume(struct lab_vm *vm, struct block_device *blocks)

@@ -16,6 +16,8 @@ void lab_vm_resume(struct lab_vm *vm, struct block_device *blocks);
 void lab_vm_pause(struct lab_vm *vm); /* paused already is fine */
 /* Writes this many random pages at once; the guest is running. */
 void lab_vm_burst(struct lab_vm *vm, unsigned pages);
+/* Does what the two binlogs say from now on, over and over, folded onto the size of these devices. */
+void lab_vm_set_workload(struct lab_vm *vm, const char *memory, const char *disk);
 void lab_vm_set_rate(struct lab_vm *vm, unsigned writes_per_ms);
 
 /* The count of writes goes through the state device. */
