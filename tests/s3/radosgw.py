@@ -123,12 +123,21 @@ class Radosgw:
                 assert time.monotonic() < deadline, "radosgw does not answer"
                 time.sleep(0.1)
 
+    def start_gateway(self):
+        self.start("radosgw", "-n", "client.rgw")
+        self.wait_for_service()
+
+    def kill_gateway(self):
+        """The store behind it stays."""
+        gateway = self.daemons.pop()
+        gateway.kill()
+        gateway.wait()
+
     def __enter__(self):
         try:
             self.write_config()
             self.start_store()
-            self.start("radosgw", "-n", "client.rgw")
-            self.wait_for_service()
+            self.start_gateway()
             self.with_config("radosgw-admin", "user", "create", "--uid=test", "--display-name=test",
                              f"--access-key={self.access}", f"--secret-key={self.secret}")
         except BaseException:

@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""The conformance suite of storage again, with s3 against radosgw instead of server.py; `make soak` runs it."""
+"""s3 against radosgw instead of server.py; `make soak` runs it.
+
+real-server.py [PART...]: "suite", the conformance suite of storage; "moves", the tests of whole processes; "device",
+1 GiB that is copied while everything breaks.
+"""
 
 import os
 import pathlib
@@ -13,6 +17,28 @@ import radosgw
 from server import ACCESS, SECRET
 
 HERE = pathlib.Path(__file__).resolve().parent
+INTEGRATION = HERE.parent / "integration"
+
+
+def suite(_):
+    where = pathlib.Path(os.environ["abs_top_builddir"], "tests", "conformance")
+    subprocess.run(["./storage"], cwd=where, check=True, timeout=600)
+    print("ok: storage against radosgw", flush=True)
+
+
+def moves(_):
+    for test in ("s3-move.py", "s3-package.py"):
+        subprocess.run(["python3", INTEGRATION / test], check=True, timeout=300)
+
+
+def device(server):
+    sys.path.insert(0, str(INTEGRATION))
+    import bigdevice  # which needs the environment
+
+    bigdevice.run(server)
+
+
+PARTS = {"suite": suite, "moves": moves, "device": device}
 
 
 def main():
@@ -22,12 +48,10 @@ def main():
         print(f"not root, or not installed: {' '.join(missing)} (Debian: radosgw ceph-mon ceph-osd ceph-mgr)")
         return 77
     with tempfile.TemporaryDirectory(prefix="drafter-rgw-") as name, radosgw.Radosgw(name, ACCESS, SECRET) as server:
-        os.environ.update(S3_SERVER=str(HERE / "proxy.py"), S3_UPSTREAM=str(server.port))
-        suite = pathlib.Path(os.environ["abs_top_builddir"], "tests", "conformance")
-        subprocess.run(["./storage"], cwd=suite, check=True, timeout=600)
-        print("ok: storage against radosgw", flush=True)
-        for test in ("s3-move.py", "s3-package.py"):
-            subprocess.run(["python3", HERE.parent / "integration" / test], check=True, timeout=300)
+        os.environ.update(S3_SERVER=str(HERE / "proxy.py"), S3_UPSTREAM=str(server.port), AWS_ACCESS_KEY_ID=ACCESS,
+                          AWS_SECRET_ACCESS_KEY=SECRET)
+        for part in sys.argv[1:] or PARTS:
+            PARTS[part](server)
     return 0
 
 
