@@ -2,6 +2,7 @@
 #include "control/internal.h"
 
 #include "util/cleanup.h"
+#include "util/json.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -50,7 +51,7 @@ ssize_t control_read_line(int fd, char *line, size_t size)
 
 int control_write_line(int fd, const json_t *object)
 {
-    cleanup_free char *text = json_dumps(object, JSON_COMPACT);
+    cleanup_free char *text = json_text(object, JSON_COMPACT);
     cleanup_free char *line = NULL;
     size_t done = 0, length;
 

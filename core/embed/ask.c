@@ -57,7 +57,7 @@ static int give(const json_t *answer, char **ret_answer, struct drafter_error *e
 
     if (!ret_answer)
         return 0;
-    text = json_dumps(answer, JSON_COMPACT);
+    text = json_text(answer, JSON_COMPACT);
     if (!text)
         return drafter_error_set(err, ENOMEM, "out of memory");
     *ret_answer = text;

@@ -100,7 +100,7 @@ int image_convert_config(const struct image_options *options, const char *from, 
     add_guest_files(member(config, "mounts", json_array()));
     share_network(member(member(config, "linux", json_object()), "namespaces", json_array()));
     set_ready_port(member(config, "annotations", json_object()), options->ready_port);
-    text = json_dumps(config, JSON_INDENT(4));
+    text = json_text(config, JSON_INDENT(4));
     if (!text)
         return drafter_error_set(err, ENOMEM, "%s: out of memory", to);
     return io_replace_file(to, text, strlen(text), 0644, err);

@@ -25,7 +25,7 @@ static json_t *parse(const char *text, size_t length, struct drafter_error *err)
 
 static char *dump(json_t *object)
 {
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = object ? json_text(object, JSON_COMPACT) : NULL;
 
     json_decref(object);
     if (text && strlen(text) > WIRE_JSON_MAX) {

@@ -45,7 +45,7 @@ char *pack_manifest_encode(const struct pack_manifest *manifest)
                        manifest->zstd, "devices", devices);
     if (object && manifest->vm)
         json_object_set(object, "vm", manifest->vm);
-    return object ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    return object ? json_text(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 }
 
 static int take(const json_t *object, const char *key, uint64_t minimum, uint64_t maximum,

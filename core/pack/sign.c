@@ -27,6 +27,6 @@ int pack_sign(const char *key_path, const char *manifest, size_t length, char **
     sodium_bin2hex(key_hex, sizeof(key_hex), key, sizeof(key));
     sodium_bin2hex(hex, sizeof(hex), signature, sizeof(signature));
     object = json_pack("{s:s, s:s, s:s}", "algorithm", "ed25519", "key", key_hex, "signature", hex);
-    *ret_text = object ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    *ret_text = object ? json_text(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     return *ret_text ? 0 : drafter_error_set(err, ENOMEM, "out of memory");
 }

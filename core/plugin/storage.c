@@ -91,6 +91,11 @@ int storage_flush(struct instance *storage)
     return failed;
 }
 
+bool storage_flush_failed(const struct instance *storage)
+{
+    return storage->flush_error < 0;
+}
+
 /* For plugins that cannot do better; the zeros live in the program's read-only data. */
 static int write_zeros(struct instance *storage, uint64_t length, uint64_t offset)
 {

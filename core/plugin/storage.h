@@ -11,6 +11,8 @@ uint64_t storage_size(struct instance *storage);
 int storage_read(struct instance *storage, void *buffer, size_t length, uint64_t offset);
 int storage_write(struct instance *storage, const void *buffer, size_t length, uint64_t offset);
 int storage_flush(struct instance *storage);
+/* A flush has failed: every later one does, as nobody knows what the disk holds of what was written before. */
+bool storage_flush_failed(const struct instance *storage);
 int storage_zero(struct instance *storage, uint64_t length, uint64_t offset);
 int storage_trim(struct instance *storage, uint64_t length, uint64_t offset);
 int storage_extent(struct instance *storage, uint64_t offset, uint64_t length,

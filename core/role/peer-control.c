@@ -457,7 +457,7 @@ static void tell_where(const struct node_options *node)
 {
     cleanup_free char *directory = realpath(node->run_directory, NULL);
     cleanup_json json_t *fields = json_pack("{s:s, s:s*}", "vm", node->name, "directory", directory);
-    cleanup_free char *text = fields ? json_dumps(fields, JSON_COMPACT) : NULL;
+    cleanup_free char *text = fields ? json_text(fields, JSON_COMPACT) : NULL;
 
     if (directory && text)
         log_event("control", "%.*s", (int)strlen(text) - 2, text + 1); /* without braces */

@@ -3,6 +3,7 @@
 
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/json.h"
 #include "util/log.h"
 
 #include <jansson.h>
@@ -105,7 +106,7 @@ static void refuse_request(int fd, struct reader *reader, const json_t *request)
         return;
     answer = json_pack("{s:n,s:{s:O,s:n,s:s}}", "request", "response", "call", call, "value", "err",
                        "can not call non function");
-    text = json_dumps(answer, JSON_COMPACT);
+    text = json_text(answer, JSON_COMPACT);
     json_decref(answer);
     if (!text || asprintf(&line, "%s\n", text) < 0)
         line = NULL;

@@ -57,7 +57,7 @@ char *package_encode(const struct package *package)
         "memorySize", (json_int_t)package->memory_size, "cpuCount", (int)package->cpu_count,
         "kernel", package->kernel, "bootArgs", package->boot_args, "machineConfig", package->machine_config, "devices",
         devices_json(package));
-    text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    text = object ? json_text(object, JSON_COMPACT) : NULL;
     json_decref(object);
     return text;
 }

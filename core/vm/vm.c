@@ -499,6 +499,9 @@ int vm_write_back(struct vm *vm, struct drafter_error *err)
             drafter_error_errno(err, -rc, "cannot write what was refused before");
         if (!rc && (rc = block_device_flush(device)))
             drafter_error_errno(err, -rc, "cannot flush it");
+        if (rc && storage_flush_failed(device->storage))
+            drafter_error_set(err, EIO, "cannot flush it: a sync of its storage has failed, and what that "
+                                        "holds of the VM since is not known");
         if (rc)
             return drafter_error_wrap(err, "device %s", device->name);
     }

@@ -166,7 +166,7 @@ class Heartbeats:
 
     def __init__(self, bench, sources, options=()):
         read, write = os.pipe()
-        argv = [bench.program("drafter-heartbeats"), "--events", str(write), "--timeout", "600", *options]
+        argv = [bench.program("drafter-heartbeats"), "--events", str(write), "--timeout", "7200", *options]
         for name, path in sources.items():
             argv += ["--source", f"{name}={path if path.startswith('file:') else 'connect:' + path}"]
         self.child = bench.spawn(argv, stdout=subprocess.PIPE, text=True, pass_fds=[write])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "api.h"
 #include "util/cleanup.h"
+#include "util/json.h"
 #include "vmm/common/socket.h"
 #include <ctype.h>
 #include <curl/curl.h>
@@ -121,7 +122,7 @@ static int call(struct api *api, const char *method, const char *path, json_t *b
                 uint64_t deadline, struct drafter_error *err)
 {
     cleanup_free struct answer *answer = calloc(1, sizeof(*answer));
-    cleanup_free char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    cleanup_free char *text = body ? json_text(body, JSON_COMPACT) : NULL;
 
     json_decref(body);
     if (!answer || !text)

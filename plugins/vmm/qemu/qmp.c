@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "qmp.h"
 #include "util/cleanup.h"
+#include "util/json.h"
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
@@ -282,7 +283,7 @@ static int send_command(struct qmp *qmp, const char *command, json_t *arguments,
 {
     json_t *request = json_pack("{s:s, s:o*, s:I}", "execute", command, "arguments", arguments,
                                 "id", (json_int_t)++qmp->last_id);
-    cleanup_free char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    cleanup_free char *text = request ? json_text(request, JSON_COMPACT) : NULL;
     int result = 0;
 
     json_decref(request);
