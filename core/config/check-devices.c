@@ -225,6 +225,24 @@ static void check_backup(const struct device *device)
     check_output(device, "output", device->options.output);
 }
 
+/* One of before is emptied, anything else is refused at the start. */
+static void check_binlog(const struct device *device)
+{
+    const char *path = device->options.binlog;
+    struct binlog_reader reader;
+    struct stat status;
+    int rc;
+
+    check_output(device, "binlog", path);
+    if (!path || stat(path, &status) || !status.st_size)
+        return;
+    rc = binlog_open(path, &reader, NULL);
+    if (!rc)
+        binlog_reader_close(&reader);
+    else if (rc == -EINVAL)
+        fault(device, "move it away, or name another file", "binlog", "%s: it exists and is no binlog", path);
+}
+
 static void check_stack(const struct device *device)
 {
     const struct device_options *options = &device->options;
@@ -253,6 +271,8 @@ static void check_stack(const struct device *device)
                         options->storage, true);
     if (options->save_output && use != CHECK_USE_SERVE)
         check_output(device, "save-output", options->save_output);
+    if (use != CHECK_USE_SERVE)
+        check_binlog(device);
     check_overlays(device);
 }
 

@@ -3,6 +3,7 @@
  * `drafter check FILE...`: what the files are, whether they are whole, and what can be done if not.  Nothing is
  * changed.  A file is known by its content; the two files of an overlay are found among those that are named.
  */
+#include "block/binlog.h"
 #include "command.h"
 #include "migrate/ledger.h"
 #include "pack/extract.h"
@@ -242,6 +243,45 @@ static int check_archive(struct checked *checked, struct file *file)
     return 1;
 }
 
+/* ---- binlogs */
+
+static void read_records(struct checked *checked, struct binlog_reader *reader, void *data)
+{
+    struct drafter_error err = {0};
+    struct binlog_record record;
+    int rc;
+
+    while ((rc = binlog_next(reader, &record, data, &err)) == 1)
+        ;
+    say(checked, false, "device %s, %" PRIu64 " bytes, %" PRIu64 " records", reader->device, reader->size,
+        reader->count);
+    if (rc)
+        say(checked, true, "%s", err.message);
+    else if (!reader->complete)
+        say(checked, false, "it goes on, or was ended at its limit");
+}
+
+/* 1: it is a binlog, and has been looked at. */
+static int check_binlog(struct checked *checked, struct file *file)
+{
+    cleanup_free char *data = malloc(BINLOG_DATA_MAX);
+    struct drafter_error err = {0};
+    struct binlog_reader reader;
+    int rc = data ? binlog_open(file->path, &reader, &err) : -ENOMEM;
+
+    if (rc && rc != -EBADMSG && rc != -ENOTSUP)
+        return 0;
+    begin(checked);
+    if (rc) {
+        say(checked, true, "%s", err.message);
+    } else {
+        read_records(checked, &reader, data);
+        binlog_reader_close(&reader);
+    }
+    end(checked, file, NULL, "binlog", "what is ahead of that can be printed and replayed");
+    return 1;
+}
+
 /* ---- overlays */
 
 static void take_line(void *opaque, const char *line)
@@ -334,7 +374,7 @@ static int check_known(struct checked *checked, struct file *file, struct drafte
         return check_ledger(checked, file, err);
     if (!take_config(file->path, &package))
         check_package(checked, file, &package);
-    else
+    else if (!check_binlog(checked, file))
         check_archive(checked, file);
     return 0;
 }

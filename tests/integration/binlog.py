@@ -113,6 +113,10 @@ def refused(directory):
         said = binlog("print", bad, status=status)
         assert text in said and len(said.splitlines()) == 1, (text, said)
         assert text in binlog("replay", bad, "memory", "--config", plain, status=status)
+        found = subprocess.run([DRAFTER, "check", bad], capture_output=True, text=True)
+        assert ("binlog, " in found.stdout, text in found.stdout) == (status == 1, status == 1), (text, found)
+    found = subprocess.run([DRAFTER, "check", log], capture_output=True, text=True)
+    assert found.returncode == 0 and "binlog, " in found.stdout and "whole" in found.stdout, found
     assert "it is no file" in binlog("print", directory, status=2)
     assert "takes print FILE" in binlog("show", log, status=2)
     assert "there is no device disk" in binlog("replay", log, "disk", "--config", plain, status=3)
@@ -130,6 +134,8 @@ def limited(directory):
     assert 60000 < size <= 65536, size
     assert "ended at its limit" in binlog("print", f"{directory}/log")
     shutil.copy(f"{directory}/memory", f"{directory}/log")
+    checked = subprocess.run([DRAFTER, "check", "--config", f"{directory}/peer.ini"], capture_output=True, text=True)
+    assert checked.returncode == 2 and "is no binlog" in checked.stdout, checked
     node = Node(directory, "peer", pathlib.Path(directory, "peer.ini").read_text().split("\n", 4)[4])
     assert node.child.wait(PATIENCE) == 5 and "is no binlog" in node.said(), node.said()
 
