@@ -10,6 +10,13 @@
 
 static struct lab *lab;
 
+/* A guest that writes in sequence meets the sender in the null storage all the time. */
+#ifdef __SANITIZE_THREAD__
+static const bool slow_where_races_are_suppressed = true;
+#else
+static const bool slow_where_races_are_suppressed = false;
+#endif
+
 static void setup_null(void)
 {
     lab = lab_new(NULL);
@@ -317,7 +324,8 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_written_vm_moves_and_loses_nothing);
     tcase_add_test(tests, a_vm_moves_back_and_forth);
-    tcase_add_test(tests, a_workload_recorded_from_redis_moves_and_loses_nothing);
+    if (setup == setup_null && !slow_where_races_are_suppressed) /* it is not about transports */
+        tcase_add_test(tests, a_workload_recorded_from_redis_moves_and_loses_nothing);
     tcase_add_test(tests, without_postcopy_everything_is_here_at_the_resume);
     tcase_add_test(tests, with_postcopy_a_vm_that_writes_much_runs_before_everything_is_here);
     tcase_add_test(tests, a_registry_hands_out_copies_and_keeps_its_own);

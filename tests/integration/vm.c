@@ -8,6 +8,7 @@
 #include <time.h>
 
 #define STEPS_MAX 8192
+#define STEP_PAGES_MAX 32 /* of larger operations only the beginning: the devices here are small */
 
 /* What a real guest did, in pages of this one. */
 struct step {
@@ -141,16 +142,18 @@ static void change_page(struct lab_vm *vm, uint64_t number)
     __atomic_fetch_add(&vm->writes, 1, __ATOMIC_RELAXED);
 }
 
-static void act_by_chance(struct lab_vm *vm)
+/* How many pages it was, here as below. */
+static uint64_t act_by_chance(struct lab_vm *vm)
 {
     uint64_t number = choose(vm);
 
     if (next_random(vm) % 4 == 0)
         check_page(vm, number);
     change_page(vm, number);
+    return 1;
 }
 
-static void act_by_workload(struct lab_vm *vm)
+static uint64_t act_by_workload(struct lab_vm *vm)
 {
     const struct step *step = &vm->steps[vm->step];
     uint64_t memory = LAB_MEMORY_SIZE / 4096, base = step->disk ? memory : 0;
@@ -167,6 +170,7 @@ static void act_by_workload(struct lab_vm *vm)
         else
             change_page(vm, number);
     }
+    return step->count + 1;
 }
 
 static void *guest_main(void *opaque)
@@ -177,12 +181,8 @@ static void *guest_main(void *opaque)
     while (__atomic_load_n(&vm->run, __ATOMIC_ACQUIRE)) {
         unsigned burst = __atomic_load_n(&vm->writes_per_ms, __ATOMIC_RELAXED);
 
-        for (unsigned i = 0; i < burst && __atomic_load_n(&vm->run, __ATOMIC_ACQUIRE); i++) {
-            if (vm->steps)
-                act_by_workload(vm);
-            else
-                act_by_chance(vm);
-        }
+        for (uint64_t i = 0; i < burst && __atomic_load_n(&vm->run, __ATOMIC_ACQUIRE);)
+            i += vm->steps ? act_by_workload(vm) : act_by_chance(vm);
         nanosleep(&millisecond, NULL);
     }
     return NULL;
@@ -227,6 +227,9 @@ void lab_vm_set_workload(struct lab_vm *vm, const char *memory, const char *disk
     read_steps(vm, memory, false);
     read_steps(vm, disk, true);
     ck_assert_uint_gt(vm->step_count, 100);
+    for (unsigned i = 0; i < vm->step_count; i++)
+        if (vm->steps[i].count > STEP_PAGES_MAX)
+            vm->steps[i].count = STEP_PAGES_MAX;
     qsort(vm->steps, vm->step_count, sizeof(*vm->steps), compare_steps);
     lab_vm_resume(vm, blocks);
 }
