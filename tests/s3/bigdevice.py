@@ -5,6 +5,7 @@ goes on where it was; what is there at the end is what was written.  Then object
 Started by real-server.py, whose radosgw it gets.  The device is shown by a mounter through FUSE: needs root.
 """
 
+import collections
 import hashlib
 import json
 import os
@@ -199,7 +200,10 @@ class Bucket(Proxy):
         pass
 
     def blocks(self):
-        return sorted(name for name in self.sizes() if name.startswith("big/b/"))
+        """Those of which there is one version: two are there where a sweep was cut off, too."""
+        names = [name for name in self.sizes() if name.startswith("big/b/")]
+        versions = collections.Counter(name.split("-")[0] for name in names)
+        return sorted(name for name in names if versions[name.split("-")[0]] == 1)
 
 
 def lose(disk):
@@ -265,4 +269,6 @@ def run(server):
             lose(disk)
         finally:
             Node.end_all()
+            for shown in lab.glob("run*/run/*/devices"):  # of one that failed
+                subprocess.run(["umount", "-q", "-l", shown], check=False)
             relay.end()
