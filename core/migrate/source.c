@@ -76,6 +76,7 @@ void source_free(struct source *source)
         free(source->devices[i].delta);
         free(source->devices[i].probed);
         free(source->devices[i].final);
+        free(source->devices[i].unread);
         free(source->devices[i].have);
         free(source->devices[i].has);
     }
@@ -124,7 +125,7 @@ int source_resume(const struct source_options *options, const uint8_t token[WIRE
     memcpy(source->session.identity, kept->identity, sizeof(source->session.identity));
     source->pass = kept->pass;
     source->committed_at = source->paused_at = drafter_now_ns();
-    source->resumed = source->suspended = true;
+    source->resumed = source->suspended = source->given = true;
     source->machine = (struct source_machine){.state = SOURCE_COMMITTED,
                                               .live = true,
                                               .ready = true,
@@ -251,6 +252,9 @@ static bool commit(struct source *source)
         log_info("source", "VM %s was paused for %.1f ms when it was handed over",
                  source->options.offer.vm,
                  (double)(source->committed_at - source->paused_at) / 1e6);
+        pthread_mutex_lock(&source->session.lock);
+        source->given = true;
+        pthread_mutex_unlock(&source->session.lock);
         source_allow_sending(source);
         failpoint(FAILPOINT_PULL);
     }
@@ -379,7 +383,7 @@ static void maybe_finish(struct source *source)
                             : source->machine.state != SOURCE_SERVING))
         return;
     pthread_mutex_lock(&source->session.lock);
-    idle = !source->inflight && !schedule_left(&source->schedule);
+    idle = !source->inflight && !source->unread && !schedule_left(&source->schedule);
     pthread_mutex_unlock(&source->session.lock);
     if (!idle || source_drain(source))
         return;
@@ -525,6 +529,7 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))
             on_event(source, &event);
+        source_retry_unread(source);
         report(source);
     }
     failpoint(FAILPOINT_CLEANUP);
