@@ -140,6 +140,11 @@ START_TEST(the_file_ends_at_its_limit)
     reader = begin();
     ck_assert_int_eq(end(&reader), 0);
     ck_assert(!reader.complete && reader.count > 5);
+    log = create(4096, false); /* small records, to the last that fits */
+    record_many(log);
+    binlog_close(log);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert(status.st_size > 4096 - 128 && status.st_size <= 4096);
 }
 END_TEST
 
