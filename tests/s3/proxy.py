@@ -120,7 +120,8 @@ class Proxy(Handler):
         assert answer.status == 200
         data = bytearray(content)
         data[len(data) // 2] ^= 0x10
-        self.ask("PUT", target, bytes(data))
+        answer, content = self.ask("PUT", target, bytes(data))
+        assert answer.status == 200, content
 
 
 def make_bucket():
