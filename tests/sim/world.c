@@ -284,6 +284,20 @@ static void judge_end(void)
     sim_fail("I1", "at the end the guest runs nowhere, and no fault is the reason");
 }
 
+/*
+ * A registry may have died when its last session was over, and nobody looked after it; the last attempt
+ * finds one that is awake.
+ */
+static void await_registry(bool awake)
+{
+    uint64_t down_since[SIM_NODES] = {0};
+
+    for (unsigned i = 0; i < 3000 && (!sim.nodes[0].up || (awake && fiber_is_frozen(0))); i++) {
+        restart_dead(down_since);
+        fiber_sleep(POLL_NS);
+    }
+}
+
 /* A node that ends saves its VM; one that starts goes on with it. */
 static void stop_and_start(void)
 {
@@ -323,6 +337,8 @@ static void *director_main(void *opaque)
         wait_for_guest();
     for (unsigned move = 0, attempt = 0; move < sim.swarm.moves && attempt < ATTEMPTS; attempt++) {
         fiber_sleep(sim_below(30 * MS));
+        if (sim.swarm.registry)
+            await_registry(attempt == ATTEMPTS - 1);
         move += move_once();
         if (attempt == ATTEMPTS - 2)
             fault_heal();
