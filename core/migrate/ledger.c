@@ -23,6 +23,7 @@
 #endif
 
 #define FLAG_WHOLE 1u
+#define SEQUENCE_MAX (UINT64_MAX / 2) /* nobody wrote so often: what comes next would be the older one */
 
 /* On disk, little-endian; the checksum covers all before it. */
 struct slot {
@@ -68,7 +69,7 @@ int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *r
     memcpy(&slot, bytes, sizeof(slot));
     if (memcmp(slot.magic, LEDGER_MAGIC, sizeof(slot.magic)) ||
         le64toh(slot.checksum) != XXH3_64bits(&slot, offsetof(struct slot, checksum)) ||
-        le32toh(slot.state) > LEDGER_ARRIVING || slot.vm[DRAFTER_NAME_MAX] ||
+        le64toh(slot.sequence) > SEQUENCE_MAX || le32toh(slot.state) > LEDGER_ARRIVING || slot.vm[DRAFTER_NAME_MAX] ||
         slot.peer[sizeof(slot.peer) - 1])
         return -EBADMSG;
     record.state = le32toh(slot.state);
