@@ -3,6 +3,7 @@
 #include "options.h"
 #include "role/role.h"
 #include "util/failpoint.h"
+#include "util/json.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,6 +233,7 @@ int main(int argc, char **argv)
     int result;
 
     raise_descriptor_limit();
+    json_use_reserve();
     signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an errno, not the end */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     list_words(names, takers);

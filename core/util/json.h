@@ -13,6 +13,9 @@ static inline void cleanup_json_(json_t **json)
 
 #define cleanup_json __attribute__((cleanup(cleanup_json_)))
 
+/* Jansson never lacks memory from here on; see json-reserve.c.  From main, ahead of all JSON. */
+void json_use_reserve(void);
+
 /*
  * The text of a value, to be freed by the caller; NULL without memory.  In place of json_dumps, which (Jansson 2.14)
  * leaves out a key when there is no memory for it, and says nothing of it.

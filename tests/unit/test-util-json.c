@@ -6,13 +6,22 @@
 
 #include <string.h>
 
-static long left; /* allocations until one fails; those behind it succeed */
+static long left = -1; /* allocations until one fails; those behind it succeed */
 static bool failed;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+/* For the reserve, which asks malloc. */
+void *__wrap_malloc(size_t size)
+{
+    failed |= left == 0;
+    return left-- == 0 ? NULL : __real_malloc(size);
+}
 
 static void *allocate(size_t size)
 {
-    failed |= left == 0;
-    return left-- == 0 ? NULL : malloc(size);
+    return __wrap_malloc(size);
 }
 
 static json_t *value(void)
@@ -44,6 +53,7 @@ static void each_failure(size_t flags)
         failed = false;
         left = succeed;
         text = json_text(object, flags);
+        left = -1;
         ck_assert(!text || !strcmp(text, whole));
         ck_assert(text || failed);
         free(text);
@@ -67,9 +77,32 @@ START_TEST(a_value_that_is_no_value_has_no_text)
 }
 END_TEST
 
+/* The n-th allocation fails, whichever it is: what is read is the same. */
+START_TEST(a_text_is_read_whatever_allocation_fails)
+{
+    json_t *object = value(), *again = NULL;
+    char *text = json_text(object, JSON_INDENT(2));
+
+    json_use_reserve();
+    failed = true;
+    for (long succeed = 0; failed; succeed++) {
+        failed = false;
+        left = succeed;
+        again = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        left = -1;
+        ck_assert(json_equal(object, again));
+        json_decref(again);
+    }
+    free(text);
+    json_decref(object);
+    json_set_alloc_funcs(malloc, free);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_test(tests, a_text_is_whole_or_there_is_none);
+    tcase_add_test(tests, a_text_is_read_whatever_allocation_fails);
     tcase_add_test(tests, a_value_that_is_no_value_has_no_text);
 }
 
