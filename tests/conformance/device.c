@@ -528,6 +528,7 @@ static const struct subject {
     {"fuse", SHAPE_FILES},
     {"nbd", SHAPE_NODES},
     {"loop", SHAPE_NODES},
+    {"ublk", SHAPE_NODES},
 };
 
 static enum shape shape_of(const char *name)
