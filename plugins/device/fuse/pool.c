@@ -40,6 +40,7 @@ struct worker {
     pthread_t thread;
     char *memory;
     struct fuse_buf request;
+    bool populated; /* its memory is there */
 };
 
 /*
@@ -116,6 +117,18 @@ static void pool_received(struct pool *pool)
     pthread_mutex_unlock(&pool->lock);
 }
 
+/*
+ * A kernel that copies a request into pages that are not there yet gives that up when the process is killed, and
+ * answers the request with EIO instead of keeping it for the next one: a write-back would be lost.
+ */
+static void pool_populate(struct worker *worker)
+{
+    if (!worker->populated && madvise(worker->memory, POOL_MEMORY, MADV_POPULATE_WRITE))
+        for (size_t at = 0; at < POOL_MEMORY; at += POOL_PAGE) /* before Linux 5.14 */
+            *(volatile char *)(worker->memory + at) = 0;
+    worker->populated = true;
+}
+
 static int pool_receive(struct worker *worker)
 {
     int result, ignored;
@@ -141,6 +154,7 @@ static void *pool_work(void *opaque)
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
     pool_self = worker;
     while (pool_await_turn(pool)) {
+        pool_populate(worker);
         result = pool_receive(worker);
         pool_received(pool);
         if (result == -EINTR || result == -EAGAIN)
