@@ -23,7 +23,7 @@
 /* What goes wrong at a node, by the number of the call, from 1; 0 never. */
 struct lab_faults {
     bool hook, pause, save, prepare, start, load, resume, journal, custom, keep_custom;
-    bool unreadable; /* from the resume on lab_bad_file is there, until somebody removes it */
+    bool unreadable; /* since the VM is paused lab_bad_file is there, until somebody removes it */
     const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
     bool cut_at_hook, cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
 };

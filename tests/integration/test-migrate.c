@@ -297,7 +297,7 @@ START_TEST(pages_that_cannot_be_read_after_the_hand_over_keep_back_no_others)
     lab_bad_file(lab, bad);
     lab->nodes[0].faults.memory_fault = "fail-reads-while";
     lab->nodes[0].faults.memory_fault_at = bad;
-    lab->nodes[1].faults.unreadable = true;
+    lab->nodes[0].faults.unreadable = true;
     lab_boot(lab);
     lab_set_rate(lab, 400);
     ck_assert_int_eq(pthread_create(&mender, NULL, mend_the_disk, bad), 0);
