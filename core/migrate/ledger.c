@@ -23,7 +23,6 @@
 #endif
 
 #define FLAG_WHOLE 1u
-#define SEQUENCE_MAX (UINT64_MAX / 2) /* nobody wrote so often: what comes next would be the older one */
 
 /* On disk, little-endian; the checksum covers all before it. */
 struct slot {
@@ -69,7 +68,7 @@ int ledger_decode(const uint8_t bytes[LEDGER_SLOT_SIZE], struct ledger_record *r
     memcpy(&slot, bytes, sizeof(slot));
     if (memcmp(slot.magic, LEDGER_MAGIC, sizeof(slot.magic)) ||
         le64toh(slot.checksum) != XXH3_64bits(&slot, offsetof(struct slot, checksum)) ||
-        le64toh(slot.sequence) > SEQUENCE_MAX || le32toh(slot.state) > LEDGER_ARRIVING || slot.vm[DRAFTER_NAME_MAX] ||
+        le32toh(slot.state) > LEDGER_ARRIVING || slot.vm[DRAFTER_NAME_MAX] ||
         slot.peer[sizeof(slot.peer) - 1])
         return -EBADMSG;
     record.state = le32toh(slot.state);
@@ -110,7 +109,7 @@ static int read_slots(struct ledger *ledger, struct drafter_error *err)
         blank += is_blank(slots[i]);
         if (ledger_decode(slots[i], &record, &sequence) || sequence % 2 != i)
             continue;
-        if (valid++ && sequence < ledger->sequence)
+        if (valid++ && (int64_t)(sequence - ledger->sequence) < 0) /* as RFC 1982: it may wrap */
             continue;
         ledger->sequence = sequence;
         ledger->record = record;
