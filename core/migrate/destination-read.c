@@ -310,17 +310,20 @@ void destination_fail_waits(struct destination *destination, int code)
         block_map_fail(&destination->devices[i].block->map, code);
 }
 
+/* Under the lock that ends the load: a moment later the failure would meet the guest, and last. */
+static void fail_load(struct destination *destination)
+{
+    lock_scope(&destination->session.lock);
+    if (destination->loading)
+        destination_fail_waits(destination, EIO);
+}
+
 void *destination_control_main(void *opaque)
 {
     struct destination *destination = opaque;
-    bool loading;
 
     receive_all(destination, destination->session.control, on_control);
-    pthread_mutex_lock(&destination->session.lock);
-    loading = destination->loading;
-    pthread_mutex_unlock(&destination->session.lock);
-    if (loading)
-        destination_fail_waits(destination, EIO);
+    fail_load(destination);
     return NULL;
 }
 

@@ -167,20 +167,18 @@ static int load_vm(struct destination *destination, struct drafter_error *err)
 {
     const struct destination_vm *vm = &destination->options.vm;
     struct session *session = &destination->session;
-    bool lost;
     int rc;
 
     pthread_mutex_lock(&session->lock);
     destination->loading = true;
-    lost = session->control_ended;
-    pthread_mutex_unlock(&session->lock);
-    if (lost)
+    if (session->control_ended)
         destination_fail_waits(destination, EIO);
+    pthread_mutex_unlock(&session->lock);
     rc = vm->load ? vm->load(vm->opaque, err) : 0;
     pthread_mutex_lock(&session->lock);
     destination->loading = false;
-    pthread_mutex_unlock(&session->lock);
     destination_fail_waits(destination, 0);
+    pthread_mutex_unlock(&session->lock);
     return rc;
 }
 
