@@ -53,6 +53,7 @@ def test(lab):
     beats = lab.heartbeats("a", *names)
     node = a = lab.peer("a", package)
     beats.wait("beat", "a", drafterlab.PATIENCE)
+    a.wait("listening")  # the guest may beat before, and the listener's descriptors are to be among them
     files = a.open_files()
     for number, fault in enumerate(FOR_GOOD):
         test_for_good(lab, beats, a, number, fault)
