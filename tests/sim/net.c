@@ -28,6 +28,7 @@ struct end {
     int node;
     struct end *peer; /* NULL once that was closed or its node lost power */
     unsigned timeout_ms;
+    uint64_t born;
     bool shut, reset;
     uint64_t delay; /* of what is written here from now on */
 
@@ -115,6 +116,8 @@ int net_unnoticed(uint64_t limit)
         since = links[from][end->node].dead_since;
         if (since < fiber_frozen_until(end->node))
             since = fiber_frozen_until(end->node);
+        if (since < end->born) /* the link stalled while a node that then stood still was connecting */
+            since = end->born;
         if (sim.now > since + limit)
             return end->node;
     }
@@ -134,6 +137,7 @@ static struct end *new_end(int node)
         end->last_arrival = 0;
         end->header_filled = end->payload_left = 0;
         end->used = true;
+        end->born = sim.now;
         end->node = node;
         return end;
     }
