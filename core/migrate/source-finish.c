@@ -6,8 +6,28 @@
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
 #include "util/failpoint.h"
+#include "util/log.h"
 
 #include <endian.h>
+#include <string.h>
+#include <time.h>
+
+/* What was sent and cannot be read any more may be readable again: the peer has it, and waits for the proof alone. */
+static int fetch_patiently(struct source *source, unsigned index, char *buffer, uint64_t first, unsigned count)
+{
+    static const struct timespec pause = {.tv_nsec = 100000000};
+    int rc = source_fetch(source, index, buffer, first, count);
+
+    if (rc && source_is_given(source))
+        log_warning("source", "VM %s: device %s: pages from %llu on cannot be read to prove them: %s; trying again",
+                    source->options.offer.vm, source->devices[index].block->name, (unsigned long long)first,
+                    strerror(-rc));
+    while (rc && source_is_given(source) && !session_is_stopping(&source->session)) {
+        nanosleep(&pause, NULL);
+        rc = source_fetch(source, index, buffer, first, count);
+    }
+    return rc;
+}
 
 static int send_hashes(struct source *source, unsigned index, char *buffer, uint64_t *hashes,
                        uint64_t first, unsigned count)
@@ -18,7 +38,7 @@ static int send_hashes(struct source *source, unsigned index, char *buffer, uint
                                  .generation = source->pass,
                                  .offset = first << DRAFTER_PAGE_SHIFT,
                                  .length = count * (uint32_t)sizeof(*hashes)};
-    int rc = source_fetch(source, index, buffer, first, count);
+    int rc = fetch_patiently(source, index, buffer, first, count);
 
     for (unsigned i = 0; !rc && i < count; i++)
         hashes[i] = htole64(block_page_hash(buffer + ((size_t)i << DRAFTER_PAGE_SHIFT),

@@ -19,6 +19,7 @@ struct source_device {
     uint64_t *probed;  /* the deciding thread: pages written back just before the pause; or NULL */
     uint64_t *delta;   /* constant once suspended: pages of which the peer holds storage's version */
     uint8_t *have;     /* session.lock: per block, hash of what the peer held first; NULL: unknown */
+    uint64_t *unread;  /* session.lock: pages that could not be read since the hand-over; NULL: none ever */
     bool *has;         /* session.lock: per block, is `have` filled in, and nothing of it was sent yet */
 };
 
@@ -34,6 +35,10 @@ struct source {
     bool sending;      /* senders may take runs */
     unsigned inflight; /* runs taken and not yet written */
     uint32_t pass;
+    bool given;          /* COMMIT was sent: the VM is the peer's, and what it misses is only here */
+    uint64_t unread;     /* pages of all devices; they are tried again at... */
+    uint64_t unread_at;  /* ...this time */
+    uint64_t unread_told; /* the deciding thread: as many the log knows of */
     unsigned streams_wanted; /* bulk streams; 0 until ACCEPT */
     unsigned attached;       /* of them are here */
     bool suspended;
@@ -80,6 +85,11 @@ int source_send_run(struct source *source, struct source_sender *sender, struct 
                     const struct schedule_run *run, uint32_t generation);
 /* Under session.lock: what follows the run and is a difference, too, costs next to nothing more. */
 void source_extend_run(struct source *source, struct schedule_run *run, unsigned count);
+/* Pages that could not be read since the hand-over: it is time to try them again. */
+void source_retry_unread(struct source *source);
+void source_forget_unread(struct source *source); /* under session.lock: the peer says itself what it misses */
+bool source_is_given(struct source *source);
+#define SOURCE_RETRY_NS UINT64_C(1000000000)
 void source_note_idle(struct source *source); /* tells the deciding thread when all of the pass was sent */
 int source_sender_init(struct source_sender *sender, struct source *source, struct stream *stream);
 void source_sender_release(struct source_sender *sender);

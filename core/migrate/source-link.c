@@ -242,6 +242,7 @@ static void reset_link(struct source *source, struct stream *control)
     source->sending = false;
     source->inflight = 0;
     source->relinking = true;
+    source_forget_unread(source);
     schedule_clear(&source->schedule);
     pthread_mutex_unlock(&session->lock);
 }

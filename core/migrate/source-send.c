@@ -7,6 +7,7 @@
 #include "migrate/source-internal.h"
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/log.h"
 
 #include <sodium.h>
 #include <string.h>
@@ -233,13 +234,52 @@ static void remember_sent(struct source *source, const struct schedule_run *run,
     }
 }
 
+/*
+ * Since the hand-over nobody but us has what the peer misses.  What cannot be read may be readable later, and is no
+ * reason to keep all the rest from it: the guest waits for these pages only, and only if it wants them.
+ */
+static bool put_off(struct source *source, const struct schedule_run *run)
+{
+    struct source_device *device = &source->devices[run->device];
+    lock_scope(&source->session.lock);
+
+    if (!source->given)
+        return false;
+    if (!device->unread)
+        device->unread = bitmap_new(device->block->map.pages);
+    if (!device->unread)
+        return false;
+    if (!source->unread)
+        source->unread_at = drafter_now_ns() + SOURCE_RETRY_NS;
+    for (unsigned i = 0; i < run->count; i++) {
+        source->unread += !bitmap_test(device->unread, run->first + i);
+        bitmap_set_range(device->unread, run->first + i, 1);
+    }
+    return true;
+}
+
 static int fetch_failed(struct source *source, const struct schedule_run *run, int rc)
 {
     struct drafter_error error = {0};
 
+    if (put_off(source, run))
+        return 0;
+
     drafter_error_errno(&error, -rc, "device %s: cannot read page %llu for sending",
                         source->devices[run->device].block->name, (unsigned long long)run->first);
     session_post_error(&source->session, EVENT_FAILED, &error);
+    return rc;
+}
+
+/* One of the pages cannot be read, perhaps: then the others go. */
+static int send_singly(struct source *source, struct source_sender *sender, struct stream *stream,
+                       const struct schedule_run *run, uint32_t generation)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < run->count; i++)
+        rc = source_send_run(source, sender, stream,
+                             &(struct schedule_run){run->device, run->first + i, 1}, generation);
     return rc;
 }
 
@@ -250,6 +290,8 @@ int source_send_run(struct source *source, struct source_sender *sender, struct 
     size_t length = block_device_run_length(block, run->first, run->count);
     int rc = source_fetch(source, run->device, sender->buffer, run->first, run->count);
 
+    if (rc && run->count > 1 && source_is_given(source))
+        return send_singly(source, sender, stream, run, generation);
     if (rc)
         return fetch_failed(source, run, rc);
     fetch_base(source, sender, run, length);
@@ -294,12 +336,64 @@ void source_note_idle(struct source *source)
     bool pass_sent;
 
     pthread_mutex_lock(&source->session.lock);
-    pass_sent = source->sending && !source->inflight && !schedule_left(&source->schedule);
+    pass_sent = source->sending && !source->inflight && !source->unread && !schedule_left(&source->schedule);
     if (pass_sent)
         source->sending = false;
     pthread_mutex_unlock(&source->session.lock);
     if (pass_sent)
         session_post(&source->session, EVENT_PASS_SENT, 0);
+}
+
+bool source_is_given(struct source *source)
+{
+    lock_scope(&source->session.lock);
+    return source->given;
+}
+
+void source_forget_unread(struct source *source)
+{
+    for (unsigned i = 0; i < source->device_count; i++) {
+        struct source_device *device = &source->devices[i];
+
+        if (device->unread)
+            memset(device->unread, 0, bitmap_words(device->block->map.pages) * sizeof(*device->unread));
+    }
+    source->unread = 0;
+}
+
+/* Where the first of them is, for people. */
+static void say_unread(const struct source *source)
+{
+    for (unsigned i = 0; i < source->device_count; i++) {
+        const struct source_device *device = &source->devices[i];
+        uint64_t pages = device->block->map.pages;
+        uint64_t page = device->unread ? bitmap_next_set(device->unread, 0, pages) : pages;
+
+        if (page < pages)
+            log_warning("source", "VM %s: device %s: %llu pages of the VM cannot be read, the first is %llu; "
+                        "all others are sent, and these are tried again until the disk gives them",
+                        source->options.offer.vm, device->block->name,
+                        (unsigned long long)bitmap_count(device->unread, pages), (unsigned long long)page);
+    }
+}
+
+void source_retry_unread(struct source *source)
+{
+    uint64_t now = drafter_now_ns();
+    lock_scope(&source->session.lock);
+
+    if (!source->unread || now < source->unread_at)
+        return;
+    if (source->unread != source->unread_told)
+        say_unread(source);
+    source->unread_told = source->unread;
+    for (unsigned i = 0; i < source->device_count; i++)
+        if (source->devices[i].unread)
+            schedule_add_pages(&source->schedule, i, source->devices[i].unread);
+    source_forget_unread(source);
+    schedule_sort(&source->schedule, SCHEDULE_SMALLEST_FIRST);
+    source->sending = true;
+    pthread_cond_broadcast(&source->session.changed);
 }
 
 static void run_done(struct source *source)

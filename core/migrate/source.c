@@ -76,6 +76,7 @@ void source_free(struct source *source)
         free(source->devices[i].delta);
         free(source->devices[i].probed);
         free(source->devices[i].final);
+        free(source->devices[i].unread);
         free(source->devices[i].have);
         free(source->devices[i].has);
     }
@@ -124,7 +125,7 @@ int source_resume(const struct source_options *options, const uint8_t token[WIRE
     memcpy(source->session.identity, kept->identity, sizeof(source->session.identity));
     source->pass = kept->pass;
     source->committed_at = source->paused_at = drafter_now_ns();
-    source->resumed = source->suspended = true;
+    source->resumed = source->suspended = source->given = true;
     source->machine = (struct source_machine){.state = SOURCE_COMMITTED,
                                               .live = true,
                                               .ready = true,
@@ -231,6 +232,13 @@ static int send_custom(struct source *source)
     return source->custom_length ? stream_send(source->session.control, header, source->custom) : 0;
 }
 
+/* A registry's package stays here: what cannot be read of it ends the session. */
+static void set_given(struct source *source, bool given)
+{
+    lock_scope(&source->session.lock);
+    source->given = given && source->options.vm;
+}
+
 /* False: the first COMMIT was not even handed to the transport, so that the peer cannot have it. */
 static bool commit(struct source *source)
 {
@@ -240,8 +248,11 @@ static bool commit(struct source *source)
     bool first = !source->committed_at;
     int rc = send_custom(source);
 
+    set_given(source, true); /* ahead of it: the peer may ask for pages before we are back here */
     if (!rc)
         rc = stream_send(source->session.control, header, NULL);
+    if (rc && first)
+        set_given(source, false);
     source_guard_end(source);
     source->committed_at = drafter_now_ns();
     failpoint(FAILPOINT_COMMIT);
@@ -379,7 +390,7 @@ static void maybe_finish(struct source *source)
                             : source->machine.state != SOURCE_SERVING))
         return;
     pthread_mutex_lock(&source->session.lock);
-    idle = !source->inflight && !schedule_left(&source->schedule);
+    idle = !source->inflight && !source->unread && !schedule_left(&source->schedule);
     pthread_mutex_unlock(&source->session.lock);
     if (!idle || source_drain(source))
         return;
@@ -525,6 +536,7 @@ enum source_outcome source_run(struct source *source, struct drafter_error *err)
         expect_ready(source);
         if (session_wait(&source->session, TICK_MS, &event))
             on_event(source, &event);
+        source_retry_unread(source);
         report(source);
     }
     failpoint(FAILPOINT_CLEANUP);

@@ -8,6 +8,7 @@
 #include "vm.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,22 @@ static int source_pause(void *opaque, struct drafter_error *err)
     return 0;
 }
 
+void lab_bad_file(const struct lab *lab, char ret_path[80])
+{
+    snprintf(ret_path, 80, "%s/bad", lab->directory);
+}
+
+static void make_unreadable(const struct lab *lab)
+{
+    char path[80];
+    int fd;
+
+    lab_bad_file(lab, path);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+}
+
 static int source_save(void *opaque, struct drafter_error *err)
 {
     struct lab_node *node = opaque;
@@ -97,6 +114,8 @@ static int source_save(void *opaque, struct drafter_error *err)
     if (inject(node->faults.save, "save", err))
         return -EIO;
     cut(node, node->faults.cut_at_save);
+    if (node->faults.unreadable) /* memory is read again once COMMIT was sent */
+        make_unreadable(node->lab);
     return lab_vm_save(node->lab->vm, &node->blocks[LAB_STATE]);
 }
 
@@ -192,6 +211,7 @@ static int destination_load(void *opaque, struct drafter_error *err)
 static int destination_resume(void *opaque, struct drafter_error *err)
 {
     struct lab_node *node = opaque;
+
 
     if (inject(node->faults.resume, "resume", err))
         return -EIO;

@@ -23,6 +23,7 @@
 /* What goes wrong at a node, by the number of the call, from 1; 0 never. */
 struct lab_faults {
     bool hook, pause, save, prepare, start, load, resume, journal, custom, keep_custom;
+    bool unreadable; /* since the VM is paused lab_bad_file is there, until somebody removes it */
     const char *memory_fault, *memory_fault_at; /* option of the null storage and its value */
     bool cut_at_hook, cut_at_save, cut_at_load, cut_at_resume; /* the link breaks */
 };
@@ -81,6 +82,9 @@ void lab_check_owner(struct lab *lab, unsigned node);
 
 /* How fast the guest writes. */
 void lab_set_rate(struct lab *lab, unsigned writes_per_ms);
+
+/* For fail-reads-while. */
+void lab_bad_file(const struct lab *lab, char ret_path[80]);
 
 /* From now on the guest does what a real one did, by the binlogs tests/integration/workload/NAME-*.binlog. */
 void lab_set_workload(struct lab *lab, const char *name);

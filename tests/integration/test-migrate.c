@@ -2,6 +2,8 @@
 /* The migration engine, whole, between two nodes of one process: over the null transport, and over tls. */
 #include "lab.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +266,52 @@ START_TEST(a_read_error_at_the_source_keeps_the_vm)
 }
 END_TEST
 
+/* Standard error goes into a file of the lab. */
+static void redirect_log(char ret_path[96])
+{
+    int fd;
+
+    snprintf(ret_path, 96, "%s/log", lab->directory);
+    fd = open(ret_path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    close(fd);
+}
+
+static void *mend_the_disk(void *path)
+{
+    for (int i = 0; i < 500 && access(path, F_OK); i++)
+        usleep(10000);
+    usleep(300000);
+    return unlink(path) ? path : NULL;
+}
+
+START_TEST(pages_that_cannot_be_read_after_the_hand_over_keep_back_no_others)
+{
+    char bad[80], log[96], said[16384] = "";
+    pthread_t mender;
+    void *failed;
+    FILE *file;
+
+    redirect_log(log);
+    lab_bad_file(lab, bad);
+    lab->nodes[0].faults.memory_fault = "fail-reads-while";
+    lab->nodes[0].faults.memory_fault_at = bad;
+    lab->nodes[0].faults.unreadable = true;
+    lab_boot(lab);
+    lab_set_rate(lab, 400);
+    ck_assert_int_eq(pthread_create(&mender, NULL, mend_the_disk, bad), 0);
+    expect_moved(0, 1, false);
+    pthread_join(mender, &failed);
+    ck_assert_ptr_null(failed);
+    file = fopen(log, "re");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_gt(fread(said, 1, sizeof(said) - 1, file), 0);
+    fclose(file);
+    ck_assert_msg(strstr(said, "cannot be read") && !strstr(said, "link was lost"), "%s", said);
+}
+END_TEST
+
 START_TEST(a_write_error_at_the_destination_keeps_the_vm)
 {
     lab->nodes[1].faults.memory_fault = "fail-write-at";
@@ -342,6 +390,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tests, a_vm_whose_data_cannot_be_read_is_kept);
     tcase_add_test(tests, a_destination_that_cannot_keep_the_data_gives_the_vm_back);
     tcase_add_test(tests, a_read_error_at_the_source_keeps_the_vm);
+    tcase_add_test(tests, pages_that_cannot_be_read_after_the_hand_over_keep_back_no_others);
     tcase_add_test(tests, a_write_error_at_the_destination_keeps_the_vm);
     tcase_add_loop_test(tests, a_link_cut_before_commit_is_found_again, 0, 2);
     tcase_add_loop_test(tests, a_link_cut_while_loading_is_found_again, 0, 2);

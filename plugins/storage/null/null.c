@@ -10,12 +10,16 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
+
+#define BAD_EVERY 65536 /* bytes */
 
 struct null_config {
     uint64_t size;
     uint64_t fail_read_at, fail_write_at, fail_flush;
     uint64_t rot_at;
     uint64_t latency_ns;
+    const char *fail_reads_while;
 };
 
 struct null {
@@ -110,6 +114,14 @@ static bool null_touches_rot(const struct null *null, uint64_t length, uint64_t 
     return at && offset < at + DRAFTER_PAGE_SIZE && at < offset + length;
 }
 
+static bool null_touches_bad(const struct null *null, uint64_t length, uint64_t offset)
+{
+    uint64_t next = (offset + BAD_EVERY - 1) / BAD_EVERY * BAD_EVERY;
+    const char *path = null->config->fail_reads_while;
+
+    return path && next < offset + length && access(path, F_OK) == 0;
+}
+
 static int null_pread(void *instance, void *buffer, size_t length, uint64_t offset)
 {
     struct null *null = instance;
@@ -121,6 +133,8 @@ static int null_pread(void *instance, void *buffer, size_t length, uint64_t offs
         return -EIO;
     if (null_touches_rot(null, length, offset) && null->rot_writes == 1)
         return -EBADMSG;
+    if (null_touches_bad(null, length, offset))
+        return -EIO;
     memcpy(buffer, null->bytes + offset, length);
     return 0;
 }
@@ -189,6 +203,9 @@ static const struct drafter_option null_options[] = {
     {.key = "fail-flush", .type = DRAFTER_OPTION_UINT,
      .offset = offsetof(struct null_config, fail_flush), .default_value = "0",
      .help = "number of the flush that fails with EIO, and with it all later ones; 0 for none"},
+    {.key = "fail-reads-while", .type = DRAFTER_OPTION_PATH,
+     .offset = offsetof(struct null_config, fail_reads_while),
+     .help = "while this file is there, reads of the first page of each 64 KiB fail with EIO"},
     {.key = "rot-at", .type = DRAFTER_OPTION_SIZE, .offset = offsetof(struct null_config, rot_at),
      .default_value = "0", .unit = "bytes",
      .help = "offset of a page that is not what was written after its first write; 0 for none"},
