@@ -4,6 +4,7 @@
 
     sweep.py                          every n of every kind in every scenario
     sweep.py --seconds 30 --seed 1    as many as fit, spread over all of them
+    sweep.py --jobs 4                 four cases at a time
     sweep.py --only destination/read:17
 
 The process whose call failed succeeds all the same, or ends with an error that says what failed. It never crashes, hangs, or
@@ -361,10 +362,28 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0, help="begin no further case after so long")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="as many cases at a time")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--only", metavar="SCENARIO/KIND:N")
     return parser.parse_args()
+
+
+def adopt_orphans():
+    """What a case leaves running becomes ours: nobody else would see it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def sweep_all(options, cases, template):
+    """In a process for each job, as each has to see its own orphans."""
+    workers = []
+    for job in range(min(options.jobs, len(cases))):
+        worker = os.fork()
+        if not worker:
+            adopt_orphans()
+            os._exit(0 if sweep(options, cases[job::options.jobs], template) else 1)
+        workers.append(worker)
+    return all([os.waitpid(worker, 0)[1] == 0 for worker in workers])
 
 
 def sweep(options, cases, template):
@@ -378,7 +397,8 @@ def sweep(options, cases, template):
         except Wrong as error:
             wrong += 1
             print(f"not ok: {scenario}/{kind}:{at}: {error}", flush=True)
-    print(f"{ran} of {len(cases)} cases in {time.monotonic() - started:.0f} s, {failed} calls failed, {wrong} wrong")
+    print(f"{ran} of {len(cases)} cases in {time.monotonic() - started:.0f} s, {failed} calls failed, {wrong} wrong",
+          flush=True)
     return wrong == 0 and failed > 0
 
 
@@ -387,7 +407,7 @@ def main():
     if os.environ.get("SANITIZERS", "no") != "no":
         print("skipped: a sanitizer has its own malloc")
         return 77
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="drafter-sweep-") as template:
         case = Case(template)
         case.package()
@@ -398,7 +418,7 @@ def main():
         else:
             counts = list(plan(template, options.scenarios.split(","), options.kinds.split(",")))
             cases = spread(counts, random.Random(options.seed))
-        return 0 if sweep(options, cases, template) else 1
+        return 0 if sweep_all(options, cases, template) else 1
 
 
 sys.exit(main())
