@@ -467,12 +467,12 @@ static unsigned count_mounts(void)
     return count;
 }
 
-/* A thread that was joined is in /proc for a moment yet. */
-static unsigned count_threads(unsigned expected)
+/* A thread that was joined is in /proc for a moment yet; it may be one of `most`, too. */
+static unsigned count_threads(unsigned most)
 {
     unsigned count = 0;
 
-    for (int i = 0; i < 200 && (count = count_entries("/proc/self/task")) != expected; i++)
+    for (int i = 0; i < 200 && (count = count_entries("/proc/self/task")) > most; i++)
         usleep(10000);
     return count;
 }
@@ -494,7 +494,7 @@ START_TEST(nothing_is_left_behind)
         teardown();
     }
     ck_assert_uint_eq(count_entries("/proc/self/fd"), fds);
-    ck_assert_uint_eq(count_threads(threads), threads);
+    ck_assert_uint_le(count_threads(threads), threads);
     ck_assert_uint_eq(count_mounts(), mounts);
     setup();
 }
