@@ -84,7 +84,7 @@ END_TEST
 
 START_TEST(beyond_the_bytes_of_the_device_are_zeros)
 {
-    char buffer[512], zero[512] = {0};
+    char buffer[512], zero[512] = {0}, whole[3 * PAGE];
     struct exposure *exposed;
     struct store odd;
     int fd;
@@ -92,9 +92,13 @@ START_TEST(beyond_the_bytes_of_the_device_are_zeros)
     store_init(&odd, 3 * PAGE + 100);
     exposed = expose(device, &odd, "odd", 0);
     fd = open_exposed(exposed, O_RDWR);
-    ck_assert_int_eq(pread(fd, buffer, 512, 3 * PAGE), 512);
-    ck_assert_int_eq(memcmp(buffer, odd.bytes + 3 * PAGE, 100), 0);
-    ck_assert_int_eq(memcmp(buffer + 100, zero, 412), 0);
+    for (int i = 0; i < 20; i++) { /* a plugin's buffers are full of other bytes then */
+        ck_assert_int_eq(exposure_invalidate(exposed, 0, 0), 0);
+        ck_assert_int_eq(pread(fd, whole, sizeof(whole), 0), sizeof(whole));
+        ck_assert_int_eq(pread(fd, buffer, 512, 3 * PAGE), 512);
+        ck_assert_int_eq(memcmp(buffer, odd.bytes + 3 * PAGE, 100), 0);
+        ck_assert_int_eq(memcmp(buffer + 100, zero, 412), 0);
+    }
     memset(buffer, 0x7e, sizeof(buffer));
     ck_assert_int_eq(pwrite(fd, buffer, 512, 3 * PAGE), 512);
     ck_assert_int_eq(fsync(fd), 0);
