@@ -35,6 +35,21 @@ void node_init(struct node *node)
     pthread_mutex_init(&node->lock, NULL);
 }
 
+uint64_t node_round(uint64_t bytes)
+{
+    uint64_t rounded = (bytes + 511) & ~UINT64_C(511);
+
+    return rounded < DRAFTER_PAGE_SIZE ? DRAFTER_PAGE_SIZE : rounded;
+}
+
+int node_check_size(const struct drafter_device_spec *spec, struct drafter_error *err)
+{
+    return spec->size > INT64_MAX - DRAFTER_PAGE_SIZE
+               ? drafter_error_set(err, EINVAL, "%s: a device of %llu bytes cannot be exposed",
+                                   spec->name, (unsigned long long)spec->size)
+               : 0;
+}
+
 static int read_number(struct node *node, const char *kernel_name)
 {
     char path[PATH_MAX];
@@ -204,18 +219,7 @@ int node_read(struct node *node, void *buffer, size_t length, uint64_t offset)
 {
     if (offset > node->size || length > node->size - offset)
         return -EINVAL;
-    while (length > 0) {
-        ssize_t got = pread(node->fd, buffer, length, (off_t)offset);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? -errno : -ENODATA;
-        buffer = (char *)buffer + got;
-        length -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return 0;
+    return pages_read(node->fd, buffer, length, offset);
 }
 
 static void swallow(struct node *node, uint64_t begin, uint64_t end)

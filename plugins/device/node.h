@@ -26,6 +26,11 @@ struct node {
 
 void node_init(struct node *node);
 
+/* The size that a node shows of a device: whole sectors, and a page at least. */
+uint64_t node_round(uint64_t bytes);
+/* -EINVAL for a device that is too large for that. */
+int node_check_size(const struct drafter_device_spec *spec, struct drafter_error *err);
+
 /*
  * Makes DIRECTORY/NAME for the device that the kernel calls `kernel_name` ("nbd0") and opens it.  Opening
  * reads from the device: somebody has to serve it.

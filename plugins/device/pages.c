@@ -164,3 +164,19 @@ int pages_find_dirty(int fd, uint64_t *bitmap, uint64_t pages)
     }
     return result;
 }
+
+int pages_read(int fd, void *buffer, size_t length, uint64_t offset)
+{
+    while (length > 0) {
+        ssize_t got = pread(fd, buffer, length, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : -ENODATA;
+        buffer = (char *)buffer + got;
+        length -= (size_t)got;
+        offset += (uint64_t)got;
+    }
+    return 0;
+}

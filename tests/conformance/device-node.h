@@ -109,6 +109,16 @@ START_TEST(beyond_the_bytes_of_the_device_are_zeros)
 }
 END_TEST
 
+/* Rounded up to sectors it would be longer than an offset can say. */
+START_TEST(too_large_a_device_for_a_node_is_refused)
+{
+    struct drafter_device_spec spec = store_spec(&store, "endless", 0);
+
+    spec.size = INT64_MAX;
+    expect_no_device(&spec, "9223372036854775807 bytes cannot be exposed");
+}
+END_TEST
+
 static bool none_present(void *opaque, uint64_t length, uint64_t offset)
 {
     (void)opaque;
@@ -207,6 +217,7 @@ static void add_nodes(TCase *tests, bool nbd)
         invalidate_trims_nothing,
         readonly_node_is_not_written,
         beyond_the_bytes_of_the_device_are_zeros,
+        too_large_a_device_for_a_node_is_refused,
         device_without_a_block_appears_at_once,
         withdrawn_device_gives_errors,
         withdraw_waits_for_calls_in_the_backend,

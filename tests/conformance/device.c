@@ -395,6 +395,49 @@ START_TEST(name_is_exposed_once)
 }
 END_TEST
 
+static void expect_no_device(const struct drafter_device_spec *spec, const char *fragment)
+{
+    struct drafter_error err = {0};
+    struct exposure *none = NULL;
+
+    conformance_expect_error(device_expose(device, spec, &none, &err), EINVAL, &err, fragment);
+    ck_assert_ptr_null(none);
+}
+
+START_TEST(what_is_no_device_is_refused)
+{
+    const char *names[] = {"", ".", "..", ".hidden", "a/b", "/etc"};
+    const uint64_t sizes[] = {0, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+    struct drafter_device_spec spec = store_spec(&store, "other", 0);
+    char endless[DRAFTER_NAME_MAX + 2] = {0};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        spec.name = names[i];
+        expect_no_device(&spec, "no device name");
+    }
+    spec.name = memset(endless, 'x', sizeof(endless) - 1);
+    expect_no_device(&spec, "no device name");
+    spec.name = "other";
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        spec.size = sizes[i];
+        expect_no_device(&spec, "no device size");
+    }
+    spec.size = store.size;
+    spec.backend.write = NULL;
+    expect_no_device(&spec, "incomplete backend");
+}
+END_TEST
+
+START_TEST(second_start_is_refused)
+{
+    struct drafter_error err = {0};
+
+    conformance_expect_error(device_start(device, directory, &err), EALREADY, &err,
+                             "already serves");
+    device_withdraw(expose(device, &store, "disk", 0)); /* the first one goes on */
+}
+END_TEST
+
 START_TEST(name_is_free_after_withdraw)
 {
     char *memory;
@@ -521,6 +564,7 @@ static void add_contract(TCase *tests)
         invalidate_loses_no_write,      populated_pages_need_no_backend,
         failed_write_back_is_reported,  name_is_exposed_once,
         name_is_free_after_withdraw,    instances_are_independent,
+        what_is_no_device_is_refused,   second_start_is_refused,
         nothing_is_left_behind,
     };
 

@@ -39,12 +39,13 @@ struct drafter_device_backend {
 #define DRAFTER_DEVICE_READONLY 0x1u
 #define DRAFTER_DEVICE_MAPPED 0x2u /* will be mapped MAP_SHARED: reads and writes go through a cache */
 
+/* The core has seen to what is said here before a plugin gets it. */
 struct drafter_device_spec {
     uint32_t struct_size;
-    const char *name; /* one path component */
-    uint64_t size;    /* bytes */
+    const char *name; /* one path component of at most DRAFTER_NAME_MAX bytes, which begins with no dot */
+    uint64_t size;    /* bytes, 1 to INT64_MAX */
     unsigned flags;
-    struct drafter_device_backend backend; /* copied */
+    struct drafter_device_backend backend; /* copied; all but `present` are set */
 };
 
 /* How far an exposed device is complete; steers readahead. */

@@ -60,23 +60,12 @@ int cache_clean(void *exposure, uint64_t offset, uint64_t length)
 int cache_read(void *exposure, void *buffer, size_t length, uint64_t offset)
 {
     struct file *file = exposure;
-    ssize_t got;
 
     if (offset > file->size || length > file->size - offset)
         return -EINVAL;
     if (file->fd < 0)
         return length ? file->backend.read(file->backend.opaque, buffer, length, offset) : 0;
-    while (length > 0) {
-        got = pread(file->fd, buffer, length, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? -errno : -ENODATA;
-        buffer = (char *)buffer + got;
-        length -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return 0;
+    return pages_read(file->fd, buffer, length, offset);
 }
 
 /* Also without MAPPED: a private mapping or an exec caches pages even then. */

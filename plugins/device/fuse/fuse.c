@@ -177,25 +177,6 @@ static int fuse_start(void *instance, const char *directory, struct drafter_erro
     return 0;
 }
 
-static int fuse_check_spec(struct service *service, const struct drafter_device_spec *spec,
-                           struct drafter_error *err)
-{
-    size_t length = spec->name ? strlen(spec->name) : 0;
-
-    if (!service->session)
-        return drafter_error_set(err, EINVAL, "%s: not started", service->id);
-    if (length == 0 || length > DRAFTER_NAME_MAX || strchr(spec->name, '/') ||
-        strcmp(spec->name, ".") == 0 || strcmp(spec->name, "..") == 0)
-        return drafter_error_set(err, EINVAL, "\"%s\" is no name for a device",
-                                 spec->name ? spec->name : "");
-    if (spec->size == 0 || spec->size > INT64_MAX)
-        return drafter_error_set(err, EINVAL, "%s: a device of %llu bytes cannot be exposed",
-                                 spec->name, (unsigned long long)spec->size);
-    if (!spec->backend.read || (!spec->backend.write && !(spec->flags & DRAFTER_DEVICE_READONLY)))
-        return drafter_error_set(err, EINVAL, "%s: the backend lacks read or write", spec->name);
-    return 0;
-}
-
 static struct file *fuse_file_new(struct service *service, const struct drafter_device_spec *spec)
 {
     struct file *file = calloc(1, sizeof(*file));
@@ -354,9 +335,8 @@ static int fuse_expose(void *instance, const struct drafter_device_spec *spec, c
     struct file *file;
     int result;
 
-    result = fuse_check_spec(service, spec, err);
-    if (result < 0)
-        return result;
+    if (!service->session)
+        return drafter_error_set(err, EINVAL, "%s: not started", service->id);
     if ((size_t)snprintf(path, path_size, "%s/%s", service->directory, spec->name) >= path_size)
         return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
                                  spec->name);

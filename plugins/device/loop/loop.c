@@ -7,8 +7,9 @@
  * is written to it nobody could migrate.  The loop device reads and writes that file with direct I/O,
  * which goes on with other requests while one waits, and caches nothing twice.
  */
+#include "../backing.h"
 #include "../fuse/service.h"
-#include "../node.h"
+#include "../served.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,23 +27,19 @@
 
 struct loop {
     const char *id;
-    void *files;     /* instance of the FUSE service */
-    char *directory; /* NULL: not started */
-    char *hidden;    /* where it is mounted */
-    int lock_fd;     /* the directory, locked as long as we serve it */
+    void *files;          /* instance of the FUSE service */
+    char *hidden;         /* where it is mounted */
+    struct served served; /* none: not started */
 };
 
 struct disk {
+    struct backing backing; /* first: see there */
     struct loop *loop;
-    void *file; /* exposure of the FUSE service */
-    struct drafter_device_backend backend;
-    uint64_t bytes; /* of the device */
-    uint64_t size;  /* as the VMM sees it: `bytes` rounded up; what is beyond reads as zeros */
-    struct node node;
-    char kernel_name[32];   /* "loop7" */
-    atomic_bool shown;      /* before, nothing was written: the kernel flushes a file that it takes */
-    atomic_int write_error; /* the first errno of a write since the last sync; the kernel says EIO */
+    void *file;           /* exposure of the FUSE service */
+    char kernel_name[32]; /* "loop7" */
+    atomic_bool shown;    /* before, nothing was written: the kernel flushes a file that it takes */
 };
+_Static_assert(offsetof(struct disk, backing) == 0, "a disk is a backing");
 
 static const struct drafter_option loop_options[] = {
     {.key = "threads",
@@ -57,62 +53,22 @@ static const struct drafter_option loop_options[] = {
     DRAFTER_OPTION_END,
 };
 
-/* The backend of the file: the device's, but for what lies beyond it and for trims of our own. */
-
-static uint64_t inside(const struct disk *disk, uint64_t length, uint64_t offset)
-{
-    if (offset >= disk->bytes)
-        return 0;
-    return length < disk->bytes - offset ? length : disk->bytes - offset;
-}
-
-static int disk_read(void *opaque, void *buffer, size_t length, uint64_t offset)
-{
-    struct disk *disk = opaque;
-    size_t have = (size_t)inside(disk, length, offset);
-
-    memset((char *)buffer + have, 0, length - have);
-    return have ? disk->backend.read(disk->backend.opaque, buffer, have, offset) : 0;
-}
-
-static int disk_write(void *opaque, const void *buffer, size_t length, uint64_t offset)
-{
-    struct disk *disk = opaque;
-    size_t have = (size_t)inside(disk, length, offset);
-    int none = 0, result = 0;
-
-    if (have)
-        result = disk->backend.write(disk->backend.opaque, buffer, have, offset);
-    if (result < 0)
-        atomic_compare_exchange_strong(&disk->write_error, &none, -result);
-    return result;
-}
+/* The backend of the file: the backing, but for these. */
 
 static int disk_flush(void *opaque)
 {
-    struct disk *disk = opaque;
+    const struct disk *disk = opaque;
+    const struct drafter_device_backend *backend = &disk->backing.backend;
 
-    if (!disk->backend.flush || !atomic_load(&disk->shown))
-        return 0;
-    return disk->backend.flush(disk->backend.opaque);
-}
-
-static int disk_trim(void *opaque, uint64_t length, uint64_t offset)
-{
-    struct disk *disk = opaque;
-    uint64_t have = inside(disk, length, offset);
-
-    if (!have || !disk->backend.trim || node_swallows(&disk->node, length, offset))
-        return 0;
-    return disk->backend.trim(disk->backend.opaque, have, offset);
+    return backend->flush && atomic_load(&disk->shown) ? backend->flush(backend->opaque) : 0;
 }
 
 static bool disk_present(void *opaque, uint64_t length, uint64_t offset)
 {
-    struct disk *disk = opaque;
-    uint64_t have = inside(disk, length, offset);
+    const struct backing *backing = opaque;
+    uint64_t have = backing_inside(backing, length, offset);
 
-    return !have || disk->backend.present(disk->backend.opaque, have, offset);
+    return !have || backing->backend.present(backing->backend.opaque, have, offset);
 }
 
 static int loop_create(const struct drafter_context *context, const void *config,
@@ -125,7 +81,6 @@ static int loop_create(const struct drafter_context *context, const void *config
     if (!loop)
         return drafter_error_set(err, ENOMEM, "no memory");
     loop->id = context->id;
-    loop->lock_fd = -1;
     below.keeper = NULL; /* nobody would take it over */
     result = fuse_create(&below, config, &loop->files, err);
     if (result < 0) {
@@ -144,12 +99,9 @@ static void loop_stop(void *instance)
         fuse_ops.stop(loop->files);
         rmdir(loop->hidden);
     }
-    if (loop->lock_fd >= 0)
-        close(loop->lock_fd);
-    loop->lock_fd = -1;
     free(loop->hidden);
-    free(loop->directory);
-    loop->hidden = loop->directory = NULL;
+    loop->hidden = NULL;
+    served_leave(&loop->served);
 }
 
 static void loop_destroy(void *instance)
@@ -180,7 +132,7 @@ static int loop_probe(const void *config, struct drafter_probe *ret_probe)
 
 static int make_hidden(struct loop *loop, struct drafter_error *err)
 {
-    if (asprintf(&loop->hidden, "%s" LOOP_FILES, loop->directory) < 0) {
+    if (asprintf(&loop->hidden, "%s" LOOP_FILES, loop->served.directory) < 0) {
         loop->hidden = NULL;
         return drafter_error_set(err, ENOMEM, "no memory");
     }
@@ -192,19 +144,11 @@ static int make_hidden(struct loop *loop, struct drafter_error *err)
 static int loop_start(void *instance, const char *directory, struct drafter_error *err)
 {
     struct loop *loop = instance;
-    int result;
+    int result = served_take(&loop->served, loop->id, directory, err);
 
-    if (loop->directory)
-        return drafter_error_set(err, EALREADY, "%s: already serves %s", loop->id, loop->directory);
-    loop->directory = realpath(directory, NULL);
-    if (!loop->directory)
-        return drafter_error_errno(err, errno, "%s", directory);
-    loop->lock_fd = open(loop->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (loop->lock_fd < 0 || flock(loop->lock_fd, LOCK_EX | LOCK_NB) < 0)
-        result = drafter_error_errno(err, errno == EWOULDBLOCK ? EBUSY : errno,
-                                     "%s: cannot be locked", loop->directory);
-    else
-        result = make_hidden(loop, err);
+    if (result < 0)
+        return result;
+    result = make_hidden(loop, err);
     if (result < 0)
         loop_stop(loop);
     return result;
@@ -217,7 +161,7 @@ static int configure(struct disk *disk, int control, int file)
         .fd = (uint32_t)file,
         .block_size = 512,
         .info = {.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO |
-                             (disk->node.readonly ? LO_FLAGS_READ_ONLY : 0)},
+                             (disk->backing.node.readonly ? LO_FLAGS_READ_ONLY : 0)},
     };
     int number = ioctl(control, LOOP_CTL_GET_FREE), fd;
     char path[64];
@@ -226,7 +170,7 @@ static int configure(struct disk *disk, int control, int file)
         return -errno;
     snprintf(disk->kernel_name, sizeof(disk->kernel_name), "loop%d", number);
     snprintf(path, sizeof(path), "/dev/loop%d", number);
-    fd = open(path, (disk->node.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    fd = open(path, (disk->backing.node.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
@@ -242,7 +186,7 @@ static int attach(struct disk *disk, const char *path, struct drafter_error *err
 
     if (control < 0)
         return drafter_error_errno(err, errno, "/dev/loop-control");
-    file = open(path, (disk->node.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    file = open(path, (disk->backing.node.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (file < 0) {
         fd = drafter_error_errno(err, errno, "%s", path);
     } else {
@@ -265,10 +209,10 @@ static int show(struct disk *disk, const char *name, struct drafter_error *err)
     fd = attach(disk, path, err);
     if (fd < 0)
         return fd;
-    result = node_make(&disk->node, disk->kernel_name, disk->loop->directory, name,
-                       disk->node.readonly, err);
+    result = node_make(&disk->backing.node, disk->kernel_name, disk->loop->served.directory, name,
+                       disk->backing.node.readonly, err);
     if (result == 0)
-        node_set_queue(&disk->node, "read_ahead_kb", 0);
+        node_set_queue(&disk->backing.node, "read_ahead_kb", 0);
     atomic_store(&disk->shown, true);
     close(fd);
     return result;
@@ -280,28 +224,20 @@ static void loop_withdraw(void *exposure)
 
     if (disk->file)
         fuse_ops.withdraw(disk->file); /* from here on the device gives errors */
-    if (disk->node.fd >= 0)
-        ioctl(disk->node.fd, LOOP_CLR_FD, 0); /* now, or when the last user is gone */
-    node_remove(&disk->node);
+    if (disk->backing.node.fd >= 0)
+        ioctl(disk->backing.node.fd, LOOP_CLR_FD, 0); /* now, or when the last user is gone */
+    node_remove(&disk->backing.node);
     free(disk);
 }
 
 static struct disk *disk_new(struct loop *loop, const struct drafter_device_spec *spec)
 {
     struct disk *disk = calloc(1, sizeof(*disk));
-    uint64_t rounded = (spec->size + 511) & ~UINT64_C(511);
 
     if (!disk)
         return NULL;
+    backing_init(&disk->backing, spec);
     disk->loop = loop;
-    disk->bytes = spec->size;
-    disk->size = rounded < DRAFTER_PAGE_SIZE ? DRAFTER_PAGE_SIZE : rounded;
-    memcpy(&disk->backend, &spec->backend,
-           spec->backend.struct_size && spec->backend.struct_size < sizeof(disk->backend)
-               ? spec->backend.struct_size
-               : sizeof(disk->backend));
-    node_init(&disk->node);
-    disk->node.readonly = spec->flags & DRAFTER_DEVICE_READONLY;
     return disk;
 }
 
@@ -314,24 +250,27 @@ static int loop_expose(void *instance, const struct drafter_device_spec *spec, c
     struct disk *disk;
     int result;
 
-    if (!loop->directory)
+    if (!loop->served.directory)
         return drafter_error_set(err, EINVAL, "%s: not started", loop->id);
-    if ((size_t)snprintf(path, path_size, "%s/%s", loop->directory, spec->name) >= path_size)
+    result = node_check_size(spec, err);
+    if (result < 0)
+        return result;
+    if ((size_t)snprintf(path, path_size, "%s/%s", loop->served.directory, spec->name) >= path_size)
         return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
                                  spec->name);
     disk = disk_new(loop, spec);
     if (!disk)
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);
-    file.size = disk->size;
+    file.size = disk->backing.size;
     file.flags = spec->flags & DRAFTER_DEVICE_READONLY; /* what is mapped is the loop device */
     file.backend = (struct drafter_device_backend){.struct_size = sizeof(file.backend),
                                                    .opaque = disk,
-                                                   .read = disk_read,
-                                                   .write = disk_write,
+                                                   .read = backing_read,
+                                                   .write = backing_write,
                                                    .flush = disk_flush,
-                                                   .trim = disk_trim,
-                                                   .present = disk->backend.present ? disk_present
-                                                                                    : NULL};
+                                                   .trim = backing_trim};
+    if (disk->backing.backend.present)
+        file.backend.present = disk_present;
     result = fuse_ops.expose(loop->files, &file, unused, sizeof(unused), &disk->file, err);
     if (result == 0)
         result = show(disk, spec->name, err);
@@ -341,55 +280,6 @@ static int loop_expose(void *instance, const struct drafter_device_spec *spec, c
     }
     *ret_exposure = disk;
     return 0;
-}
-
-/* The kernel takes a page whose write failed for clean, and knows one error only: ours says which. */
-static int loop_sync(void *exposure, struct drafter_error *err)
-{
-    struct disk *disk = exposure;
-    int result = node_sync(&disk->node, err), written = atomic_exchange(&disk->write_error, 0);
-
-    return result < 0 && written
-               ? drafter_error_errno(err, written, "%s: cannot write back", disk->node.path)
-               : result;
-}
-
-static int loop_dirty(void *exposure, uint64_t *bitmap, uint64_t pages, struct drafter_error *err)
-{
-    struct disk *disk = exposure;
-
-    return node_dirty(&disk->node, bitmap, pages, err);
-}
-
-static int loop_read(void *exposure, void *buffer, size_t length, uint64_t offset)
-{
-    struct disk *disk = exposure;
-
-    if (offset > disk->bytes || length > disk->bytes - offset)
-        return -EINVAL;
-    return node_read(&disk->node, buffer, length, offset);
-}
-
-static int loop_invalidate(void *exposure, uint64_t offset, uint64_t length)
-{
-    struct disk *disk = exposure;
-
-    return node_invalidate(&disk->node, offset, length);
-}
-
-static void loop_hint(void *exposure, enum drafter_device_hint hint)
-{
-    struct disk *disk = exposure;
-
-    node_set_queue(&disk->node, "read_ahead_kb",
-                   hint == DRAFTER_DEVICE_COMPLETE ? NODE_READAHEAD_COMPLETE_KIB : 0);
-}
-
-static int loop_populate(void *exposure, uint64_t offset, uint64_t length)
-{
-    struct disk *disk = exposure;
-
-    return node_populate(&disk->node, offset, length);
 }
 
 /* Clears a loop device whose file lies in the directory. */
@@ -417,8 +307,9 @@ static void release(const char *kernel_name, const char *hidden)
     close(fd);
 }
 
-static int reclaim_all(struct loop *loop, const char *directory, struct drafter_error *err)
+static int release_all(void *instance, const char *directory, struct drafter_error *err)
 {
+    struct loop *loop = instance;
     DIR *devices = opendir("/sys/block");
     struct dirent *entry;
     char hidden[PATH_MAX];
@@ -435,40 +326,25 @@ static int reclaim_all(struct loop *loop, const char *directory, struct drafter_
         closedir(devices);
     if (result == 0)
         result = fuse_ops.reclaim(loop->files, hidden, err);
-    if (result == 0) {
+    if (result == 0)
         rmdir(hidden);
-        node_sweep(directory);
-    }
     return result;
 }
 
 static int loop_reclaim(void *instance, const char *directory, struct drafter_error *err)
 {
-    char *full = realpath(directory, NULL);
-    int fd, result;
-
-    if (!full)
-        return 0;
-    fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-        result = drafter_error_set(err, EBUSY, "%s: another process serves it", full);
-    else
-        result = reclaim_all(instance, full, err);
-    if (fd >= 0)
-        close(fd);
-    free(full);
-    return result;
+    return served_reclaim(instance, directory, release_all, err);
 }
 
 static const struct drafter_device_ops loop_ops = {
     .start = loop_start,
     .expose = loop_expose,
-    .sync = loop_sync,
-    .dirty = loop_dirty,
-    .read = loop_read,
-    .invalidate = loop_invalidate,
-    .hint = loop_hint,
-    .populate = loop_populate,
+    .sync = backing_sync,
+    .dirty = backing_dirty,
+    .read = backing_read_cached,
+    .invalidate = backing_invalidate,
+    .hint = backing_hint,
+    .populate = backing_populate,
     .withdraw = loop_withdraw,
     .stop = loop_stop,
     .reclaim = loop_reclaim,

@@ -18,7 +18,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -105,7 +104,7 @@ static int renew(struct link *link)
     struct drafter_error error = {0};
     int pair[2], result = -ESHUTDOWN;
 
-    identify(identifier, export->server->directory, export->name);
+    identify(identifier, export->server->served.directory, export->name);
     if (withdrawn(export) || make_pair(pair) < 0)
         return -ESHUTDOWN;
     for (unsigned i = 0; i < RENEW_TRIES && result < 0 && !withdrawn(export); i++) {
@@ -207,7 +206,7 @@ static int show(struct export *export, struct drafter_error *err)
 
     snprintf(kernel_name, sizeof(kernel_name), "nbd%d", export->index);
     atomic_store(&export->settling, true);
-    result = node_make(&export->node, kernel_name, export->server->directory, export->name,
+    result = node_make(&export->node, kernel_name, export->server->served.directory, export->name,
                        readonly, err);
     atomic_store(&export->settling, false);
     if (result < 0)
@@ -223,7 +222,7 @@ int attach_begin(struct export *export, struct drafter_error *err)
     char identifier[PATH_MAX + 128];
     int kernel_ends[SERVER_CONNECTIONS_MAX], result;
 
-    identify(identifier, export->server->directory, export->name);
+    identify(identifier, export->server->served.directory, export->name);
     result = make_links(export, kernel_ends, err);
     if (result == 0)
         result = connect_links(export, identifier, kernel_ends, err);
@@ -248,7 +247,7 @@ static void disconnect(struct export *export)
     char identifier[PATH_MAX + 128];
     struct drafter_error error = {0};
 
-    identify(identifier, export->server->directory, export->name);
+    identify(identifier, export->server->served.directory, export->name);
     netlink_reconnect(export->index, NULL, 0, identifier, RELEASE_BY_HAND, &error);
     error = (struct drafter_error){0};
     if (netlink_disconnect(export->index, &error) < 0)
@@ -309,12 +308,12 @@ int attach_adopt(struct export *export, struct drafter_error *err)
 
     if (result < 0)
         return drafter_error_set(err, ENODEV, "%s: no such device was left", export->name);
-    result = node_adopt(&export->node, fd, server->directory, export->name,
+    result = node_adopt(&export->node, fd, server->served.directory, export->name,
                         export->flags & DRAFTER_DEVICE_READONLY, err);
     if (result < 0)
         return result;
     snprintf(kernel_name, sizeof(kernel_name), "nbd%d", index);
-    identify(identifier, server->directory, export->name);
+    identify(identifier, server->served.directory, export->name);
     read_identifier(kernel_name, found, sizeof(found));
     if (strcmp(identifier, found) != 0)
         return drafter_error_set(err, ENODEV, "%s: /dev/%s is \"%s\" by now", export->name,
@@ -328,7 +327,7 @@ int attach_resume(struct export *export, struct drafter_error *err)
     char identifier[PATH_MAX + 128];
     int kernel_ends[SERVER_CONNECTIONS_MAX], result;
 
-    identify(identifier, export->server->directory, export->name);
+    identify(identifier, export->server->served.directory, export->name);
     result = make_links(export, kernel_ends, err);
     if (result == 0)
         result = netlink_reconnect(export->index, kernel_ends, export->link_count, identifier,
@@ -364,13 +363,14 @@ static int release(const char *kernel_name, const char *directory, struct drafte
                              kernel_name, directory);
 }
 
-static int release_all(const char *directory, struct drafter_error *err)
+int attach_release(void *instance, const char *directory, struct drafter_error *err)
 {
     char prefix[PATH_MAX + 128], identifier[PATH_MAX + 128];
     DIR *devices = opendir("/sys/block");
     struct dirent *entry;
     int result = 0;
 
+    (void)instance;
     identify(prefix, directory, "");
     while (devices && result == 0 && (entry = readdir(devices))) {
         if (strncmp(entry->d_name, "nbd", 3) != 0 || !is_connected(entry->d_name))
@@ -381,25 +381,5 @@ static int release_all(const char *directory, struct drafter_error *err)
     }
     if (devices)
         closedir(devices);
-    return result;
-}
-
-int attach_reclaim(const char *directory, struct drafter_error *err)
-{
-    char *full = realpath(directory, NULL);
-    int fd, result;
-
-    if (!full)
-        return 0;
-    fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-        result = drafter_error_set(err, EBUSY, "%s: another process serves it", full);
-    else
-        result = release_all(full, err);
-    if (result == 0)
-        node_sweep(full);
-    if (fd >= 0)
-        close(fd);
-    free(full);
     return result;
 }

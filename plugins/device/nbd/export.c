@@ -16,13 +16,9 @@ static const char zeros[64 << 10];
 void export_init(struct export *export, struct server *server,
                  const struct drafter_device_spec *spec)
 {
-    uint64_t rounded = (spec->size + 511) & ~UINT64_C(511);
-
     *export = (struct export){.server = server, .bytes = spec->size, .flags = spec->flags, .index = -1};
     /* The kernel wants sectors, and a page at least; other clients get every byte and no other. */
-    export->size = server->config->attach == ATTACH_NONE ? spec->size
-                   : rounded < DRAFTER_PAGE_SIZE         ? DRAFTER_PAGE_SIZE
-                                                         : rounded;
+    export->size = server->config->attach == ATTACH_NONE ? spec->size : node_round(spec->size);
     memcpy(export->name, spec->name, strnlen(spec->name, DRAFTER_NAME_MAX));
     memcpy(&export->backend, &spec->backend,
            spec->backend.struct_size && spec->backend.struct_size < sizeof(export->backend)

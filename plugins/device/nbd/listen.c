@@ -242,9 +242,10 @@ int listen_start(struct server *server, struct drafter_error *err)
     if (server->config->listen)
         result = open_listener(server, server->config->listen, !alone, err);
     if (result == 0 && alone) {
-        if ((size_t)snprintf(path, sizeof(path), "%s/nbd.sock", server->directory) >= sizeof(path))
+        if ((size_t)snprintf(path, sizeof(path), "%s/nbd.sock", server->served.directory) >=
+            sizeof(path))
             return drafter_error_set(err, ENAMETOOLONG, "%s: too long for a socket in it",
-                                     server->directory);
+                                     server->served.directory);
         result = open_listener(server, path, false, err);
     }
     return result;

@@ -5,11 +5,8 @@
  */
 #include "server.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 static const char *const attach_choices[] = {"kernel", "none", NULL};
 
@@ -79,7 +76,7 @@ static int nbd_create(const struct drafter_context *context, const void *config,
     server->config = config;
     server->id = context->id;
     server->keeper = context->keeper;
-    server->lock_fd = server->stop_fd = -1;
+    server->stop_fd = -1;
     pthread_mutex_init(&server->lock, NULL);
     *ret_instance = server;
     return 0;
@@ -89,16 +86,12 @@ static void nbd_stop(void *instance)
 {
     struct server *server = instance;
 
-    if (!server->directory)
+    if (!server->served.directory)
         return;
     listen_stop(server);
     pool_stop(&server->pool);
     keep_end(server);
-    if (server->lock_fd >= 0)
-        close(server->lock_fd);
-    server->lock_fd = -1;
-    free(server->directory);
-    server->directory = NULL;
+    served_leave(&server->served);
     server->adopting = false;
 }
 
@@ -127,33 +120,15 @@ static int nbd_probe(const void *config, struct drafter_probe *ret_probe)
     return 0;
 }
 
-/* The lock says to reclaim() that somebody serves the directory. */
-static int take_directory(struct server *server, const char *directory, struct drafter_error *err)
-{
-    if (server->directory)
-        return drafter_error_set(err, EALREADY, "%s: already serves %s", server->id,
-                                 server->directory);
-    server->directory = realpath(directory, NULL);
-    if (!server->directory)
-        return drafter_error_errno(err, errno, "%s", directory);
-    server->lock_fd = open(server->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (server->lock_fd < 0 || flock(server->lock_fd, LOCK_EX | LOCK_NB) < 0)
-        return drafter_error_errno(err, errno == EWOULDBLOCK ? EBUSY : errno,
-                                   "%s: cannot be locked", server->directory);
-    return 0;
-}
-
 static int nbd_start(void *instance, const char *directory, struct drafter_error *err)
 {
     struct server *server = instance;
     bool kernel = server->config->attach == ATTACH_KERNEL;
-    int result = server->directory ? -EALREADY : 0;
+    int result = served_take(&server->served, server->id, directory, err);
 
     if (result < 0)
-        return drafter_error_set(err, EALREADY, "%s: already serves %s", server->id,
-                                 server->directory);
-    result = take_directory(server, directory, err);
-    if (result == 0 && kernel)
+        return result;
+    if (kernel)
         result = netlink_probe(err);
     if (result == 0 && kernel)
         result = keep_begin(server, err);
@@ -164,25 +139,6 @@ static int nbd_start(void *instance, const char *directory, struct drafter_error
     if (result < 0)
         nbd_stop(server); /* takes half a start, too */
     return result;
-}
-
-static int check_spec(const struct server *server, const struct drafter_device_spec *spec,
-                      struct drafter_error *err)
-{
-    size_t length = spec->name ? strlen(spec->name) : 0;
-
-    if (!server->directory)
-        return drafter_error_set(err, EINVAL, "%s: not started", server->id);
-    if (length == 0 || length > DRAFTER_NAME_MAX || strchr(spec->name, '/') ||
-        strcmp(spec->name, ".") == 0 || strcmp(spec->name, "..") == 0)
-        return drafter_error_set(err, EINVAL, "\"%s\" is no name for a device",
-                                 spec->name ? spec->name : "");
-    if (spec->size == 0 || spec->size > INT64_MAX - DRAFTER_PAGE_SIZE)
-        return drafter_error_set(err, EINVAL, "%s: a device of %llu bytes cannot be exposed",
-                                 spec->name, (unsigned long long)spec->size);
-    if (!spec->backend.read || (!spec->backend.write && !(spec->flags & DRAFTER_DEVICE_READONLY)))
-        return drafter_error_set(err, EINVAL, "%s: the backend lacks read or write", spec->name);
-    return 0;
 }
 
 static bool is_known(struct server *server, const char *name)
@@ -222,7 +178,7 @@ static void leave_list(struct export *export)
 
 static int tell_path(const struct export *export, char *path, size_t path_size)
 {
-    const char *directory = export->server->directory;
+    const char *directory = export->server->served.directory;
     int length = is_attached(export) ? snprintf(path, path_size, "%s/%s", directory, export->name)
                                      : snprintf(path, path_size, "nbd+unix:///%s?socket=%s/nbd.sock",
                                                 export->name, directory);
@@ -247,8 +203,11 @@ static int nbd_expose(void *instance, const struct drafter_device_spec *spec, ch
 {
     struct server *server = instance;
     struct export *export;
-    int result = check_spec(server, spec, err);
+    int result;
 
+    if (!server->served.directory)
+        return drafter_error_set(err, EINVAL, "%s: not started", server->id);
+    result = node_check_size(spec, err);
     if (result < 0)
         return result;
     if (is_known(server, spec->name))
@@ -329,8 +288,7 @@ static int nbd_populate(void *exposure, uint64_t offset, uint64_t length)
 
 static int nbd_reclaim(void *instance, const char *directory, struct drafter_error *err)
 {
-    (void)instance;
-    return attach_reclaim(directory, err);
+    return served_reclaim(instance, directory, attach_release, err);
 }
 
 static int nbd_adopt(void *instance, const char *directory, struct drafter_error *err)
@@ -338,10 +296,10 @@ static int nbd_adopt(void *instance, const char *directory, struct drafter_error
     struct server *server = instance;
     int result;
 
-    if (server->directory || server->config->attach == ATTACH_NONE)
-        return drafter_error_set(err, server->directory ? EALREADY : ENOENT,
+    if (server->served.directory || server->config->attach == ATTACH_NONE)
+        return drafter_error_set(err, server->served.directory ? EALREADY : ENOENT,
                                  "%s: has nothing to take over", server->id);
-    result = take_directory(server, directory, err);
+    result = served_take(&server->served, server->id, directory, err);
     if (result == 0)
         result = keep_find(server, err);
     if (result == 0)

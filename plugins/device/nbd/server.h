@@ -20,6 +20,7 @@
 #define NBD_SERVER_H
 
 #include "../node.h"
+#include "../served.h"
 #include "protocol.h"
 
 #include <drafter/device.h>
@@ -135,8 +136,7 @@ struct server {
     const struct drafter_keeper *keeper; /* or NULL */
     struct kept *kept;                   /* or NULL */
     bool adopting;                       /* between adopt and serve */
-    char *directory;                     /* NULL: not started */
-    int lock_fd;                         /* the directory, locked as long as we serve it */
+    struct served served;                /* none: not started */
     struct pool pool;
     struct listener listeners[SERVER_LISTENERS];
     unsigned listener_count;
@@ -209,8 +209,8 @@ void attach_end(struct export *export);
 /* Takes a device of a dead process; attach_resume gives it connections. */
 int attach_adopt(struct export *export, struct drafter_error *err);
 int attach_resume(struct export *export, struct drafter_error *err);
-/* Releases what dead processes left in a directory. */
-int attach_reclaim(const char *directory, struct drafter_error *err);
+/* Releases the devices that dead processes left in a directory; for served_reclaim. */
+int attach_release(void *instance, const char *directory, struct drafter_error *err);
 
 /* netlink.c */
 struct netlink_device {

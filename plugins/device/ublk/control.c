@@ -82,13 +82,13 @@ static int set_parameters(struct disk *disk)
         .len = sizeof(parameters),
         .types = UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DISCARD,
         .basic = {.attrs = UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA |
-                           (disk->node.readonly ? UBLK_ATTR_READ_ONLY : 0),
+                           (disk->backing.node.readonly ? UBLK_ATTR_READ_ONLY : 0),
                   .logical_bs_shift = SECTOR_SHIFT,
                   .physical_bs_shift = 12,
                   .io_opt_shift = 12,
                   .io_min_shift = 12,
                   .max_sectors = IO_BYTES >> SECTOR_SHIFT,
-                  .dev_sectors = disk->size >> SECTOR_SHIFT},
+                  .dev_sectors = disk->backing.size >> SECTOR_SHIFT},
         .discard = {.discard_granularity = DRAFTER_PAGE_SIZE,
                     .max_discard_sectors = UINT32_MAX >> SECTOR_SHIFT,
                     .max_write_zeroes_sectors = UINT32_MAX >> SECTOR_SHIFT,
@@ -174,7 +174,7 @@ static int release(int control_fd, uint32_t number, struct drafter_error *err)
     return 0;
 }
 
-int control_reclaim(const char *directory, struct drafter_error *err)
+int control_release(void *instance, const char *directory, struct drafter_error *err)
 {
     int control_fd = open(UBLK_CONTROL, O_RDWR | O_CLOEXEC), result = 0;
     DIR *devices = control_fd >= 0 ? opendir(CLASS) : NULL;
@@ -182,6 +182,7 @@ int control_reclaim(const char *directory, struct drafter_error *err)
     struct dirent *entry;
     unsigned number;
 
+    (void)instance;
     while (devices && result == 0 && (entry = readdir(devices)))
         if (sscanf(entry->d_name, "ublkc%u", &number) == 1 && is_of(control_fd, number, tag))
             result = release(control_fd, number, err);

@@ -3,11 +3,10 @@
 #ifndef UBLK_DISK_H
 #define UBLK_DISK_H
 
-#include "../node.h"
+#include "../backing.h"
 
 #include <liburing.h>
 #include <linux/ublk_cmd.h>
-#include <stdatomic.h>
 
 #define UBLK_CONTROL "/dev/ublk-control"
 #define QUEUES_MAX 32
@@ -28,29 +27,26 @@ struct queue {
 };
 
 struct disk {
+    struct backing backing;     /* first: see there */
     const char *id, *directory; /* the instance's */
-    struct drafter_device_backend backend;
-    uint64_t bytes; /* of the device */
-    uint64_t size;  /* as the VMM sees it: `bytes` rounded up; what is beyond reads as zeros */
-    struct node node;
     int control_fd, fd; /* of the driver, and of /dev/ublkcN */
     bool added;
     uint32_t number;
     struct queue queues[QUEUES_MAX];
     unsigned queue_count;
-    atomic_bool settling;   /* the kernel looks for partitions: a missing block is an error */
-    atomic_bool withdrawn;  /* nothing calls the backend any more */
-    atomic_bool stopped;    /* by the driver: no more requests come */
-    atomic_int write_error; /* the first errno of a write since the last sync; the kernel says EIO */
+    atomic_bool settling;  /* the kernel looks for partitions: a missing block is an error */
+    atomic_bool withdrawn; /* nothing calls the backend any more */
+    atomic_bool stopped;   /* by the driver: no more requests come */
 };
+_Static_assert(offsetof(struct disk, backing) == 0, "a disk is a backing");
 
 /* control.c: each returns a negative errno. */
 int control_add(struct disk *disk, unsigned queues);
 int control_start(struct disk *disk);
 int control_stop(int control_fd, uint32_t number);
 int control_delete(int control_fd, uint32_t number);
-/* Deletes what dead processes left of a directory. */
-int control_reclaim(const char *directory, struct drafter_error *err);
+/* Deletes the devices that dead processes left of a directory; for served_reclaim. */
+int control_release(void *instance, const char *directory, struct drafter_error *err);
 /* A command for the driver, which needs entries of 128 bytes, or for a queue. */
 void control_prepare(struct io_uring_sqe *entry, int fd, unsigned operation, const void *command,
                      size_t length);

@@ -23,52 +23,22 @@
 
 static const char zeros[64 << 10];
 
-/* The part of a range that the device has. */
-static uint64_t inside(const struct disk *disk, uint64_t length, uint64_t offset)
-{
-    if (offset >= disk->bytes)
-        return 0;
-    return length < disk->bytes - offset ? length : disk->bytes - offset;
-}
-
 static int disk_read(struct disk *disk, char *buffer, size_t length, uint64_t offset)
 {
-    const struct drafter_device_backend *backend = &disk->backend;
-    size_t have = (size_t)inside(disk, length, offset);
+    const struct drafter_device_backend *backend = &disk->backing.backend;
+    uint64_t have = backing_inside(&disk->backing, length, offset);
 
-    memset(buffer + have, 0, length - have);
-    if (have == 0)
-        return 0;
-    if (atomic_load(&disk->settling) && backend->present &&
+    if (have && atomic_load(&disk->settling) && backend->present &&
         !backend->present(backend->opaque, have, offset))
         return -EIO;
-    return backend->read(backend->opaque, buffer, have, offset);
-}
-
-static int disk_write(struct disk *disk, const char *buffer, size_t length, uint64_t offset)
-{
-    size_t have = (size_t)inside(disk, length, offset);
-    int none = 0, result = 0;
-
-    if (have)
-        result = disk->backend.write(disk->backend.opaque, buffer, have, offset);
-    if (result < 0)
-        atomic_compare_exchange_strong(&disk->write_error, &none, -result);
-    return result;
+    return backing_read(&disk->backing, buffer, length, offset);
 }
 
 static int disk_flush(struct disk *disk)
 {
-    return disk->backend.flush ? disk->backend.flush(disk->backend.opaque) : 0;
-}
+    const struct drafter_device_backend *backend = &disk->backing.backend;
 
-static int disk_trim(struct disk *disk, uint64_t length, uint64_t offset)
-{
-    uint64_t have = inside(disk, length, offset);
-
-    if (!have || !disk->backend.trim || node_swallows(&disk->node, length, offset))
-        return 0;
-    return disk->backend.trim(disk->backend.opaque, have, offset);
+    return backend->flush ? backend->flush(backend->opaque) : 0;
 }
 
 /* A trim need not leave zeros behind, so that zeros are written. */
@@ -79,7 +49,7 @@ static int disk_zero(struct disk *disk, uint64_t length, uint64_t offset)
     while (length > 0 && result == 0) {
         size_t part = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
 
-        result = disk_write(disk, zeros, part, offset);
+        result = backing_write(&disk->backing, zeros, part, offset);
         offset += part;
         length -= part;
     }
@@ -89,7 +59,7 @@ static int disk_zero(struct disk *disk, uint64_t length, uint64_t offset)
 /* Why a request cannot be served, or 0. */
 static int check(const struct disk *disk, const struct ublksrv_io_desc *request, unsigned operation)
 {
-    uint64_t sectors = disk->size >> SECTOR_SHIFT;
+    uint64_t sectors = disk->backing.size >> SECTOR_SHIFT;
 
     if (atomic_load(&disk->withdrawn))
         return -ESHUTDOWN;
@@ -100,7 +70,7 @@ static int check(const struct disk *disk, const struct ublksrv_io_desc *request,
     if ((operation == UBLK_IO_OP_READ || operation == UBLK_IO_OP_WRITE) &&
         request->nr_sectors > IO_BYTES >> SECTOR_SHIFT)
         return -EOVERFLOW;
-    return operation != UBLK_IO_OP_READ && disk->node.readonly ? -EROFS : 0;
+    return operation != UBLK_IO_OP_READ && disk->backing.node.readonly ? -EROFS : 0;
 }
 
 /* What the driver wants to know: the bytes that were served, or a negative errno. */
@@ -118,12 +88,12 @@ static int serve(struct disk *disk, const struct ublksrv_io_desc *request, char 
         result = disk_read(disk, buffer, (size_t)length, offset);
         return result < 0 ? result : (int)length;
     case UBLK_IO_OP_WRITE:
-        result = disk_write(disk, buffer, (size_t)length, offset);
+        result = backing_write(&disk->backing, buffer, (size_t)length, offset);
         break;
     case UBLK_IO_OP_FLUSH:
         return disk_flush(disk);
     case UBLK_IO_OP_DISCARD:
-        result = disk_trim(disk, length, offset);
+        result = backing_trim(&disk->backing, length, offset);
         break;
     case UBLK_IO_OP_WRITE_ZEROES:
         result = disk_zero(disk, length, offset);
