@@ -13,6 +13,33 @@
     {.name = "experimental-map-private-memory-output", .kind = "device", .id = "memory", \
      .key = "save-output", .help = "file that gets the saved memory in place of its own"}
 
+#define WHOLE(name_, kind_, key_, default_, help_)                                                 \
+    {                                                                                              \
+        .name = name_, .kind = kind_, .key = key_, .model = CONFIG_FLAG_WHOLE,                     \
+        .default_value = default_, .help = help_                                                   \
+    }
+
+/* Where things come from, and where they can be had, under either name. */
+#define FROM(role_, help_)                                                                         \
+    WHOLE("raddr", role_, "connect", "localhost:1337", help_),                                     \
+        WHOLE("connect", role_, "connect", NULL, "the same as --raddr")
+#define TO(role_, help_)                                                                           \
+    WHOLE("laddr", role_, "listen", "localhost:1337", help_),                                      \
+        WHOLE("listen", role_, "listen", NULL, "the same as --laddr")
+
+#define DEVICES(default_)                                                                          \
+    {                                                                                              \
+        .name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,           \
+        .model = CONFIG_FLAG_WHOLE, .default_value = default_,                                     \
+        .help = "devices, an object for each"                                                      \
+    }
+
+#define OVERWRITE(role_, help_)                                                                    \
+    {                                                                                              \
+        .name = "overwrite", .kind = role_, .key = "overwrite", .form = CONFIG_FLAG_SWITCH,        \
+        .default_value = "yes", .help = help_                                                      \
+    }
+
 /* ---- peer */
 
 #define PEER_DEVICE(name_, file_)                                                                  \
@@ -36,21 +63,10 @@ static const char peer_devices[] = "[" PEER_DEVICE("state", "state.bin") "," PEE
         ORIGINAL_PART(device_, "resume-threshold", "resume-threshold", NULL,                       \
                       "bytes of it that may be missing when the guest resumes")
 
-#define WHOLE(name_, kind_, key_, default_, help_)                                                 \
-    {                                                                                              \
-        .name = name_, .kind = kind_, .key = key_, .model = CONFIG_FLAG_WHOLE,                     \
-        .default_value = default_, .help = help_                                                   \
-    }
-
 const struct config_flag peer_flags[] = {
-    WHOLE("raddr", "peer", "connect", "localhost:1337",
-          "address to take the VM over from; empty: local files are started"),
-    WHOLE("connect", "peer", "connect", NULL, "the same as --raddr"),
-    WHOLE("laddr", "peer", "listen", "localhost:1337",
-          "address at which the VM can be taken over; empty: nowhere"),
-    WHOLE("listen", "peer", "listen", NULL, "the same as --laddr"),
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE, .default_value = peer_devices, .help = "devices, an object for each"},
+    FROM("peer", "address to take the VM over from; empty: local files are started"),
+    TO("peer", "address at which the VM can be taken over; empty: nowhere"),
+    DEVICES(peer_devices),
     PEER_PART("state", "0"),
     PEER_PART("memory", "1"),
     PEER_PART("initramfs", "2"),
@@ -64,8 +80,7 @@ const struct config_flag peer_flags[] = {
     ORIGINAL_CONCURRENCY,
     {.name = "pull-workers", .ignored = "what the guest waits for is fetched first, whatever else is "
                                         "on its way"},
-    {.name = "overwrite", .kind = "peer", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
-     .default_value = "yes", .help = "receive into files that hold something"},
+    OVERWRITE("peer", "receive into files that hold something"),
     {.name = "mock", .kind = "peer", .key = "vmm", .form = CONFIG_FLAG_SWITCH, .value = MOCK_VMM,
      .help = "a VM that is a byte pattern"},
     MAP_PRIVATE,
@@ -79,11 +94,8 @@ const struct config_flag peer_flags[] = {
 
 const struct config_flag registry_flags[] = {
     WHOLE("laddr", "registry", "listen", ":1600", "address at which peers get the package"),
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE,
-     .default_value = "[" INPUT("kernel", "vmlinux") "," INPUT("disk", "rootfs.ext4") "," INPUT(
-         "state", "state.bin") "," INPUT("memory", "memory.bin") "," INPUT("config", "config.json") "]",
-     .help = "devices, an object for each"},
+    DEVICES("[" INPUT("kernel", "vmlinux") "," INPUT("disk", "rootfs.ext4") "," INPUT(
+        "state", "state.bin") "," INPUT("memory", "memory.bin") "," INPUT("config", "config.json") "]"),
     ORIGINAL_PART_PATHS("base", "file that holds it"),
     ORIGINAL_PART("state", "laddr", "listen", ":1600", "address at which it can be taken"),
     ORIGINAL_PART("memory", "laddr", "listen", ":1601", "address at which it can be taken"),
@@ -119,9 +131,7 @@ const struct config_flag registry_flags[] = {
         MADE(device_)
 
 const struct config_flag snapshotter_flags[] = {
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE, .default_value = SNAPSHOTTER_DEVICES,
-     .help = "devices, an object for each"},
+    DEVICES(SNAPSHOTTER_DEVICES),
     MADE("state"),
     MADE("memory"),
     COPIED("initramfs"),
@@ -149,9 +159,7 @@ const struct config_flag snapshotter_flags[] = {
         "oci", key_, oci_) "]"
 
 const struct config_flag runner_flags[] = {
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE, .default_value = FILES("path", "blueprint/oci.ext4"),
-     .help = "devices, an object for each"},
+    DEVICES(FILES("path", "blueprint/oci.ext4")),
     ORIGINAL_PART_PATHS("base", "file that holds it"),
     ORIGINAL_NETNS("runner"),
     ORIGINAL_CONSOLE,
@@ -163,16 +171,10 @@ const struct config_flag runner_flags[] = {
 /* ---- mounter */
 
 const struct config_flag mounter_flags[] = {
-    WHOLE("raddr", "mounter", "connect", "localhost:1337",
-          "address to take the devices from; empty: they are in local files"),
-    WHOLE("connect", "mounter", "connect", NULL, "the same as --raddr"),
-    WHOLE("laddr", "mounter", "listen", "localhost:1337",
-          "address at which they can be taken; empty: nowhere"),
-    WHOLE("listen", "mounter", "listen", NULL, "the same as --laddr"),
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE, .default_value = peer_devices, .help = "devices, an object for each"},
-    {.name = "overwrite", .kind = "mounter", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
-     .default_value = "yes", .help = "receive into files that hold something"},
+    FROM("mounter", "address to take the devices from; empty: they are in local files"),
+    TO("mounter", "address at which they can be taken; empty: nowhere"),
+    DEVICES(peer_devices),
+    OVERWRITE("mounter", "receive into files that hold something"),
     ORIGINAL_CONCURRENCY,
     ORIGINAL_VERBOSE,
     {0},
@@ -181,13 +183,9 @@ const struct config_flag mounter_flags[] = {
 /* ---- terminator */
 
 const struct config_flag terminator_flags[] = {
-    WHOLE("raddr", "terminator", "connect", "localhost:1337", "address to take the VM from"),
-    WHOLE("connect", "terminator", "connect", NULL, "the same as --raddr"),
-    {.name = "devices", .kind = "device", .key = "name", .form = CONFIG_FLAG_OBJECTS,
-     .model = CONFIG_FLAG_WHOLE, .default_value = FILES("output", "package/oci.ext4"),
-     .help = "devices, an object for each"},
-    {.name = "overwrite", .kind = "terminator", .key = "overwrite", .form = CONFIG_FLAG_SWITCH,
-     .default_value = "yes", .help = "replace files that hold something"},
+    FROM("terminator", "address to take the VM from"),
+    DEVICES(FILES("output", "package/oci.ext4")),
+    OVERWRITE("terminator", "replace files that hold something"),
     ORIGINAL_VERBOSE,
     {0},
 };
