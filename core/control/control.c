@@ -188,11 +188,12 @@ static int listen_at(struct control *control, const char *run_directory, struct 
 
 static void release(struct control *control)
 {
-    cleanup_free char *file = NULL;
+    char file[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* it was in one; and no memory may be left */
 
-    if (control->directory >= 0 && control->socket >= 0 &&
-        asprintf(&file, "%s%s", control->name, CONTROL_SUFFIX) >= 0)
+    if (control->directory >= 0 && control->socket >= 0) {
+        snprintf(file, sizeof(file), "%s%s", control->name, CONTROL_SUFFIX);
         unlinkat(control->directory, file, 0);
+    }
     if (control->socket >= 0)
         close(control->socket);
     if (control->directory >= 0)

@@ -291,7 +291,7 @@ static bool has_guest(const struct peer *peer)
     return peer->vm.running || (peer->vm.loaded && peer->ledger.record.state == LEDGER_OWNED);
 }
 
-static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
+static int leave_or_save(struct peer *peer, int rc, bool *ret_runs_on, struct drafter_error *err)
 {
     uint64_t started = drafter_now_ns();
     struct drafter_error error = {0};
@@ -317,8 +317,9 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
     if (gone || !has_guest(peer) || (rc && err->code == ESRCH))
         return rc;
     if (rc ? rescue(peer, &error) : save(peer, &error)) {
-        if (!rc && goes_on(peer, &error))
-            return -EAGAIN;
+        *ret_runs_on = !rc && goes_on(peer, &error);
+        if (*ret_runs_on)
+            return 0;
         if (!rc)
             *err = error;
         else
@@ -331,10 +332,11 @@ static int leave_or_save(struct peer *peer, int rc, struct drafter_error *err)
     return rc;
 }
 
-/* Saves the VM unless it moved; -EAGAIN when it could not be saved and runs on. */
-static int leave(struct peer *peer, int rc, struct drafter_error *err)
+/* Saves the VM unless it moved; or it could not be saved and runs on. */
+static int leave(struct peer *peer, int rc, bool *ret_runs_on, struct drafter_error *err)
 {
-    rc = leave_or_save(peer, rc, err);
+    *ret_runs_on = false;
+    rc = leave_or_save(peer, rc, ret_runs_on, err);
     supervisor_done(&peer->supervisor);
     return rc;
 }
@@ -427,10 +429,11 @@ static int begin(struct peer *peer, struct drafter_error *err)
 
 static int run(struct peer *peer, struct drafter_error *err)
 {
+    bool runs_on;
     int rc = begin(peer, err);
 
     if (rc)
-        return has_guest(peer) && !peer->node->left ? leave(peer, rc, err) : rc;
+        return has_guest(peer) && !peer->node->left ? leave(peer, rc, &runs_on, err) : rc;
     if (peer->kind == PEER_BACKS_UP)
         return 0;
     do {
@@ -438,8 +441,8 @@ static int run(struct peer *peer, struct drafter_error *err)
         rc = peer->options.listen && !peer->server ? peer_serve(peer, err) : 0;
         if (!rc)
             rc = supervise(peer, err);
-        rc = leave(peer, rc, err);
-    } while (rc == -EAGAIN);
+        rc = leave(peer, rc, &runs_on, err);
+    } while (runs_on);
     return rc;
 }
 
