@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import shutil
 import socket
 import statistics
@@ -68,7 +69,7 @@ class Bench(contextlib.ExitStack):
         output = self.path(name)
         if not os.path.exists(output):
             sources = [str(TOP / source / file) for file in files]
-            subprocess.run([os.environ.get("CC", "cc"), "-O2", "-D_GNU_SOURCE", "-o", output, *sources], check=True)
+            subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-D_GNU_SOURCE", "-o", output, *sources], check=True)
         return output
 
     def guest_kernel(self):

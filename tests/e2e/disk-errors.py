@@ -11,19 +11,9 @@ import socket
 import subprocess
 
 import drafterlab
-from drafterlab import check, section, skip
+from drafterlab import check, section
 
 DEVICES = ("kernel", "initramfs", "disk", "state", "memory", "config")
-
-
-def image():
-    path = pathlib.Path(os.environ.get("IMAGE_DIR", pathlib.Path(os.environ["top_builddir"]) / "guest/image-out"))
-    if not (path / "boot-args").exists():
-        built = subprocess.run([f"{drafterlab.TESTS.parent}/guest/image/build-image.sh", str(path)], capture_output=True, text=True,
-                               check=False)
-        if built.returncode:
-            skip(f"the guest image cannot be built: {built.stderr.strip().splitlines()[-1:]}")
-    return path
 
 
 def build_plugin(lab):
@@ -111,7 +101,7 @@ def end(lab, guest):
 
 
 def test(lab):
-    path = image()
+    path = drafterlab.linux_image()
     build_plugin(lab)
     snapshot(lab, path)
 

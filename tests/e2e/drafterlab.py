@@ -31,7 +31,8 @@ import time
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "bench"))
-os.environ.setdefault("top_builddir", os.environ.get("abs_top_builddir", str(TESTS.parent)))
+built = os.environ.get("abs_top_builddir") or os.environ.get("top_builddir", TESTS.parent)
+os.environ["top_builddir"] = os.path.abspath(built)  # tests may go to another directory
 
 import benchlib  # noqa: E402  (its place is only known now)
 
@@ -87,6 +88,16 @@ def main(test, make_lab=None, qemu=True):
         print(f"FAILED: {failure}", flush=True)
         lab.print_logs()
         sys.exit(1)
+
+
+def linux_image():
+    """The directory of the Linux guest: IMAGE_DIR, or where make image puts it, made if need be."""
+    path = pathlib.Path(os.environ.get("IMAGE_DIR", BUILD / "guest/image-out"))
+    if not (path / "boot-args").exists():
+        built = subprocess.run([f"{TESTS.parent}/guest/image/build-image.sh", str(path)], capture_output=True, text=True, check=False)
+        if built.returncode:
+            skip(f"the guest image cannot be built: {built.stderr.strip().splitlines()[-1:]}")
+    return path
 
 
 def value(text):

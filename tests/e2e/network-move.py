@@ -5,12 +5,10 @@ A client on a third host is connected throughout: one connection, every answer r
 
 import json
 import os
-import pathlib
 import shutil
-import subprocess
 
 import netlab
-from drafterlab import check, section, skip
+from drafterlab import check, section
 
 DEVICES = ("kernel", "initramfs", "disk", "state", "memory", "config")
 SLOT, ADDRESS = "ark2", f"{netlab.SUBNET}.131"
@@ -21,15 +19,6 @@ def network(plugin):
     return section("network:lan", plugin=plugin, slots=4, outside_address="own", host_interface="eth0", namespace_veth_cidr=f"{netlab.SUBNET}.128/28",
                    namespace_interface_ip="10.0.2.15", namespace_interface_gateway="10.0.2.2", namespace_interface_netmask=24,
                    **{"blocked-subnet-cidr": ""})
-
-
-def image():
-    path = pathlib.Path(os.environ.get("IMAGE_DIR", pathlib.Path(os.environ["top_builddir"]) / "guest/image-out"))
-    if not (path / "boot-args").exists():
-        built = subprocess.run([f"{netlab.drafterlab.TESTS.parent}/guest/image/build-image.sh", str(path)], capture_output=True, text=True)
-        if built.returncode:
-            skip(f"the guest image cannot be built: {built.stderr.strip().splitlines()[-1:]}")
-    return path
 
 
 def snapshot(lab, host, path, text):
@@ -101,7 +90,7 @@ def outlive(lab, third, node, host, nat):
 
 
 def move(lab, plugin):
-    path = image()
+    path = netlab.drafterlab.linux_image()
     a, b, third = lab.hosts("a", "b", "c")
     text = network(plugin)
     nats = {host.name: lab.nat(f"nat-{host.name}", host, text) for host in (a, b)}
