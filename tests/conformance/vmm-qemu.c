@@ -51,6 +51,8 @@ START_TEST(a_tampered_description_never_reaches_the_command_line)
         {"nic=none", "nic=none file=/etc/passwd"},
         {"drives=", "drives=disk"},
         {"drives=", "drives=../../disk"},
+        {"drives=", "drives=d,d"},
+        {"drives=", "drives=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"},
         {" drives=", ""},
         {" drives=", "  drives="},
     };
@@ -67,6 +69,8 @@ START_TEST(a_tampered_description_never_reaches_the_command_line)
         vm->spec.machine_config = bad;
         ck_assert_msg(vmm_start(vm->vmm, &vm->spec, DRAFTER_VMM_RESTORE, &err) == -EINVAL,
                       "accepted: %s (%s)", bad, err.message);
+        ck_assert_msg(!strchr(changes[i][1], ',') || strstr(err.message, " cannot be \""),
+                      "parsed: %s (%s)", bad, err.message);
     }
     vm->spec.machine_config = good;
     vm_restore(vm, NULL);

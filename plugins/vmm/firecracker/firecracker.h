@@ -48,7 +48,7 @@ struct firecracker_kept {
     int32_t kind;
     int32_t memory; /* atomic */
     char version[64];
-    char machine[MACHINE_TEXT_MAX];
+    char machine[DESCRIPTION_MAX];
 };
 #define FIRECRACKER_KEPT_LAYOUT 1u
 

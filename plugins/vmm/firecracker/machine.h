@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a restore must know of the VM that was booted, and its textual form:
+ * What a restore must know of the VM that was booted, and its description:
  *
  *     layout=1 template=None cpus=1 memory=268435456 tap=tap0 drives=disk,oci
- *
- * The text travels in packages made elsewhere, so it is parsed as hostile input: each key exactly
- * once, none unknown, values bounded and of a small alphabet.
  */
 #ifndef FIRECRACKER_MACHINE_H
 #define FIRECRACKER_MACHINE_H
 
-#include <drafter/vmm.h>
+#include "vmm/common/board.h"
+#include "vmm/common/description.h"
 
-#define MACHINE_DRIVES_MAX 16
-#define MACHINE_TEXT_MAX 2048
 #define MACHINE_NO_TAP "none"
 
 struct machine {
+    struct board board;
     char template[32];
     char tap[16]; /* as the saved state knows it, or MACHINE_NO_TAP */
-    uint64_t cpus, memory;
-    size_t drive_count;
-    char drives[MACHINE_DRIVES_MAX][DRAFTER_NAME_MAX + 1];
 };
 
 /* Whether it may be the name of a CPU template. */

@@ -132,7 +132,7 @@ static bool fits(const struct firecracker *vmm)
     struct stat status;
 
     return stat(vmm->memory_path, &status) == 0 &&
-           (uint64_t)status.st_size == vmm->machine.memory;
+           (uint64_t)status.st_size == vmm->machine.board.memory;
 }
 
 /*
@@ -251,7 +251,7 @@ static int start_pager(struct firecracker *vmm, struct drafter_error *err)
     if (!is_served(vmm))
         return 0;
     result = pager_start(&vmm->pager, vmm->jail.root, PAGER_SOCKET, vmm->memory_path,
-                         vmm->machine.memory, vmm->process.pidfd, err);
+                         vmm->machine.board.memory, vmm->process.pidfd, err);
     return result < 0 ? result : jail_give(&vmm->jail, PAGER_SOCKET, err);
 }
 

@@ -28,7 +28,7 @@ static int configured_machine(const struct firecracker *vmm, const struct drafte
 static int saved_machine(const struct firecracker *vmm, const struct drafter_vmm_spec *spec,
                          struct machine *machine, struct drafter_error *err)
 {
-    struct machine wanted = {.cpus = 0};
+    struct machine wanted = {0};
     int result = configured_machine(vmm, spec, &wanted, err);
 
     if (result < 0)
@@ -44,7 +44,7 @@ static int saved_machine(const struct firecracker *vmm, const struct drafter_vmm
 static int choose_machine(struct firecracker *vmm, const struct drafter_vmm_spec *spec,
                           enum drafter_vmm_start how, struct drafter_error *err)
 {
-    struct machine machine = {.cpus = 0};
+    struct machine machine = {0};
     int result = how == DRAFTER_VMM_BOOT ? configured_machine(vmm, spec, &machine, err)
                                          : saved_machine(vmm, spec, &machine, err);
 
@@ -321,8 +321,8 @@ static int put_drive(struct firecracker *vmm, const struct drafter_vmm_device *d
 
 static int put_machine(struct firecracker *vmm, struct drafter_error *err)
 {
-    json_t *body = json_pack("{s:I,s:I,s:b}", "vcpu_count", (json_int_t)vmm->machine.cpus,
-                             "mem_size_mib", (json_int_t)(vmm->machine.memory >> 20),
+    json_t *body = json_pack("{s:I,s:I,s:b}", "vcpu_count", (json_int_t)vmm->machine.board.cpus,
+                             "mem_size_mib", (json_int_t)(vmm->machine.board.memory >> 20),
                              "track_dirty_pages", firecracker_tracks(vmm));
 
     if (strcmp(vmm->machine.template, "None") != 0)

@@ -234,13 +234,13 @@ static void add_machine(struct cmdline *cmdline, const struct cmdline_input *inp
     else
         add_option(cmdline, "-accel", "%s", machine->accel);
     add_option(cmdline, "-cpu", "%s", machine->cpu);
-    add_option(cmdline, "-smp", "%" PRIu64, machine->cpus);
-    add_option(cmdline, "-m", "size=%" PRIu64 "B", machine->memory);
+    add_option(cmdline, "-smp", "%" PRIu64, machine->board.cpus);
+    add_option(cmdline, "-m", "size=%" PRIu64 "B", machine->board.memory);
     /* share=on is what makes memory a file; the file may be longer than the memory. */
     add_option(cmdline, "-object",
                "memory-backend-file,id=memory,share=on,merge=off,dump=off,prealloc=%s,size=%" PRIu64
                ",mem-path=%s",
-               config->memory_prealloc ? "on" : "off", machine->memory, memory ? memory : "");
+               config->memory_prealloc ? "on" : "off", machine->board.memory, memory ? memory : "");
     add_option(cmdline, "-object", "rng-builtin,id=entropy");
     if (!memory)
         cmdline->failed = -ENOMEM;

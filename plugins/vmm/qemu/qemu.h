@@ -47,7 +47,7 @@ struct qemu_kept {
     uint32_t layout;
     int32_t pid; /* 0: there is none */
     char version[64];
-    char machine[MACHINE_TEXT_MAX];
+    char machine[DESCRIPTION_MAX];
 };
 #define QEMU_KEPT_LAYOUT 1u
 

@@ -61,7 +61,7 @@ static int saved_machine(struct qemu_vmm *vmm, const struct drafter_vmm_spec *sp
     if (result == 0)
         result = machine_parse(spec->machine_config, machine, err);
     if (result == 0)
-        result = machine_check(machine, &wanted, err);
+        result = board_check(&machine->board, &wanted.board, err);
     if (result < 0)
         return result;
     if (accel && strcmp(machine->accel, accel) != 0)
