@@ -137,11 +137,10 @@ static void reset_link(struct destination *destination)
     pthread_mutex_unlock(&destination->session.lock);
 }
 
-/* A dead process that had everything may have heard DONE: then there is no source any more. */
+/* Whoever has everything needs no source: it may have said DONE, which was lost, and be gone. */
 static bool has_limit(const struct destination *destination)
 {
-    return destination->machine.state != DESTINATION_COMPLETING ||
-           (destination->options.adopt && destination->machine.complete);
+    return destination->machine.state != DESTINATION_COMPLETING || destination->machine.complete;
 }
 
 static void pause_for(uint64_t *pause)
@@ -171,6 +170,9 @@ static void go_on(struct destination *destination)
 /* The source says that the session is over, or time is up: the machine decides what that means. */
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
+    if (destination->machine.complete && !over)
+        log_warning("destination", "VM %s is whole here, but its source could not be told and may wait for that until it is ended: %s",
+                    destination->offer.vm, error->message);
     session_post_error(&destination->session,
                        destination->fence ? EVENT_FENCED : over ? EVENT_ENDED : EVENT_LINK_GONE, error);
 }

@@ -214,6 +214,24 @@ def guest_that_ran(root, package):
     print("ok: a terminator does not refuse what a peer's guest ran with", flush=True)
 
 
+def source_that_dies_with_the_last_word(root, package):
+    """Its DONE is never heard: who has all of the VM does not wait for that for ever, and hands the VM on."""
+    source, peer, last = (Host(root, name + "-silent") for name in ("source", "peer", "last"))
+    os.environ["DRAFTER_FAILPOINT"] = "S18:kill"
+    giving = source.run("peer", {**VM, **WIRE, "listen": source.socket}, source.packaged(package))
+    del os.environ["DRAFTER_FAILPOINT"]
+    giving.wait("listening")
+    taking = peer.run("peer", {**VM, **WIRE, "connect": source.socket, "listen": peer.socket, "relink-timeout": "1s",
+                               "disable-postcopy-migration": "yes"}, peer.base)
+    taking.wait("arrived")
+    giving.child.wait(nodelab.PATIENCE)
+    assert "its source could not be told" in taking.said(), taking.said()
+    done(last.run("terminator", {**WIRE, "connect": peer.socket}, last.output))
+    done(taking)
+    assert (source.ledger(), peer.ledger(), last.ledger()) == ("relinquished", "relinquished", "owned, saved")
+    print("ok: a source that dies before it says DONE keeps nobody waiting", flush=True)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="drafter-chain-") as root:
         try:
@@ -225,6 +243,7 @@ def main():
             killed_terminators(root, last, node)
             killed_at_the_end(root, package)
             guest_that_ran(root, package)
+            source_that_dies_with_the_last_word(root, package)
         finally:
             for node in nodes:
                 if node.child.poll() is None:
