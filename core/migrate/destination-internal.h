@@ -36,6 +36,12 @@ struct destination {
     bool stuck;      /* it was tried in vain at least once */
     bool accepted;   /* hashes of what is here were told */
     unsigned attempt; /* of finding a lost link */
+    struct destination_outage {
+        uint64_t started, pause;
+        uint64_t linked_at; /* when the link was found again, with how much of the VM missing */
+        uint64_t missing;
+        enum destination_state state;
+    } outage;
     bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
     bool owes_complete; /* COMPLETE is to be said as soon as it is */
     bool heard;      /* the source had its say on the end of the session */

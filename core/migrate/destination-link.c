@@ -15,6 +15,7 @@
 #define GREETING_TIMEOUT_MS 5000
 #define PAUSE_MIN_NS UINT64_C(50000000)
 #define PAUSE_MAX_NS UINT64_C(2000000000)
+#define SHORT_LINK_NS UINT64_C(1000000000)
 #define REMIND_NS UINT64_C(10000000000)
 
 static int open_control(struct destination *destination, struct drafter_error *err)
@@ -151,14 +152,49 @@ static void pause_for(uint64_t *pause)
     *pause = *pause * 2 < PAUSE_MAX_NS ? *pause * 2 : PAUSE_MAX_NS;
 }
 
-static void go_on(struct destination *destination)
+static uint64_t count_missing(const struct destination *destination)
 {
     uint64_t missing = 0;
 
-    for (unsigned i = 0; i < destination->device_count; i++) {
-        block_map_forget_requests(&destination->devices[i].block->map);
+    for (unsigned i = 0; i < destination->device_count; i++)
         missing += block_map_missing(&destination->devices[i].block->map);
-    }
+    return missing;
+}
+
+/* A link that was lost again at once and brought nothing leaves the outage what it was; true: it did. */
+static bool is_same_outage(const struct destination *destination)
+{
+    const struct destination_outage *outage = &destination->outage;
+
+    return outage->linked_at && drafter_now_ns() - outage->linked_at < SHORT_LINK_NS &&
+           outage->state == destination->machine.state && outage->missing == count_missing(destination);
+}
+
+static void begin_outage(struct destination *destination)
+{
+    struct destination_outage *outage = &destination->outage;
+
+    if (is_same_outage(destination))
+        pause_for(&outage->pause);
+    else
+        *outage = (struct destination_outage){.started = drafter_now_ns(), .pause = PAUSE_MIN_NS};
+}
+
+static bool is_too_long(const struct destination *destination)
+{
+    return has_limit(destination) && drafter_now_ns() - destination->outage.started >
+                                         (uint64_t)destination->options.relink_timeout_ms * 1000000;
+}
+
+static void go_on(struct destination *destination)
+{
+    uint64_t missing = count_missing(destination);
+
+    for (unsigned i = 0; i < destination->device_count; i++)
+        block_map_forget_requests(&destination->devices[i].block->map);
+    destination->outage.linked_at = drafter_now_ns();
+    destination->outage.missing = missing;
+    destination->outage.state = destination->machine.state;
     if (!destination->cancelled) /* it was made good */
         destination->error = (struct drafter_error){0};
     log_event("relinked", "\"vm\":\"%s\",\"peer\":\"%s\",\"missing\":%llu",
@@ -199,14 +235,17 @@ static void say_lost(const struct destination *destination, const struct drafter
  */
 bool destination_relink(struct destination *destination)
 {
-    uint64_t started = drafter_now_ns(), reminded = started, pause = PAUSE_MIN_NS;
+    uint64_t reminded = drafter_now_ns();
     struct drafter_error error = destination->error;
     bool over = false;
 
     say_lost(destination, &error);
+    begin_outage(destination);
     while (!__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED) && !over) {
         uint64_t now;
 
+        if (destination->outage.linked_at && is_too_long(destination))
+            break;
         reset_link(destination);
         error = (struct drafter_error){0};
         if (!negotiate(destination, &over, &error)) {
@@ -216,15 +255,14 @@ bool destination_relink(struct destination *destination)
         }
         destination->attempt++;
         now = drafter_now_ns();
-        if (has_limit(destination) &&
-            now - started > (uint64_t)destination->options.relink_timeout_ms * 1000000)
+        if (is_too_long(destination))
             break;
         if (now - reminded > REMIND_NS) {
             log_warning("destination", "VM %s: still no source: %s", destination->offer.vm,
                         error.message);
             reminded = now;
         }
-        pause_for(&pause);
+        pause_for(&destination->outage.pause);
     }
     reset_link(destination);
     give_up(destination, over, &error);
