@@ -44,7 +44,7 @@ struct destination_vm {
 
     /*
      * What came along with the VM, at most WIRE_CUSTOM_MAX bytes, or 0; ahead of the record that the VM is
-     * here.  A failure refuses it.  NULL: nobody wants that.
+     * here, so it is not in its place before resume.  A failure refuses it.  NULL: nobody wants that.
      */
     int (*custom)(void *opaque, const void *data, size_t length, struct drafter_error *err);
 

@@ -224,12 +224,12 @@ static void journal(struct source *source)
         session_post(&source->session, EVENT_JOURNALED, 0);
 }
 
-/* The peer takes it up to COMMIT, so it is said again with each. */
+/* The peer takes it up to COMMIT, so it is said again with each; an empty one takes back what an earlier one said. */
 static int send_custom(struct source *source)
 {
     struct wire_header header = {.type = WIRE_CUSTOM, .length = (uint32_t)source->custom_length};
 
-    return source->custom_length ? stream_send(source->session.control, header, source->custom) : 0;
+    return source->custom ? stream_send(source->session.control, header, source->custom) : 0;
 }
 
 /* A registry's package stays here: what cannot be read of it ends the session. */

@@ -235,8 +235,10 @@ static int journal(void *opaque, enum ledger_state state, uint64_t epoch, const 
         peer->ledger.record.state == LEDGER_ARRIVING ? &peer->before : &peer->ledger.record;
     uint64_t known = record->epoch - (record->state == LEDGER_REFUSED); /* that one may be given out again */
     bool given = state == LEDGER_INCOMPLETE && !peer->vmm;
-    int rc;
+    int rc = state == LEDGER_OWNED && !peer->vmm ? peer_custom_take(peer, err) : 0;
 
+    if (rc)
+        return rc;
     if (epoch <= known && state == LEDGER_INCOMPLETE)
         epoch = known + 1;
     if (state == LEDGER_OWNED) /* all of it is here now */
@@ -297,8 +299,9 @@ static int load(void *opaque, struct drafter_error *err)
 static int resume(void *opaque, struct drafter_error *err)
 {
     struct peer *peer = opaque;
+    int rc = peer->vmm ? peer_custom_take(peer, err) : 0;
 
-    return vm_resume(&peer->vm, err);
+    return rc ? rc : vm_resume(&peer->vm, err);
 }
 
 static void stop(void *opaque)

@@ -51,6 +51,7 @@ int peer_settle(struct peer *peer, const struct destination_options *options,
 
     if (rc)
         return rc;
+    peer_custom_discard(peer);
     record = peer->ledger.record;
     if (record.state != LEDGER_ARRIVING && record.state != LEDGER_REFUSED)
         return 0;

@@ -88,7 +88,7 @@ struct peer {
     struct control *control;
     struct metrics *metrics;
     char *late_listen; /* an address that came by the control socket; the main thread's */
-    bool custom_written; /* hand-over data came with the VM */
+    bool custom_taken; /* hand-over data that came with the VM is in its place */
 };
 
 /* How far the VM is, for whoever goes on after us.  It outlives the process; layout 1. */
@@ -179,7 +179,8 @@ int peer_settle(struct peer *peer, const struct destination_options *options,
 int peer_custom_read(void *opaque, void *buffer, size_t size, size_t *ret_length,
                      struct drafter_error *err);
 int peer_custom_write(void *opaque, const void *data, size_t length, struct drafter_error *err);
-void peer_custom_discard(const struct peer *peer); /* what came with a VM that did not */
+int peer_custom_take(struct peer *peer, struct drafter_error *err); /* what came is this node's from now on */
+void peer_custom_discard(const struct peer *peer);                  /* what came with a VM that did not */
 char *peer_custom_path(const struct peer *peer);
 
 /* peer-hook.c: runs [peer] hook, if there is one; peer_tell_hook only logs what fails. */

@@ -7,18 +7,9 @@ import pathlib
 import stat
 import tempfile
 
-from nodelab import DEVICES, Node, make_package
+from nodelab import Node, Peer, make_package
 
 LIMIT = 64 << 10
-
-
-class Peer(Node):
-    def __init__(self, directory, more, files=None):
-        os.makedirs(directory, exist_ok=True)
-        devices = "".join(f"[device:{name}]\nbase = {files or directory}/{name}\n" for name in DEVICES)
-        super().__init__(directory, "peer", "[peer]\ntransport = unix\nvmm = null\nexposure = null\nrelink-timeout = 1s\n"
-                         f"disable-postcopy-migration = yes\nlisten = {directory}/socket\n{more}{devices}")
-        self.directory, self.data = directory, pathlib.Path(directory, "vm.handover")
 
 
 def move(source, directory, more=""):

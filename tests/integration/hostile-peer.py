@@ -3,41 +3,19 @@
 """Peers that lie, stall or flood, written from core/doc/protocol.md alone: the VM runs on, and the node ends when told to.
 Over a plain transport, and by one that has a key that may pull."""
 
-import ctypes
-import ctypes.util
 import json
 import os
 import socket
 import ssl
 import struct
-import sys
 import tempfile
 import time
 
 import nodelab
 from nodelab import PATIENCE
+from wirelib import ABORT, ACCEPT, DATA, HASHES, HELLO, JOIN, NEED, OFFER, PASS, encode, read_exactly, read_frame
 
-HELLO, OFFER, ACCEPT, ABORT, JOIN, PASS, HASHES, DATA, NEED = 1, 2, 3, 4, 5, 7, 18, 32, 36
 MEMORY_MAX = 64 << 20  # bytes that hostile peers may cost a node, all at once; sanitizers free late
-HEADER = "<IHHIIQQI"
-MAGIC = 0x32465244
-
-
-def skip(reason):
-    print(f"skipped: {reason}")
-    sys.exit(77)
-
-
-def load_checksum():
-    name = ctypes.util.find_library("xxhash")
-    if not name:
-        skip("libxxhash is not found")
-    function = ctypes.CDLL(name).XXH3_64bits_withSeed
-    function.restype, function.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
-    return function
-
-
-checksum = load_checksum()
 proof = None  # the TLS context that shows our key, when that is wanted
 
 
@@ -53,31 +31,16 @@ class Stream:
             self.send(JOIN, token, argument=index)
             self.seed = struct.unpack("<Q", token[:8])[0]
 
-    def frame(self, kind, payload=b"", device=0, generation=0, offset=0, argument=0, length=None):
-        length = len(payload) if length is None else length
-        head = struct.pack(HEADER, MAGIC, kind, device, length, generation, offset, argument, self.sequence)
-        head += struct.pack("<I", checksum(head, len(head), self.seed) & 0xffffffff)
-        digest = checksum(head, len(head), self.seed)
-        if payload:
-            digest = checksum(payload, len(payload), digest)
-        return head + struct.pack("<Q", digest) + payload
+    def frame(self, kind, payload=b"", **fields):
+        return encode(self.seed, self.sequence, kind, payload, **fields)
 
     def send(self, kind, payload=b"", **fields):
         self.socket.sendall(self.frame(kind, payload, **fields))
         self.sequence += 1
 
-    def read(self, count):
-        data = b""
-        while len(data) < count:
-            piece = self.socket.recv(count - len(data))
-            if not piece:
-                raise EOFError
-            data += piece
-        return data
-
     def receive(self):
-        head = struct.unpack(HEADER + "IQ", self.read(48))
-        return head[1], self.read(head[3])
+        found = read_frame(self.socket)
+        return found.kind, found.payload
 
     def ends(self):
         """The other side has ended it."""
@@ -108,7 +71,7 @@ def a_stream_too_many(path):
     control, token = greet(path)
     control.send(ACCEPT, b'{"bulk_streams": 1}')
     streams = [Stream(path, token, index) for index in (1, 2)]
-    assert streams[1].read(48), "the pass begins"
+    assert read_exactly(streams[1].socket, 48), "the pass begins"
     assert Stream(path, token, 15).ends()
     control.send(ACCEPT, b'{"bulk_streams": 14}')
     assert control.ends()

@@ -54,6 +54,17 @@ class Node:
         return time.monotonic() - started
 
 
+class Peer(Node):
+    """One that waits for all of a VM and hands it on; what goes along is in `data`."""
+
+    def __init__(self, directory, more, files=None):
+        os.makedirs(directory, exist_ok=True)
+        devices = "".join(f"[device:{name}]\nbase = {files or directory}/{name}\n" for name in DEVICES)
+        super().__init__(directory, "peer", "[peer]\ntransport = unix\nvmm = null\nexposure = null\nrelink-timeout = 1s\n"
+                         f"disable-postcopy-migration = yes\nlisten = {directory}/socket\n{more}{devices}")
+        self.directory, self.data = directory, pathlib.Path(directory, "vm.handover")
+
+
 def make_package(directory):
     kernel = pathlib.Path(directory, "kernel.in")
     kernel.write_text("kernel")
