@@ -207,7 +207,8 @@ static void go_on(struct destination *destination)
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
     if (destination->machine.complete && !over)
-        log_warning("destination", "VM %s is whole here, but its source could not be told and may wait for that until it is ended: %s",
+        log_warning("destination", "VM %s is whole here, but its source could not be told and may wait for "
+                    "that until it is ended: %s",
                     destination->offer.vm, error->message);
     session_post_error(&destination->session,
                        destination->fence ? EVENT_FENCED : over ? EVENT_ENDED : EVENT_LINK_GONE, error);
