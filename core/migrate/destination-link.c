@@ -206,9 +206,9 @@ static void go_on(struct destination *destination)
 /* The source says that the session is over, or time is up: the machine decides what that means. */
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
-    if (destination->machine.complete && !over)
-        log_warning("destination", "VM %s is whole here, but its source could not be told and may wait for "
-                    "that until it is ended: %s",
+    if (destination->machine.state == DESTINATION_COMPLETING && destination->machine.complete && !over)
+        log_warning("destination",
+                    "VM %s is whole here, but its source could not be told and may wait until it is ended: %s",
                     destination->offer.vm, error->message);
     session_post_error(&destination->session,
                        destination->fence ? EVENT_FENCED : over ? EVENT_ENDED : EVENT_LINK_GONE, error);
