@@ -295,16 +295,18 @@ static int rescue_page(struct block_device *device, uint64_t page)
 
 int block_device_rescue(struct block_device *device)
 {
-    for (uint64_t page = bitmap_next_set(device->map.unsaved, 0, device->map.pages);
-         page < device->map.pages;
+    uint64_t page = bitmap_next_set(device->map.unsaved, 0, device->map.pages);
+
+    if (page < device->map.pages) /* ahead of it: what fails from here on is remembered anew */
+        __atomic_exchange_n(&device->io_error, 0, __ATOMIC_SEQ_CST);
+    for (; page < device->map.pages;
          page = bitmap_next_set(device->map.unsaved, page + 1, device->map.pages)) {
         int rc = rescue_page(device, page);
 
         if (rc)
-            return rc;
+            return note(device, rc);
         block_map_clear_unsaved(&device->map, page);
         block_map_mark_dirty(&device->map, page, 1);
-        __atomic_store_n(&device->io_error, 0, __ATOMIC_RELAXED);
     }
     return 0;
 }

@@ -159,6 +159,21 @@ START_TEST(a_failed_flush_is_remembered)
 }
 END_TEST
 
+START_TEST(what_is_saved_only_in_part_is_not_forgotten)
+{
+    teardown();
+    make("fail-write-at", "2");
+    block_map_mark_unsaved(&device.map, 3, 2);
+    device.io_error = ENOSPC;
+    ck_assert_int_eq(block_device_rescue(&device), -EIO);
+    ck_assert_int_eq(device.io_error, EIO);
+    ck_assert_uint_eq(bitmap_count(device.map.unsaved, PAGES), 1);
+    ck_assert_int_eq(block_device_rescue(&device), 0);
+    ck_assert_int_eq(device.io_error, 0);
+    ck_assert_uint_eq(bitmap_count(device.map.unsaved, PAGES), 0);
+}
+END_TEST
+
 START_TEST(a_run_ends_with_the_device)
 {
     ck_assert_uint_eq(block_device_run_length(&device, 0, 3), 3 * PAGE);
@@ -511,6 +526,7 @@ static void add_tests(TCase *tests)
     tcase_add_test(tests, a_trim_touches_whole_pages_only);
     tcase_add_test(tests, the_first_error_of_storage_is_remembered);
     tcase_add_test(tests, a_failed_flush_is_remembered);
+    tcase_add_test(tests, what_is_saved_only_in_part_is_not_forgotten);
     tcase_add_test(tests, a_run_ends_with_the_device);
     tcase_add_test(tests, a_short_page_counts_as_padded_with_zeros);
 }
