@@ -259,13 +259,11 @@ static void stranger(void *opaque, const struct hello *hello, const char *identi
 }
 
 /* The VM was handed over by a process that died before the other side had everything. */
-static int go_on(struct peer *peer, struct drafter_error *err)
+static int recall_session(struct peer *peer, struct source **ret_source, struct drafter_error *err)
 {
     const struct ledger_record *record = &peer->ledger.record;
     cleanup_free struct source_options *options = malloc(sizeof(*options));
     struct source_kept kept;
-    struct source *source;
-    int rc;
 
     if (!options)
         return drafter_error_set(err, ENOMEM, "out of memory");
@@ -274,8 +272,7 @@ static int go_on(struct peer *peer, struct drafter_error *err)
     options->offer.epoch = record->epoch - 1;
     if (!peer_find_leaving(peer, &kept))
         kept = (struct source_kept){.pass = PASS_UNKNOWN};
-    rc = source_resume(options, record->session, &kept, &source, err);
-    return rc ? rc : server_resume(peer->server, source, err);
+    return source_resume(options, record->session, &kept, ret_source, err);
 }
 
 static int check_migratable(const struct peer *peer, struct drafter_error *err)
@@ -289,7 +286,8 @@ static int check_migratable(const struct peer *peer, struct drafter_error *err)
     return 0;
 }
 
-static int listen_within(struct peer *peer, uint64_t patience_ns, struct drafter_error *err)
+static int listen_within(struct peer *peer, uint64_t patience_ns, struct source *resumed,
+                         struct drafter_error *err)
 {
     static const struct timespec moment = {0, 50000000};
     const struct server_ops ops = {.begin = begin, .end = end, .stranger = stranger, .opaque = peer};
@@ -299,7 +297,7 @@ static int listen_within(struct peer *peer, uint64_t patience_ns, struct drafter
 
     do {
         *err = (struct drafter_error){0};
-        rc = server_start(peer->transport, peer->options.listen, &ops, &server, err);
+        rc = server_start_resumed(peer->transport, peer->options.listen, &ops, resumed, &server, err);
     } while (rc == -EADDRINUSE && drafter_now_ns() < deadline && !nanosleep(&moment, NULL));
     pthread_mutex_lock(&peer->lock);
     peer->server = server;
@@ -333,23 +331,28 @@ int peer_listen(struct peer *peer, struct drafter_error *err)
 {
     int rc = prepare(peer, err);
 
-    return rc ? rc : listen_within(peer, 0, err);
+    return rc ? rc : listen_within(peer, 0, NULL, err);
 }
 
 int peer_serve(struct peer *peer, struct drafter_error *err)
 {
     bool arrived = peer->options.connect != NULL;
+    struct source *resumed = NULL;
     int rc = prepare(peer, err);
 
+    if (!rc && peer->resume_leaving)
+        rc = recall_session(peer, &resumed, err);
     if (rc)
         return rc;
-    peer->leaving = peer->resume_leaving;
+    peer->leaving = resumed != NULL;
     /* A VM that came from this host: the address is its source's until that has ended. */
-    rc = listen_within(peer, arrived ? ADDRESS_PATIENCE_NS : 0, err);
+    rc = listen_within(peer, arrived ? ADDRESS_PATIENCE_NS : 0, resumed, err);
+    if (rc)
+        source_free(resumed);
     if (rc && arrived) { /* the VM is here and runs: that is worth more */
         log_error("peer", "VM %s runs and cannot be taken over: %s", peer->vm.name, err->message);
         *err = (struct drafter_error){0};
         return 0;
     }
-    return rc || !peer->resume_leaving ? rc : go_on(peer, err);
+    return rc;
 }

@@ -122,11 +122,8 @@ static void come_back(struct server *server, struct stream *stream, const struct
 static void run_session(struct server *server, struct source *source)
 {
     struct drafter_error error = {0};
-    enum source_outcome outcome;
+    enum source_outcome outcome = source_run(source, &error);
 
-    if (!add_session(server, source))
-        source_cancel(source, "too many sessions, or the node is stopping");
-    outcome = source_run(source, &error);
     remove_session(server, source);
     server->ops.end(server->ops.opaque, outcome, &error);
     source_free(source);
@@ -172,6 +169,8 @@ static void serve_session(struct server *server, struct stream *stream, const ch
         refuse(stream, 0, &error);
         return;
     }
+    if (!add_session(server, source))
+        source_cancel(source, "too many sessions, or the node is stopping");
     run_session(server, source);
 }
 
@@ -304,7 +303,8 @@ static void *resumed_main(void *opaque)
     return NULL;
 }
 
-int server_resume(struct server *server, struct source *source, struct drafter_error *err)
+/* Of a session that was added. */
+static int start_resumed(struct server *server, struct source *source, struct drafter_error *err)
 {
     struct resumed *resumed = malloc(sizeof(*resumed));
     pthread_attr_t attributes;
@@ -323,7 +323,6 @@ int server_resume(struct server *server, struct source *source, struct drafter_e
     if (started)
         return 0;
     free(resumed);
-    source_free(source);
     return drafter_error_set(err, EAGAIN, "cannot go on with a hand-over");
 }
 
@@ -392,6 +391,12 @@ static int open_doors(struct server *server, struct instance *transport, const c
 int server_start(struct instance *transport, const char *addresses, const struct server_ops *ops,
                  struct server **ret_server, struct drafter_error *err)
 {
+    return server_start_resumed(transport, addresses, ops, NULL, ret_server, err);
+}
+
+int server_start_resumed(struct instance *transport, const char *addresses, const struct server_ops *ops,
+                         struct source *source, struct server **ret_server, struct drafter_error *err)
+{
     struct server *server = calloc(1, sizeof(*server));
     int rc;
 
@@ -400,8 +405,12 @@ int server_start(struct instance *transport, const char *addresses, const struct
     server->ops = *ops;
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
+    server->sessions[0] = source;
     rc = open_doors(server, transport, addresses, err);
+    if (!rc && source)
+        rc = start_resumed(server, source, err);
     if (rc) {
+        remove_session(server, source); /* it stays the caller's */
         server_stop(server, "not all addresses can be listened at");
         return rc;
     }

@@ -42,8 +42,12 @@ struct server;
 int server_start(struct instance *transport, const char *addresses, const struct server_ops *ops,
                  struct server **ret_server, struct drafter_error *err);
 
-/* Runs a session that a dead process had; takes the source.  As for others, `end` is called. */
-int server_resume(struct server *server, struct source *source, struct drafter_error *err);
+/*
+ * As server_start, with a session that a dead process had, which is taken on success: it is under way ahead of the
+ * first peer, as that one would take the answer that it is over for the last word.  As for others, `end` is called.
+ */
+int server_start_resumed(struct instance *transport, const char *addresses, const struct server_ops *ops,
+                         struct source *source, struct server **ret_server, struct drafter_error *err);
 
 /* Asks all sessions to end, and listens on.  From the thread that would stop the server. */
 void server_cancel(struct server *server, const char *why);

@@ -237,14 +237,9 @@ static void destination_discard(void *opaque)
 
 /* Sessions */
 
-static int begin(void *opaque, const struct hello *hello, struct stream *control,
-                 struct source **ret_source, struct drafter_error *err)
+static void fill_options(struct lab_node *node, struct source_options *options)
 {
-    struct lab_node *node = opaque;
-    struct source_options *options = calloc(1, sizeof(*options));
-    int rc;
-
-    (void)hello;
+    memset(options, 0, sizeof(*options));
     node->source_vm = (struct source_vm){.opaque = node,
                                           .before_suspend = source_hook,
                                           .pause = source_pause,
@@ -262,6 +257,18 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     options->relink_timeout_ms = 2000;
     options->converge = (struct converge){.downtime_limit_ns = 1000000, .max_passes = 4, .postcopy = true};
     memcpy(options->offer.vm, "lab", 4);
+}
+
+static int begin(void *opaque, const struct hello *hello, struct stream *control,
+                 struct source **ret_source, struct drafter_error *err)
+{
+    struct lab_node *node = opaque;
+    struct source_options *options = malloc(sizeof(*options));
+    int rc;
+
+    (void)hello;
+    ck_assert_ptr_nonnull(options);
+    fill_options(node, options);
     rc = source_new(options, control, ret_source, err);
     node->lab->control = control;
     free(options);
@@ -321,6 +328,49 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
     return outcome;
 }
 
+/* Somebody who has lost the source dials until it is there, and says HELLO; the type of the answer. */
+static void *come_back_main(void *opaque)
+{
+    struct lab *lab = opaque;
+    struct hello hello = {.version = WIRE_VERSION, .reconnect = true, .epoch = 2, .vm = "lab"};
+    uint64_t end = drafter_now_ns() + UINT64_C(10000000000);
+    cleanup_free char *payload = malloc(WIRE_DATA_MAX);
+    struct transport_connection *connection;
+    struct wire_header header = {0};
+    struct stream *control = NULL;
+    struct drafter_error err;
+
+    while (transport_connect(lab->transport, lab->address, 1000, &connection, &err) && drafter_now_ns() < end)
+        ;
+    memcpy(hello.token, lab->token, sizeof(hello.token));
+    ck_assert_int_eq(stream_new(connection, &control), 0);
+    ck_assert_int_eq(session_send_text(control, WIRE_HELLO, 0, hello_encode(&hello)), 0);
+    ck_assert_int_eq(stream_receive(control, &header, payload, WIRE_DATA_MAX), 0);
+    stream_free(control);
+    lab->answer = header.type;
+    return NULL;
+}
+
+unsigned lab_resume_session(struct lab *lab)
+{
+    struct lab_node *node = &lab->nodes[0];
+    const struct server_ops ops = {.begin = begin, .end = end, .opaque = node};
+    struct source_kept kept = {.pass = 3};
+    struct source_options options;
+    struct drafter_error err = {0};
+    struct source *source;
+    pthread_t dialer;
+
+    memcpy(kept.identity, lab->identity, sizeof(kept.identity));
+    fill_options(node, &options);
+    ck_assert_int_eq(source_resume(&options, lab->token, &kept, &source, &err), 0);
+    ck_assert_int_eq(pthread_create(&dialer, NULL, come_back_main, lab), 0);
+    ck_assert_int_eq(server_start_resumed(lab->transport, lab->address, &ops, source, &lab->server, &err), 0);
+    pthread_join(dialer, NULL);
+    server_stop(lab->server, "the test is over");
+    return lab->answer;
+}
+
 /* Life */
 
 static struct instance *new_transport(struct lab *lab, const char *plugin, const char *const *options)
@@ -350,8 +400,8 @@ static void choose_port(char *ret_address, size_t size)
 /* Both nodes have the same key here, and trust it. */
 static void connect_nodes(struct lab *lab, const char *below)
 {
-    char key[96], trust[96], identity[DRAFTER_IDENTITY_SIZE];
-    const struct trust_key self = {.name = "self", .identity = identity, .may = "pull push", .vms = "*"};
+    char key[96], trust[96];
+    const struct trust_key self = {.name = "self", .identity = lab->identity, .may = "pull push", .vms = "*"};
     struct drafter_error err = {0};
 
     snprintf(lab->address, sizeof(lab->address), "%s/socket", lab->directory);
@@ -363,7 +413,7 @@ static void connect_nodes(struct lab *lab, const char *below)
         choose_port(lab->address, sizeof(lab->address));
     snprintf(key, sizeof(key), "%s/node", lab->directory);
     snprintf(trust, sizeof(trust), "%s/trust.ini", lab->directory);
-    ck_assert_msg(!keygen_write(key, identity, &err), "%s", err.message);
+    ck_assert_msg(!keygen_write(key, lab->identity, &err), "%s", err.message);
     ck_assert_msg(!trust_add(trust, &self, &err), "%s", err.message);
     trust_use(trust);
     snprintf(key, sizeof(key), "%s/node.key", lab->directory);

@@ -48,6 +48,7 @@ struct lab {
     char directory[64];
     struct instance *below, *transport; /* below: what tls lies over, or NULL */
     char address[80];                   /* of the server */
+    char identity[DRAFTER_IDENTITY_SIZE]; /* of both nodes; "" where the transport knows none */
     struct lab_node nodes[2];
     struct lab_vm *vm;
     struct server *server;
@@ -55,6 +56,8 @@ struct lab {
     struct stream *control; /* of the session under way, until it was cut */
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    uint8_t token[WIRE_TOKEN_SIZE]; /* of a session that somebody comes back to */
+    unsigned answer;                /* type of the frame that one got */
     size_t custom_length;       /* bytes that go along with the VM */
     size_t custom_arrived;      /* as many as were there ahead of the record */
     uint64_t missing_at_resume; /* pages of memory that were not here when the guest ran again */
@@ -70,6 +73,12 @@ void lab_boot(struct lab *lab);
 /* Moves the VM from one node to the other; the outcome as the destination sees it. */
 enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, bool wait_for_all,
                                   struct drafter_error *err);
+
+/*
+ * Node 0's process died after the hand-over, and another one goes on with the session while the peer dials all the
+ * time: the type of the first answer.
+ */
+unsigned lab_resume_session(struct lab *lab);
 
 /* Every page of every device of the node holds what the guest wrote last, or was filled with. */
 void lab_check_content(struct lab *lab, unsigned node);

@@ -364,6 +364,14 @@ START_TEST(a_refusal_reaches_the_source_over_a_link_that_was_cut)
 }
 END_TEST
 
+START_TEST(a_session_that_a_dead_process_had_is_there_before_the_first_peer)
+{
+    lab_boot(lab);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_uint_eq(lab_resume_session(lab), WIRE_RESUME);
+}
+END_TEST
+
 static void add_all(Suite *suite, const char *name, void (*setup)(void))
 {
     TCase *tests = tcase_create(name);
@@ -396,6 +404,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_loop_test(tests, a_link_cut_while_loading_is_found_again, 0, 2);
     tcase_add_test(tests, a_link_cut_while_pages_are_missing_is_found_again);
     tcase_add_test(tests, a_refusal_reaches_the_source_over_a_link_that_was_cut);
+    tcase_add_test(tests, a_session_that_a_dead_process_had_is_there_before_the_first_peer);
     suite_add_tcase(suite, tests);
 }
 
