@@ -45,6 +45,8 @@ struct destination {
     bool whole;      /* OWNED is in the ledger: a restart knows that everything is here */
     bool owes_complete; /* COMPLETE is to be said as soon as it is */
     bool heard;      /* the source had its say on the end of the session */
+    bool recalled;   /* by the ledger alone, which does not say who the source was */
+    bool over;       /* the source knows nothing of the session (any more), or has overruled it */
     bool last_words; /* ABORT or REFUSED was said */
     bool partial;    /* the guest runs here, the source is gone, and nobody waits for it */
     struct drafter_error error;

@@ -31,6 +31,8 @@ static int open_control(struct destination *destination, struct drafter_error *e
     if (stream_new(connection, &control))
         return drafter_error_set(err, ENOMEM, "out of memory");
     destination->session.control = control;
+    if (destination->recalled) /* whoever the transport lets in at that address, as at a first greeting */
+        memcpy(destination->session.identity, control->identity, sizeof(control->identity));
     rc = stream_check_peer(control, destination->session.identity, err);
     if (rc)
         return rc;
@@ -206,6 +208,7 @@ static void go_on(struct destination *destination)
 /* The source says that the session is over, or time is up: the machine decides what that means. */
 static void give_up(struct destination *destination, bool over, const struct drafter_error *error)
 {
+    destination->over = over;
     if (destination->machine.state == DESTINATION_COMPLETING && destination->machine.complete && !over)
         log_warning("destination",
                     "VM %s is whole here, but its source could not be told and may wait until it is ended: %s",

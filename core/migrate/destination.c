@@ -673,6 +673,7 @@ static int recall_session(const struct destination_options *options, const struc
     memcpy(destination->session.token, record->session, sizeof(destination->session.token));
     memcpy(destination->offer.vm, record->vm, sizeof(destination->offer.vm));
     destination->epoch = record->epoch;
+    destination->recalled = true;
     destination->machine.ready = true;
     drafter_error_set(&destination->error, ESHUTDOWN, "%s", why);
     session_post_error(&destination->session, EVENT_LINK_LOST, &destination->error);
@@ -715,7 +716,7 @@ int destination_confirm(const struct destination_options *options, const struct 
     while (!ended(destination) && !destination->partial && !destination->heard)
         step(destination);
     join_threads(destination);
-    if (destination->heard)
+    if (destination->heard || destination->over)
         rc = drafter_error_set(err, ESTALE, "%s knows nothing of that", options->address);
     else if (destination->partial)
         rc = drafter_error_set(err, ETIMEDOUT, "%s did not answer", options->address);

@@ -286,12 +286,11 @@ static void end(void *opaque, enum source_outcome outcome, const struct drafter_
     pthread_cond_broadcast(&node->lab->changed);
 }
 
-enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, bool wait_for_all,
-                                  struct drafter_error *err)
+static struct destination_options arrival_options(struct lab_node *target, bool wait_for_all)
 {
-    struct lab_node *source = &lab->nodes[from], *target = &lab->nodes[to];
-    const struct server_ops ops = {.begin = begin, .end = end, .opaque = source};
-    const struct destination_options options = {
+    struct lab *lab = target->lab;
+
+    return (struct destination_options){
         .transport = lab->transport,
         .address = lab->address,
         .vm_name = "",
@@ -310,6 +309,14 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
                .stop = destination_stop,
                .discard = destination_discard},
     };
+}
+
+enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, bool wait_for_all,
+                                  struct drafter_error *err)
+{
+    struct lab_node *source = &lab->nodes[from], *target = &lab->nodes[to];
+    const struct server_ops ops = {.begin = begin, .end = end, .opaque = source};
+    const struct destination_options options = arrival_options(target, wait_for_all);
     struct destination *destination;
     enum destination_outcome outcome;
 
@@ -369,6 +376,29 @@ unsigned lab_resume_session(struct lab *lab)
     pthread_join(dialer, NULL);
     server_stop(lab->server, "the test is over");
     return lab->answer;
+}
+
+/* Another epoch than the one in which somebody comes back. */
+static void overrule(void *opaque, const struct hello *hello, const char *identity, uint64_t *ret_epoch,
+                     struct drafter_error *reason)
+{
+    (void)opaque;
+    (void)identity;
+    *ret_epoch = hello->epoch + 3;
+    drafter_error_set(reason, ESTALE, "taken over by force");
+}
+
+int lab_confirm(struct lab *lab, bool overruled, struct drafter_error *err)
+{
+    struct lab_node *node = &lab->nodes[1];
+    const struct server_ops ops = {.begin = begin, .end = end, .stranger = overruled ? overrule : NULL};
+    const struct destination_options options = arrival_options(node, true);
+    int rc;
+
+    ck_assert_int_eq(server_start(lab->transport, lab->address, &ops, &lab->server, err), 0);
+    rc = destination_confirm(&options, &node->ledger.record, err);
+    server_stop(lab->server, "the test is over");
+    return rc;
 }
 
 /* Life */

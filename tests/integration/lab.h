@@ -80,6 +80,9 @@ enum destination_outcome lab_move(struct lab *lab, unsigned from, unsigned to, b
  */
 unsigned lab_resume_session(struct lab *lab);
 
+/* destination_confirm of what node 1 has recorded, to a node 0 that knows nothing of it, or has overruled it. */
+int lab_confirm(struct lab *lab, bool overruled, struct drafter_error *err);
+
 /* Every page of every device of the node holds what the guest wrote last, or was filled with. */
 void lab_check_content(struct lab *lab, unsigned node);
 

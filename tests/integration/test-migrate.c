@@ -372,6 +372,24 @@ START_TEST(a_session_that_a_dead_process_had_is_there_before_the_first_peer)
 }
 END_TEST
 
+static void record_whole(struct lab_node *node)
+{
+    struct drafter_error err = {0};
+
+    memcpy(node->ledger.record.vm, "lab", 4);
+    ck_assert_int_eq(ledger_write(&node->ledger, LEDGER_OWNED, 2, "A", lab->token, &err), 0);
+}
+
+START_TEST(a_source_that_has_let_go_says_so_after_a_restart)
+{
+    struct drafter_error err = {0};
+
+    record_whole(&lab->nodes[1]);
+    ck_assert_int_eq(lab_confirm(lab, false, &err), -ESTALE);
+    ck_assert_int_eq(lab->nodes[1].ledger.record.state, LEDGER_OWNED);
+}
+END_TEST
+
 static void add_all(Suite *suite, const char *name, void (*setup)(void))
 {
     TCase *tests = tcase_create(name);
@@ -405,6 +423,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tests, a_link_cut_while_pages_are_missing_is_found_again);
     tcase_add_test(tests, a_refusal_reaches_the_source_over_a_link_that_was_cut);
     tcase_add_test(tests, a_session_that_a_dead_process_had_is_there_before_the_first_peer);
+    tcase_add_test(tests, a_source_that_has_let_go_says_so_after_a_restart);
     suite_add_tcase(suite, tests);
 }
 
