@@ -716,7 +716,10 @@ int destination_confirm(const struct destination_options *options, const struct 
     while (!ended(destination) && !destination->partial && !destination->heard)
         step(destination);
     join_threads(destination);
-    if (destination->heard || destination->over)
+    if (destination->machine.fenced)
+        rc = drafter_error_set(err, EPERM, "VM %s was taken away by force: %s", record->vm,
+                               destination->error.message);
+    else if (destination->heard || destination->over)
         rc = drafter_error_set(err, ESTALE, "%s knows nothing of that", options->address);
     else if (destination->partial)
         rc = drafter_error_set(err, ETIMEDOUT, "%s did not answer", options->address);

@@ -137,7 +137,8 @@ int destination_refuse(const struct destination_options *options, const struct l
 
 /*
  * As destination_refuse, of a session whose every page is here, durably, and needs no VMM: the source is told that it
- * may let go.  -ESTALE: it knows nothing of the session (any more).
+ * may let go.  -ESTALE: it knows nothing of the session (any more).  -EPERM: it has the VM in a later epoch; `stop` and
+ * `journal` of options->vm were called.
  */
 int destination_confirm(const struct destination_options *options, const struct ledger_record *record,
                         struct drafter_error *err);

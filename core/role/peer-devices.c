@@ -119,7 +119,12 @@ int peer_settle_backup(struct peer *peer, const struct destination_options *opti
     if (rc)
         return rc;
     log_info("peer", "VM %s was here already, whole: the source is told so", record->vm);
-    if (destination_confirm(options, record, &unheard) && unheard.code != ESTALE)
+    rc = destination_confirm(options, record, &unheard);
+    if (rc == -EPERM) {
+        *err = unheard;
+        return rc;
+    }
+    if (rc && rc != -ESTALE)
         log_warning("peer", "VM %s is saved, but its source could not be told and may wait: %s", record->vm,
                     unheard.message);
     return peer_end_backup(peer, err);

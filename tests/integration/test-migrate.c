@@ -390,6 +390,18 @@ START_TEST(a_source_that_has_let_go_says_so_after_a_restart)
 }
 END_TEST
 
+START_TEST(what_was_taken_back_by_force_is_not_confirmed)
+{
+    const struct ledger_record *record = &lab->nodes[1].ledger.record;
+    struct drafter_error err = {0};
+
+    record_whole(&lab->nodes[1]);
+    ck_assert_int_eq(lab_confirm(lab, true, &err), -EPERM);
+    ck_assert_int_eq(record->state, LEDGER_RELINQUISHED);
+    ck_assert_uint_eq(record->epoch, 5);
+}
+END_TEST
+
 static void add_all(Suite *suite, const char *name, void (*setup)(void))
 {
     TCase *tests = tcase_create(name);
@@ -424,6 +436,7 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tests, a_refusal_reaches_the_source_over_a_link_that_was_cut);
     tcase_add_test(tests, a_session_that_a_dead_process_had_is_there_before_the_first_peer);
     tcase_add_test(tests, a_source_that_has_let_go_says_so_after_a_restart);
+    tcase_add_test(tests, what_was_taken_back_by_force_is_not_confirmed);
     suite_add_tcase(suite, tests);
 }
 
