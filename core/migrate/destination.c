@@ -535,6 +535,24 @@ static int recall(struct destination *destination, struct drafter_error *err)
     return 0;
 }
 
+/* For as long as it takes; false: the operator wants an end, or what is missing will not come. */
+static bool find_source(struct destination *destination)
+{
+    while (!destination_relink(destination)) {
+        if (__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED))
+            return false;
+        if (!destination->over)
+            continue;
+        if (destination->fence) /* an event says so */
+            return false;
+        drafter_error_set(&destination->error, ENOENT, "%s knows nothing of VM %s any more, of which a part is missing",
+                          destination->options.address, destination->offer.vm);
+        fail(destination, &destination->error);
+        return false;
+    }
+    return true;
+}
+
 /* Where the dead process was; what it was about to do is done (again), the link is looked for. */
 static void place(struct destination *destination, const struct destination_found *found)
 {
@@ -562,9 +580,8 @@ static void place(struct destination *destination, const struct destination_foun
     } else { /* the load may need pages that are not here: first the source */
         machine->state = DESTINATION_OWNING;
         actions = machine->complete || !machine->wait_for_all ? ACTION_LOAD : 0;
-        while (!machine->complete && !destination_relink(destination))
-            if (__atomic_load_n(&destination->cancelled, __ATOMIC_RELAXED))
-                return;
+        if (!machine->complete && !find_source(destination))
+            return;
     }
     destination->committed_at = drafter_now_ns();
     act(destination, actions);

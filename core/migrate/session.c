@@ -46,8 +46,8 @@ static void drop_link_events(struct session *session)
         const struct session_event *event =
             &session->events[(session->event_head + i) % SESSION_EVENTS_MAX];
 
-        if (event->event != EVENT_LINK_LOST && event->event != EVENT_PASS_SENT &&
-            event->event != EVENT_ACK)
+        if (event->event != EVENT_LINK_LOST && event->event != EVENT_LINK_GONE &&
+            event->event != EVENT_PASS_SENT && event->event != EVENT_ACK)
             session->events[(session->event_head + kept++) % SESSION_EVENTS_MAX] = *event;
     }
     session->event_count = kept;

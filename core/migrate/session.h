@@ -86,8 +86,8 @@ void session_stop(struct session *session);
 
 /*
  * After session_stop and once no thread uses the streams: frees them and makes the session ready for new
- * ones.  Events that wait stay, but for those that are about what was on its way: that the link is lost, a
- * pass sent or acknowledged.
+ * ones.  Events that wait stay, but for those that are about the old ones: that the link is lost, or was looked
+ * for in vain, a pass sent or acknowledged.
  */
 void session_reset_link(struct session *session);
 

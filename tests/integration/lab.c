@@ -30,16 +30,17 @@ static void open_storage(struct lab_node *node, unsigned index, uint64_t size)
     ck_assert_int_eq(storage_open(node->storage[index], size, DRAFTER_STORAGE_CREATE, &err), 0);
 }
 
+static const char *const device_names[] = {"state", "memory", "disk"};
+static const uint64_t device_sizes[] = {LAB_STATE_SIZE, LAB_MEMORY_SIZE, LAB_DISK_SIZE};
+
 static void open_node(struct lab_node *node)
 {
-    static const char *const names[] = {"state", "memory", "disk"};
-    static const uint64_t sizes[] = {LAB_STATE_SIZE, LAB_MEMORY_SIZE, LAB_DISK_SIZE};
     struct drafter_error err = {0};
 
     for (unsigned i = 0; i < LAB_DEVICES; i++) {
-        open_storage(node, i, sizes[i]);
+        open_storage(node, i, device_sizes[i]);
         ck_assert_int_eq(
-            block_device_init(&node->blocks[i], names[i], node->storage[i], 64 << 10, &err), 0);
+            block_device_init(&node->blocks[i], device_names[i], node->storage[i], 64 << 10, &err), 0);
     }
     node->open = true;
 }
@@ -399,6 +400,56 @@ int lab_confirm(struct lab *lab, bool overruled, struct drafter_error *err)
     rc = destination_confirm(&options, &node->ledger.record, err);
     server_stop(lab->server, "the test is over");
     return rc;
+}
+
+static int adopt_waiting(void *opaque, struct destination_found *ret_found, struct drafter_error *err)
+{
+    (void)opaque;
+    (void)err;
+    *ret_found = (struct destination_found){.owned = true, .phase = DRAFTER_VMM_WAITING};
+    return 0;
+}
+
+/* What a process that died left of an arrival of which nothing is here yet. */
+static void keep_arrival(struct lab *lab, struct destination_kept *kept)
+{
+    struct offer offer = {.epoch = 1, .live = true, .vm = "lab", .device_count = LAB_DEVICES};
+    cleanup_free char *text = NULL;
+
+    for (unsigned i = 0; i < LAB_DEVICES; i++) {
+        memcpy(offer.devices[i].name, device_names[i], strlen(device_names[i]) + 1);
+        offer.devices[i].size = device_sizes[i];
+        offer.devices[i].block_size = 64 << 10;
+    }
+    memcpy(offer.token, lab->token, sizeof(offer.token));
+    text = offer_encode(&offer);
+    ck_assert_ptr_nonnull(text);
+    *kept = (struct destination_kept){
+        .layout = DESTINATION_KEPT_LAYOUT, .epoch = 2, .offer_length = (uint32_t)strlen(text)};
+    memcpy(kept->offer, text, strlen(text) + 1);
+    memcpy(kept->identity, lab->identity, sizeof(kept->identity));
+}
+
+enum destination_outcome lab_adopt(struct lab *lab, bool overruled, struct drafter_error *err)
+{
+    struct lab_node *node = &lab->nodes[1];
+    const struct server_ops ops = {.begin = begin, .end = end, .stranger = overruled ? overrule : NULL};
+    cleanup_free struct destination_kept *kept = malloc(sizeof(*kept));
+    struct destination_options options = arrival_options(node, false);
+    struct destination *destination;
+    enum destination_outcome outcome;
+
+    ck_assert_ptr_nonnull(kept);
+    keep_arrival(lab, kept);
+    options.kept = kept;
+    options.adopt = true;
+    options.vm.adopt = adopt_waiting;
+    ck_assert_int_eq(destination_new(&options, &destination, err), 0);
+    ck_assert_int_eq(server_start(lab->transport, lab->address, &ops, &lab->server, err), 0);
+    outcome = destination_run(destination, err);
+    server_stop(lab->server, "the test is over");
+    destination_free(destination);
+    return outcome;
 }
 
 /* Life */

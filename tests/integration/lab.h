@@ -83,6 +83,12 @@ unsigned lab_resume_session(struct lab *lab);
 /* destination_confirm of what node 1 has recorded, to a node 0 that knows nothing of it, or has overruled it. */
 int lab_confirm(struct lab *lab, bool overruled, struct drafter_error *err);
 
+/*
+ * Node 1's process died after COMMIT and before the load; another one goes on, while node 0 knows nothing of it, or has
+ * overruled it.
+ */
+enum destination_outcome lab_adopt(struct lab *lab, bool overruled, struct drafter_error *err);
+
 /* Every page of every device of the node holds what the guest wrote last, or was filled with. */
 void lab_check_content(struct lab *lab, unsigned node);
 

@@ -402,6 +402,36 @@ START_TEST(what_was_taken_back_by_force_is_not_confirmed)
 }
 END_TEST
 
+static void record_incomplete(struct lab_node *node)
+{
+    struct drafter_error err = {0};
+
+    memcpy(node->ledger.record.vm, "lab", 4);
+    ck_assert_int_eq(ledger_write(&node->ledger, LEDGER_INCOMPLETE, 2, "A", lab->token, &err), 0);
+}
+
+START_TEST(an_adopted_arrival_ends_when_its_source_has_let_go)
+{
+    struct drafter_error err = {0};
+
+    record_incomplete(&lab->nodes[1]);
+    ck_assert_int_eq(lab_adopt(lab, false, &err), DESTINATION_OUTCOME_NOTHING);
+    ck_assert_int_eq(err.code, ENOENT);
+    ck_assert_int_eq(lab->nodes[1].ledger.record.state, LEDGER_REFUSED);
+}
+END_TEST
+
+START_TEST(an_adopted_arrival_ends_when_it_is_overruled)
+{
+    struct drafter_error err = {0};
+
+    record_incomplete(&lab->nodes[1]);
+    ck_assert_int_eq(lab_adopt(lab, true, &err), DESTINATION_OUTCOME_FENCED);
+    ck_assert_int_eq(lab->nodes[1].ledger.record.state, LEDGER_RELINQUISHED);
+    ck_assert_uint_eq(lab->nodes[1].ledger.record.epoch, 5);
+}
+END_TEST
+
 static void add_all(Suite *suite, const char *name, void (*setup)(void))
 {
     TCase *tests = tcase_create(name);
@@ -436,6 +466,8 @@ static void add_all(Suite *suite, const char *name, void (*setup)(void))
     tcase_add_test(tests, a_refusal_reaches_the_source_over_a_link_that_was_cut);
     tcase_add_test(tests, a_session_that_a_dead_process_had_is_there_before_the_first_peer);
     tcase_add_test(tests, a_source_that_has_let_go_says_so_after_a_restart);
+    tcase_add_test(tests, an_adopted_arrival_ends_when_its_source_has_let_go);
+    tcase_add_test(tests, an_adopted_arrival_ends_when_it_is_overruled);
     tcase_add_test(tests, what_was_taken_back_by_force_is_not_confirmed);
     suite_add_tcase(suite, tests);
 }
