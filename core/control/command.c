@@ -106,16 +106,51 @@ static int line_read(const struct options *options, struct line *line, struct dr
     return rc;
 }
 
+/* A socket without anybody behind it: its drafter died. */
+static json_t *look(const struct line *line, const char *name)
+{
+    cleanup_json json_t *request = json_pack("{s:s}", "command", "status"), *answer = NULL;
+
+    if (control_ask(line->run_directory, name, request, LOOK_TIMEOUT_MS, &answer, NULL))
+        return json_pack("{s:s, s:s, s:s}", "name", name, "role", "", "state", "dead");
+    json_object_del(answer, "ok");
+    return json_incref(answer);
+}
+
+/* Of several the one with a VM, as others have little to tell; NULL: there is none, or more than one. */
+static const char *only_name(const struct line *line, const json_t *names)
+{
+    const char *found = json_string_value(json_array_get(names, 0));
+    unsigned count = 0;
+    const json_t *name;
+    size_t index;
+
+    if (json_array_size(names) == 1)
+        return found;
+    json_array_foreach(names, index, name)
+    {
+        cleanup_json json_t *status = look(line, json_string_value(name));
+
+        if (!json_object_get(status, "epoch"))
+            continue;
+        found = json_string_value(name);
+        count++;
+    }
+    return count == 1 ? found : NULL;
+}
+
 /* Without a name there must be one node that it can mean. */
 static int choose_name(struct line *line, struct drafter_error *err)
 {
     cleanup_json json_t *names = NULL;
     int rc = line->name ? 0 : control_list(line->run_directory, &names, err);
+    const char *name;
 
     if (rc || line->name)
         return rc;
-    if (json_array_size(names) == 1)
-        return set(&line->name, json_string_value(json_array_get(names, 0)), err);
+    name = only_name(line, names);
+    if (name)
+        return set(&line->name, name, err);
     return drafter_error_set(err, json_array_size(names) ? EINVAL : ENOENT,
                              json_array_size(names) ? "%s: several run here; say --name NAME, which "
                                                       "drafter ps lists"
@@ -242,17 +277,6 @@ int command_ctl(const struct options *options, struct drafter_error *err)
         rc = dispatch(&line, err);
     line_release(&line);
     return rc;
-}
-
-/* A socket without anybody behind it: its drafter died. */
-static json_t *look(const struct line *line, const char *name)
-{
-    cleanup_json json_t *request = json_pack("{s:s}", "command", "status"), *answer = NULL;
-
-    if (control_ask(line->run_directory, name, request, LOOK_TIMEOUT_MS, &answer, NULL))
-        return json_pack("{s:s, s:s, s:s}", "name", name, "role", "", "state", "dead");
-    json_object_del(answer, "ok");
-    return json_incref(answer);
 }
 
 int command_ps(const struct options *options, struct drafter_error *err)

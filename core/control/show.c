@@ -62,13 +62,15 @@ void control_show_progress(const json_t *status, FILE *stream)
 
 void control_show_status(const json_t *status, FILE *stream)
 {
-    static const char *const keys[] = {"name", "role", "state", "vmm", "listen"};
+    static const char *const keys[] = {"name", "role", "state", "vmm", "network", "listen"};
+    static const char *const numbers[] = {"pid", "epoch", "clients", "pulled", "failed", "slots", "forwards"};
 
     for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
         if (*text(status, keys[i]))
             fprintf(stream, "%-10s %s\n", keys[i], text(status, keys[i]));
-    fprintf(stream, "%-10s %.0f\n%-10s %.0f\n", "pid", number(status, "pid"), "epoch",
-            number(status, "epoch"));
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        if (json_object_get(status, numbers[i]))
+            fprintf(stream, "%-10s %.0f\n", numbers[i], number(status, numbers[i]));
     if (json_object_get(status, "migration")) {
         fprintf(stream, "%-10s ", "migration");
         control_show_progress(status, stream);
@@ -85,7 +87,7 @@ void control_show_row(const json_t *status, FILE *stream)
         return;
     }
     snprintf(pid, sizeof(pid), "%.0f", number(status, "pid"));
-    snprintf(epoch, sizeof(epoch), "%.0f", number(status, "epoch"));
+    snprintf(epoch, sizeof(epoch), json_object_get(status, "epoch") ? "%.0f" : "-", number(status, "epoch"));
     fprintf(stream, format, text(status, "name"), text(status, "role"), text(status, "state"), pid,
             epoch, text(status, "listen"));
 }

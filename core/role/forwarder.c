@@ -6,6 +6,7 @@
 #include "role/forwarder.h"
 
 #include "plugin/network.h"
+#include "role/attend.h"
 #include "role/port.h"
 #include "role/supervise.h"
 #include "util/cleanup.h"
@@ -218,9 +219,18 @@ static int check_pool(const struct forwarder *forwarder, struct drafter_error *e
     return rc;
 }
 
+static void status(void *opaque, json_t *answer)
+{
+    const struct forwarder *forwarder = opaque;
+
+    json_object_set_new(answer, "network", json_string(forwarder->network->id));
+    json_object_set_new(answer, "forwards", json_integer((json_int_t)forwarder->count));
+}
+
 static int forward(struct forwarder *forwarder, struct drafter_error *err)
 {
     int interval_ms = (int)(forwarder->options.check_interval / 1000000);
+    struct attendant attendant = {.node = forwarder->node, .status = status, .opaque = forwarder};
     struct drafter_error error = {0};
     int rc = network_forward_add(forwarder->network, forwarder->forwards, forwarder->count, err);
 
@@ -228,9 +238,11 @@ static int forward(struct forwarder *forwarder, struct drafter_error *err)
         return rc;
     log_event("forwarding", "\"network\":\"%s\",\"forwards\":%zu", forwarder->network->id,
               forwarder->count);
+    attendant_start(&attendant);
     do
         rc = check_pool(forwarder, err);
     while (!rc && supervisor_wait(&forwarder->supervisor, interval_ms) != WAKEUP_SIGNAL);
+    attendant_stop(&attendant);
     if (network_forward_remove(forwarder->network, forwarder->forwards, forwarder->count, &error)) {
         if (!rc)
             *err = error;

@@ -2,6 +2,7 @@
 #include "role/nat.h"
 
 #include "plugin/network.h"
+#include "role/attend.h"
 #include "role/supervise.h"
 #include "util/log.h"
 #include "util/proc.h"
@@ -127,8 +128,17 @@ static void reclaim(const struct nat *nat)
         log_event("reclaimed", "\"count\":%zu", count);
 }
 
-static int keep_pool(struct nat *nat, struct drafter_error *err)
+static void status(void *opaque, json_t *answer)
 {
+    const struct nat *nat = opaque;
+
+    json_object_set_new(answer, "network", json_string(nat->network->id));
+    json_object_set_new(answer, "slots", json_integer(count_slots(nat)));
+}
+
+static int keep_pool(struct nat *nat, const struct node *node, struct drafter_error *err)
+{
+    struct attendant attendant = {.node = node, .status = status, .opaque = nat};
     const struct drafter_network_hooks hooks = {
         .context = nat, .before_create = before_create, .before_remove = before_remove};
     uint64_t started = drafter_now_ns();
@@ -139,8 +149,10 @@ static int keep_pool(struct nat *nat, struct drafter_error *err)
         return nat->cancelled ? drafter_error_set(err, ECANCELED, "cancelled") : rc;
     log_event("ready", "\"network\":\"%s\",\"slots\":%u,\"ms\":%.1f", nat->network->id,
               count_slots(nat), (double)(drafter_now_ns() - started) / 1e6);
+    attendant_start(&attendant);
     while (supervisor_wait(&nat->supervisor, interval_ms) != WAKEUP_SIGNAL)
         reclaim(nat);
+    attendant_stop(&attendant);
     started = drafter_now_ns();
     rc = network_pool_close(nat->network, err);
     if (!rc)
@@ -161,7 +173,7 @@ int nat_run(struct node *node, struct drafter_error *err)
     if (!rc)
         rc = node_instance(node, DRAFTER_KIND_NETWORK, nat.options.network, &nat.network, err);
     if (!rc)
-        rc = keep_pool(&nat, err);
+        rc = keep_pool(&nat, node, err);
     supervisor_release(&nat.supervisor);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/peer.h"
 
-#include "control/control.h"
+#include "role/attend.h"
 #include "util/cleanup.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -109,10 +109,7 @@ static int status(struct peer *peer, json_t *answer)
     lock_scope(&peer->lock);
     if (peer->server && !peer->watch.ending)
         server_addresses(peer->server, addresses, sizeof(addresses));
-    json_object_set_new(answer, "name", json_string(peer->node->options.name));
-    json_object_set_new(answer, "role", json_string(peer->node->options.role));
-    json_object_set_new(answer, "state", json_string(state_name(peer)));
-    json_object_set_new(answer, "pid", json_integer(getpid()));
+    attend_describe(peer->node, state_name(peer), answer);
     json_object_set_new(answer, "vmm", peer->vmm ? json_string(peer->options.vmm) : json_null());
     json_object_set_new(answer, "epoch",
                         json_integer(peer->ledger_open ? (json_int_t)peer->ledger.record.epoch : 0));
@@ -452,28 +449,11 @@ static int request(void *opaque, const char *command, const json_t *words, json_
     return post(peer, &job, err);
 }
 
-/* Whoever started us need not know our configuration to ask us. */
-static void tell_where(const struct node_options *node)
-{
-    cleanup_free char *directory = realpath(node->run_directory, NULL);
-    cleanup_json json_t *fields = json_pack("{s:s, s:s*}", "vm", node->name, "directory", directory);
-    cleanup_free char *text = fields ? json_text(fields, JSON_COMPACT) : NULL;
-
-    if (directory && text)
-        log_event("control", "%.*s", (int)strlen(text) - 2, text + 1); /* without braces */
-}
-
-int peer_control_start(struct peer *peer, struct drafter_error *err)
+void peer_control_start(struct peer *peer)
 {
     const struct control_ops ops = {.request = request, .opaque = peer};
-    const struct node_options *node = &peer->node->options;
 
-    if (control_start(node->run_directory, node->name, &ops, &peer->control, err))
-        log_warning("peer", "it cannot be controlled: %s", err->message);
-    else
-        tell_where(node);
-    *err = (struct drafter_error){0};
-    return 0;
+    peer->control = attend_start(peer->node, &ops);
 }
 
 void peer_control_stop(struct peer *peer)

@@ -39,7 +39,7 @@ struct peer_watch {
     pthread_cond_t changed;
 };
 
-int peer_control_start(struct peer *peer, struct drafter_error *err);
+void peer_control_start(struct peer *peer);
 void peer_control_stop(struct peer *peer);
 
 /* The main thread: does the job that waits, if any; whether the operator wants an end. */

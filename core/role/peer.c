@@ -466,7 +466,7 @@ int peer_run_as(struct node *node, enum peer_kind kind, const char *role,
     flusher_setup();
     rc = supervisor_init(&peer->supervisor, err);
     if (!rc)
-        rc = peer_control_start(peer, err);
+        peer_control_start(peer);
     if (!rc)
         rc = peer_metrics_start(peer, err);
     if (!rc)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "role/registry.h"
 
+#include "role/attend.h"
 #include "role/devices.h"
 #include "role/parts.h"
 #include "role/serve.h"
@@ -20,6 +21,8 @@ struct registry {
     struct parts parts;
     struct package package;
     struct supervisor supervisor;
+    struct server *server;
+    unsigned clients, pulled, failed; /* atomic: now, and so far */
 };
 
 const struct drafter_option registry_option_table[] = {
@@ -75,6 +78,8 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
     snprintf(options->offer.software, sizeof(options->offer.software), "drafter " PACKAGE_VERSION);
     rc = source_new(options, control, ret_source, err);
     if (!rc)
+        __atomic_add_fetch(&registry->clients, 1, __ATOMIC_RELAXED);
+    if (!rc)
         log_event("pulling", "\"package\":\"%s\",\"peer\":\"%s\"", name, control->peer);
     return rc;
 }
@@ -82,8 +87,11 @@ static int begin(void *opaque, const struct hello *hello, struct stream *control
 static void end(void *opaque, enum source_outcome outcome, const struct drafter_error *error)
 {
     struct registry *registry = opaque;
+    bool moved = outcome == SOURCE_OUTCOME_MOVED;
 
-    if (outcome == SOURCE_OUTCOME_MOVED)
+    __atomic_sub_fetch(&registry->clients, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(moved ? &registry->pulled : &registry->failed, 1, __ATOMIC_RELAXED);
+    if (moved)
         log_event("pulled", "\"package\":\"%s\"", registry->node->options.name);
     else
         log_warning("registry", "a peer did not get all of it: %s", error->message);
@@ -105,11 +113,28 @@ static int read_devices(struct registry *registry, struct drafter_error *err)
     return rc;
 }
 
+static void status(void *opaque, json_t *answer)
+{
+    struct registry *registry = opaque;
+    json_t *devices = json_array();
+    char addresses[1024];
+
+    server_addresses(registry->server, addresses, sizeof(addresses));
+    for (unsigned i = 0; i < registry->devices.count; i++)
+        json_array_append_new(devices, json_pack("{s:s, s:I}", "name", registry->devices.list[i].name, "size",
+                                                 (json_int_t)registry->devices.list[i].block.size));
+    json_object_set_new(answer, "listen", json_string(addresses));
+    json_object_set_new(answer, "devices", devices);
+    json_object_set_new(answer, "clients", json_integer(__atomic_load_n(&registry->clients, __ATOMIC_RELAXED)));
+    json_object_set_new(answer, "pulled", json_integer(__atomic_load_n(&registry->pulled, __ATOMIC_RELAXED)));
+    json_object_set_new(answer, "failed", json_integer(__atomic_load_n(&registry->failed, __ATOMIC_RELAXED)));
+}
+
 static int run(struct registry *registry, struct drafter_error *err)
 {
     const struct server_ops ops = {.begin = begin, .end = end, .opaque = registry};
+    struct attendant attendant = {.node = registry->node, .status = status, .opaque = registry};
     struct instance *transport;
-    struct server *server;
     int rc = node_instance(registry->node, DRAFTER_KIND_TRANSPORT, registry->options.transport,
                            &transport, err);
 
@@ -123,12 +148,14 @@ static int run(struct registry *registry, struct drafter_error *err)
         rc = trust_check_plain(transport, registry->options.listen, true,
                                (enum trust_plain)registry->node->options.plain_transport, err);
     if (!rc)
-        rc = server_start(transport, registry->options.listen, &ops, &server, err);
+        rc = server_start(transport, registry->options.listen, &ops, &registry->server, err);
     if (rc)
         return rc;
+    attendant_start(&attendant);
     while (supervisor_wait(&registry->supervisor, -1) != WAKEUP_SIGNAL)
         ;
-    server_stop(server, "the registry is ending");
+    attendant_stop(&attendant);
+    server_stop(registry->server, "the registry is ending");
     return 0;
 }
 

@@ -6,6 +6,7 @@ The earlier guide runs the bare-metal guest, which proves its memory; the later 
 liveness, in slots of a network with ports forwarded.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -112,7 +113,9 @@ class Linux(Real):
 
     def forward(self, *pairs):
         self.ports = {slot: [address for other, address in pairs if other == slot] for slot, _ in pairs}
-        return super().forward(*pairs)
+        forwarder = super().forward(*pairs)
+        check(ctl("status", "--name", "forwarder", "--json")["forwards"] == len(pairs), "the forwarder says what it forwards")
+        return forwarder
 
     def runs(self, spot, slot):
         """Redis knows how often it was asked, by whatever address of it, and the agent has run its hook."""
@@ -138,6 +141,11 @@ def redis(address, *words):
         return client.makefile().readline().strip()
 
 
+def ctl(*words):
+    done = subprocess.run([drafterlab.DRAFTER, "ctl", "--run-directory", "run", *words], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout) if "--json" in words else None
+
+
 def host():
     """A mount namespace of our own with an empty /run, and the interface of the guide."""
     subprocess.run(["mount", "-t", "tmpfs", "run", "/run"], check=True)
@@ -156,7 +164,9 @@ def test(lab):
                         "--namespace-interface-gateway", "10.0.2.2", "--namespace-interface-netmask", "24").wait("ready")
     try:
         guides(lab)
-        nat.interrupt()
+        check(ctl("status", "--name", "nat", "--json")["slots"] == 2, "the NAT says what it keeps")
+        ctl("stop")
+        nat.end()
     except Exception:
         guidelib.Tool.print_logs()
         raise

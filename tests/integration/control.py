@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""What an operator asks of a running peer by its control socket: drafter ctl and drafter ps."""
+"""What an operator asks of a running node by its control socket: drafter ctl and drafter ps."""
 
 import json
 import os
@@ -162,6 +162,32 @@ def without_a_vm(directory):
     node.stop()
 
 
+def of_a_registry(directory):
+    """It counts its clients, and with a peer beside it the peer is meant where no name says whom."""
+    os.makedirs(f"{directory}/registry")
+    os.makedirs(f"{directory}/pulled")
+    run = f"{directory}/registry/run"
+    node = Node(f"{directory}/registry", "registry", f"name = hub\n[registry]\ntransport = unix\nlisten = {directory}/hub\n" +
+                "".join(f"[device:{name}]\nbase = {directory}/{name}\n" for name in DEVICES))
+    node.wait("control")
+    found = state(run)
+    assert found["role"] == "registry" and found["listen"] == f"{directory}/hub" and found["clients"] == 0, found
+    assert [device["name"] for device in found["devices"]] == list(DEVICES), found
+    puller = start(f"{directory}/registry", f"{directory}/pulled", f"connect = {directory}/hub\n")
+    puller.wait("arrived")
+    node.wait("pulled")
+    assert state(run)["name"] == "vm"
+    found = state(run, "--name", "hub")
+    assert (found["clients"], found["pulled"], found["failed"]) == (0, 1, 0), found
+    assert "pulled     1" in ctl(run, "status", "--name", "hub")
+    assert re.search("hub +registry +running +[0-9]+ +- ", subprocess.run([DRAFTER, "ps", "--run-directory", run], check=True,
+                                                                         capture_output=True, text=True).stdout)
+    puller.stop()
+    assert "it knows status and stop" in ctl(run, "suspend", status=2)
+    ctl(run, "stop")
+    assert node.child.wait(PATIENCE) == 0 and os.listdir(run) == [], (node.said(), os.listdir(run))
+
+
 def snapshotting(directory, run):
     copy = pathlib.Path(directory, "copy")
     copy.mkdir()
@@ -251,6 +277,7 @@ def tour(directory):
     client.close()
     failing(directory)
     without_a_vm(directory)
+    of_a_registry(directory)
     hook = pathlib.Path(directory, "hook")
     hook.write_text("#!/bin/sh\necho \"$1 $2\" >>heard\n")
     hook.chmod(0o700)
