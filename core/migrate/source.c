@@ -436,7 +436,7 @@ static void on_event(struct source *source, const struct session_event *event)
         return; /* of an earlier pass */
     if (event->event == EVENT_RESUMED && event->argument != source->options.offer.epoch + 1)
         return; /* of another epoch */
-    if (event->event == EVENT_RESUMED)
+    if (event->event == EVENT_RESUMED && source->paused_at) /* a package was never paused */
         log_info("source", "VM %s runs at %s, %.1f ms after it was paused here",
                  source->options.offer.vm, source->session.control->peer,
                  (double)(drafter_now_ns() - source->paused_at) / 1e6);
