@@ -370,9 +370,12 @@ int block_map_wait(struct block_map *map, uint64_t first, uint64_t count,
         if (map->failed)
             return -map->failed;
         if (next_unrequested(map, first, end, &run, &length)) {
+            map->asking++;
             pthread_mutex_unlock(&map->lock);
             need(opaque, run, length);
             pthread_mutex_lock(&map->lock);
+            if (!--map->asking && (map->failed || !__atomic_load_n(&map->remote, __ATOMIC_ACQUIRE)))
+                pthread_cond_broadcast(&map->changed);
             continue;
         }
         pthread_cond_wait(&map->changed, &map->lock);
@@ -394,6 +397,13 @@ void block_map_fail(struct block_map *map, int code)
     lock_scope(&map->lock);
     map->failed = code;
     pthread_cond_broadcast(&map->changed);
+}
+
+void block_map_await_askers(struct block_map *map)
+{
+    lock_scope(&map->lock);
+    while (map->asking)
+        pthread_cond_wait(&map->changed, &map->lock);
 }
 
 int block_map_wait_all(struct block_map *map)

@@ -47,6 +47,7 @@ struct block_map {
     uint64_t missing;     /* pages not present */
     bool borrowed;        /* present, generation, held and hash are somebody else's memory */
     int failed;           /* errno for whoever waits for a page that will not come; 0 */
+    unsigned asking;      /* threads that call `need` at this moment */
 };
 
 int block_map_init(struct block_map *map, uint64_t pages);
@@ -119,6 +120,12 @@ void block_map_forget_requests(struct block_map *map);
 
 /* Wakes all waiters with -code; code 0 lets reads wait again. */
 void block_map_fail(struct block_map *map, int code);
+
+/*
+ * The map has failed or its arrival has ended: returns when no thread calls `need` any more, and none will.  What
+ * `need` waits for must have ended.
+ */
+void block_map_await_askers(struct block_map *map);
 
 /* Waits until no page is missing (0) or block_map_fail (its -code).  Asks for nothing. */
 int block_map_wait_all(struct block_map *map);

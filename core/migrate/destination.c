@@ -610,7 +610,7 @@ static int adopt(struct destination *destination, struct drafter_error *err)
     return 0;
 }
 
-/* Lets readers of missing pages go, ends all threads. */
+/* Lets readers of missing pages go, ends all threads; those of others ask nothing of us any more. */
 static void join_threads(struct destination *destination)
 {
     if (destination->last_words && destination->control_running)
@@ -623,6 +623,8 @@ static void join_threads(struct destination *destination)
         pthread_join(destination->starter, NULL);
     if (destination->completer_running)
         pthread_join(destination->completer, NULL);
+    for (unsigned i = 0; i < destination->device_count; i++)
+        block_map_await_askers(&destination->devices[i].block->map);
 }
 
 static enum destination_outcome finish(struct destination *destination)

@@ -499,6 +499,52 @@ START_TEST(present_pages_are_read_though_the_map_failed)
 }
 END_TEST
 
+static _Atomic bool asked, may_return;
+
+static void need_slowly(void *opaque, uint64_t first, uint64_t count)
+{
+    need(opaque, first, count);
+    asked = true;
+    while (!may_return)
+        pause_ms(1);
+}
+
+static void *wait_slowly_main(void *opaque)
+{
+    struct waiter *waiter = opaque;
+
+    waiter->rc = block_map_wait(&map, waiter->first, waiter->count, need_slowly, waiter);
+    return NULL;
+}
+
+static void *await_askers_main(void *opaque)
+{
+    struct waiter *waiter = opaque;
+
+    block_map_await_askers(&map);
+    waiter->done = true;
+    return NULL;
+}
+
+/* What it asks may be freed then. */
+START_TEST(whoever_asks_is_waited_for_when_the_map_fails)
+{
+    struct waiter reader = {.first = 10, .count = 1}, owner = {0};
+
+    block_map_await_askers(&map);
+    start(&reader, wait_slowly_main);
+    while (!asked)
+        pause_ms(1);
+    block_map_fail(&map, EIO);
+    start(&owner, await_askers_main);
+    ck_assert(!owner.done);
+    may_return = true;
+    pthread_join(owner.thread, NULL);
+    pthread_join(reader.thread, NULL);
+    ck_assert_int_eq(reader.rc, -EIO);
+}
+END_TEST
+
 START_TEST(the_end_of_the_arrival_frees_readers)
 {
     struct waiter waiter = {.first = 10, .count = 1};
@@ -578,6 +624,7 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_page_announced_anew_is_asked_for_again);
     tcase_add_test(tests, a_failure_frees_readers_until_it_is_lifted);
     tcase_add_test(tests, present_pages_are_read_though_the_map_failed);
+    tcase_add_test(tests, whoever_asks_is_waited_for_when_the_map_fails);
     tcase_add_test(tests, the_end_of_the_arrival_frees_readers);
     tcase_add_test(tests, a_successor_knows_what_arrived_and_distrusts_the_rest);
 }
