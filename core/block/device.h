@@ -91,7 +91,7 @@ int block_device_begin_remote(struct block_device *device, block_need_fn *need, 
 int block_device_begin_remote_in(struct block_device *device, block_need_fn *need, void *opaque,
                                  void *memory, bool found);
 void block_device_take_authority(struct block_device *device);
-void block_device_end_remote(struct block_device *device);
+bool block_device_end_remote(struct block_device *device, uint64_t losses); /* see block_map_end_remote */
 
 /*
  * Stores content of `generation` that came from the source: `count` (at most BLOCK_RUN_MAX) pages from

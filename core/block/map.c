@@ -150,15 +150,24 @@ int block_map_begin_remote(struct block_map *map)
     return 0;
 }
 
-void block_map_end_remote(struct block_map *map)
+uint64_t block_map_losses(struct block_map *map)
 {
     lock_scope(&map->lock);
+    return map->losses;
+}
+
+bool block_map_end_remote(struct block_map *map, uint64_t losses)
+{
+    lock_scope(&map->lock);
+    if (map->losses != losses || (map->missing && __atomic_load_n(&map->remote, __ATOMIC_ACQUIRE)))
+        return false;
     /*
      * The arrays stay until release: a reader may have seen `remote` just before and be on its way
      * to the lock.
      */
     __atomic_store_n(&map->remote, false, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&map->changed);
+    return true;
 }
 
 size_t block_map_remote_size(uint64_t pages)
@@ -220,6 +229,7 @@ bool block_map_lose(struct block_map *map, uint64_t page)
     if (bitmap_test(map->present, page) && !bitmap_test(map->claimed, page)) {
         set_missing(map, page);
         map->held[page] = 0;
+        map->losses++;
     }
     return true;
 }

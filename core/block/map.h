@@ -45,6 +45,7 @@ struct block_map {
     uint32_t *held;       /* generation of what storage holds, 0: nothing, LOCAL: the VMM's */
     uint64_t *hash;       /* XXH3-64 of the page as it arrived; 0: the VMM overwrote it before */
     uint64_t missing;     /* pages not present */
+    uint64_t losses;      /* of pages that were present */
     bool borrowed;        /* present, generation, held and hash are somebody else's memory */
     int failed;           /* errno for whoever waits for a page that will not come; 0 */
     unsigned asking;      /* threads that call `need` at this moment */
@@ -74,8 +75,14 @@ int block_map_begin_remote(struct block_map *map);
 size_t block_map_remote_size(uint64_t pages);
 int block_map_begin_remote_in(struct block_map *map, void *memory, bool found);
 
-/* Everything is here: forgets the arrival's bookkeeping but the hashes. */
-void block_map_end_remote(struct block_map *map);
+/* How often something that was here turned out to be no good, so far. */
+uint64_t block_map_losses(struct block_map *map);
+
+/*
+ * Everything is here: forgets the arrival's bookkeeping but the hashes.  False: a page is missing, or was lost since
+ * there were so many losses; it is as before.
+ */
+bool block_map_end_remote(struct block_map *map, uint64_t losses);
 
 /* The source (re)sends these pages in pass `generation`. */
 void block_map_announce(struct block_map *map, uint64_t first, uint64_t count, uint32_t generation);

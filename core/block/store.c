@@ -48,11 +48,13 @@ void block_device_take_authority(struct block_device *device)
     __atomic_store_n(&device->authority, true, __ATOMIC_RELEASE);
 }
 
-void block_device_end_remote(struct block_device *device)
+bool block_device_end_remote(struct block_device *device, uint64_t losses)
 {
-    block_map_end_remote(&device->map);
+    if (!block_map_end_remote(&device->map, losses))
+        return false;
     if (device->exposure)
         exposure_hint(device->exposure, DRAFTER_DEVICE_COMPLETE);
+    return true;
 }
 
 /* Calls `write` for each run of set bits of the mask: (device, first page, pages, opaque). */

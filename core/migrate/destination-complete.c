@@ -62,13 +62,24 @@ static int compare(struct destination *destination, unsigned index, uint64_t *sa
     return 0;
 }
 
+/* False: what was found to be damaged since comes again, and is to be made durable and compared, too. */
+static bool end_arrival(struct destination *destination, const uint64_t *losses)
+{
+    for (unsigned i = 0; i < destination->device_count; i++)
+        if (!block_device_end_remote(destination->devices[i].block, losses[i]))
+            return false;
+    return true;
+}
+
 void *destination_complete_main(void *opaque)
 {
     struct destination *destination = opaque;
     struct drafter_error error = {0};
-    uint64_t same = 0, pages = 0;
+    uint64_t same = 0, pages = 0, losses[WIRE_DEVICES_MAX];
     int rc = 0;
 
+    for (unsigned i = 0; i < destination->device_count; i++)
+        losses[i] = block_map_losses(&destination->devices[i].block->map);
     for (unsigned i = 0; !rc && i < destination->device_count; i++) {
         struct block_device *block = destination->devices[i].block;
 
@@ -77,8 +88,10 @@ void *destination_complete_main(void *opaque)
         if (!rc && (rc = storage_flush(block->storage)))
             drafter_error_errno(&error, -rc, "device %s: cannot make it durable", block->name);
     }
-    for (unsigned i = 0; !rc && i < destination->device_count; i++)
-        block_device_end_remote(destination->devices[i].block);
+    if (!rc && !end_arrival(destination, losses)) {
+        __atomic_store_n(&destination->outdated, true, __ATOMIC_RELEASE);
+        return NULL;
+    }
     if (!rc)
         log_info("destination",
                  "%llu of %llu pages compared with the source's, all identical%s",

@@ -28,6 +28,7 @@ struct destination {
                                    write: streams are replaced */
     bool cancelled;             /* atomic */
     bool unproven;              /* atomic: the completer failed, and said so with EVENT_FAILED */
+    bool outdated;              /* atomic: the completer is to begin again */
 
     /* The deciding thread: */
     uint64_t fence; /* a later epoch that the source has told of */

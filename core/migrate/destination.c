@@ -398,6 +398,10 @@ static void maybe_complete(struct destination *destination)
 {
     bool sent;
 
+    if (__atomic_exchange_n(&destination->outdated, false, __ATOMIC_ACQUIRE)) {
+        pthread_join(destination->completer, NULL);
+        destination->completer_running = false;
+    }
     pthread_mutex_lock(&destination->session.lock);
     sent = destination->sent;
     pthread_mutex_unlock(&destination->session.lock);

@@ -468,7 +468,7 @@ START_TEST(what_rots_and_is_nowhere_else_is_an_error)
     ck_assert_int_eq(block_device_read(&device, data, PAGE, 5 * PAGE), -EIO);
     ck_assert_int_eq(block_device_read(&device, data, PAGE, 4 * PAGE), 0);
     block_device_store_zero(&device, 0, PAGES, 1);
-    block_device_end_remote(&device);
+    ck_assert(block_device_end_remote(&device, block_map_losses(&device.map)));
     ck_assert_int_eq(block_device_read(&device, data, PAGE, 5 * PAGE), -EIO);
     ck_assert_uint_eq(needs, 0);
 }
@@ -509,7 +509,7 @@ START_TEST(after_the_arrival_the_device_is_local)
 {
     block_device_store_zero(&device, 0, PAGES, 1);
     block_device_take_authority(&device);
-    block_device_end_remote(&device);
+    ck_assert(block_device_end_remote(&device, block_map_losses(&device.map)));
     ck_assert_int_eq(block_device_write(&device, "x", 1, 5), 0);
     ck_assert_int_eq(block_device_read(&device, page, 1, 5), 0);
     ck_assert_int_eq(page[0], 'x');
