@@ -264,7 +264,7 @@ int destination_open_streams(struct destination *destination, struct drafter_err
         return rc;
     transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
     rc = start_readers(destination, err);
-    return rc ? rc : session_start_heartbeat(session);
+    return rc ? rc : session_start_heartbeat(session, err);
 }
 
 /* What is here already, which only the first link asks for; one that breaks while it is told has not. */

@@ -291,13 +291,10 @@ static void *heartbeat_main(void *opaque)
     return NULL;
 }
 
-int session_start_heartbeat(struct session *session)
+int session_start_heartbeat(struct session *session, struct drafter_error *err)
 {
-    int rc;
-
-    rc = pthread_create(&session->heartbeat, NULL, heartbeat_main, session);
-    session->heartbeat_running = rc == 0;
-    return -rc;
+    session->heartbeat_running = !pthread_create(&session->heartbeat, NULL, heartbeat_main, session);
+    return session->heartbeat_running ? 0 : drafter_error_set(err, EAGAIN, "cannot start a thread");
 }
 
 void session_stop(struct session *session)

@@ -79,7 +79,7 @@ bool session_wait(struct session *session, unsigned timeout_ms, struct session_e
 bool session_take_error(struct session *session, struct session_event *ret_event);
 
 /* PING each heartbeat on each stream; EVENT_LINK_LOST after SESSION_MISSED_BEATS of silence on one that is read. */
-int session_start_heartbeat(struct session *session);
+int session_start_heartbeat(struct session *session, struct drafter_error *err);
 
 /* Ends heartbeat and streams; readers see -ECANCELED.  Join them afterwards. */
 void session_stop(struct session *session);

@@ -98,7 +98,7 @@ static int await_streams(struct source *source, struct drafter_error *err)
     if (!complete)
         return explain(source, err);
     transport_set_timeout(session->control->connection, CONTROL_TIMEOUT_MS);
-    return session_start_heartbeat(session);
+    return session_start_heartbeat(session, err);
 }
 
 /* Offers; waits until the peer accepted and its streams are here. */
