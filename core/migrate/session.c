@@ -90,13 +90,19 @@ void session_post(struct session *session, enum machine_event event, uint64_t ar
     post(session, &record, false);
 }
 
-void session_post_error(struct session *session, enum machine_event event,
-                        const struct drafter_error *error)
+void session_post_locked(struct session *session, enum machine_event event,
+                         const struct drafter_error *error)
 {
     const struct session_event record = {.event = event, .error = *error};
 
-    lock_scope(&session->lock);
     post(session, &record, false);
+}
+
+void session_post_error(struct session *session, enum machine_event event,
+                        const struct drafter_error *error)
+{
+    lock_scope(&session->lock);
+    session_post_locked(session, event, error);
 }
 
 void session_hear(struct session *session, enum machine_event event, uint64_t argument)

@@ -58,6 +58,10 @@ void session_post(struct session *session, enum machine_event event, uint64_t ar
 void session_post_error(struct session *session, enum machine_event event,
                         const struct drafter_error *error);
 
+/* The same under `lock`. */
+void session_post_locked(struct session *session, enum machine_event event,
+                         const struct drafter_error *error);
+
 /* The same for what the peer said, of which a noisy one gets only so many into the queue. */
 void session_hear(struct session *session, enum machine_event event, uint64_t argument);
 void session_hear_error(struct session *session, enum machine_event event,

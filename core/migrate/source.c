@@ -145,13 +145,20 @@ const uint8_t *source_token(const struct source *source)
     return source->session.token;
 }
 
-void source_cancel(struct source *source, const char *why)
+/* Under session.lock. */
+static void cancel(struct source *source, const char *why)
 {
     struct drafter_error error = {0};
 
     drafter_error_set(&error, ECANCELED, "%s", why);
     __atomic_store_n(&source->cancelled, true, __ATOMIC_RELAXED);
-    session_post_error(&source->session, EVENT_FAILED, &error);
+    session_post_locked(&source->session, EVENT_FAILED, &error);
+}
+
+void source_cancel(struct source *source, const char *why)
+{
+    lock_scope(&source->session.lock);
+    cancel(source, why);
 }
 
 bool source_handed_over(const struct source *source)
@@ -159,16 +166,14 @@ bool source_handed_over(const struct source *source)
     return source->machine.state >= SOURCE_COMMITTED;
 }
 
+/* Under one lock: a peer that comes back in between is not given up, nor is a later loss of its link final. */
 bool source_yield(struct source *source, const char *why)
 {
-    bool parted;
-
-    pthread_mutex_lock(&source->session.lock);
-    parted = source->parted;
-    pthread_mutex_unlock(&source->session.lock);
-    if (parted)
-        source_cancel(source, why);
-    return parted;
+    lock_scope(&source->session.lock);
+    if (!source->parted)
+        return false;
+    cancel(source, why);
+    return true;
 }
 
 static void remember_error(struct source *source, const struct drafter_error *error)
