@@ -84,6 +84,8 @@ static void close_devices(struct role *role)
 static int check_device(struct role *role, enum sim_device device, uint32_t version,
                         struct drafter_error *err)
 {
+    if (sim.copy_saved && role->node->index == SIM_NODES - 1)
+        return drafter_error_set(err, ESTALE, "what the registry has is another VM than the guest's oracle knows");
     for (uint64_t page = 0; page < page_count(device); page++) {
         uint8_t data[1 << DRAFTER_PAGE_SHIFT];
         int rc = block_device_read(&role->blocks[device], data, page_length(device, page),
@@ -252,6 +254,7 @@ static int suspend_to_files(struct role *role, struct drafter_error *err)
 {
     int rc = pause_vm(role, err);
 
+    sim.copy_saved |= sim.swarm.registry;
     if (!rc)
         rc = save_vm(role, err);
     for (unsigned i = 0; !rc && i < SIM_DEVICES; i++) {

@@ -140,6 +140,7 @@ struct sim_world {
     /* What a session did, for the checks. */
     int source, destination; /* nodes of the present move, or -1 */
     bool committed;          /* COMMIT left the source in this session */
+    bool copy_saved; /* a registry's copy that ran is another VM now */
     bool resuming;           /* the source answered a reconnect */
     bool ledger_failed;      /* a write of one failed: its record may be there or not */
     uint64_t paused_at;      /* 0: the source's guest is not paused for this session */
