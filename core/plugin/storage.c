@@ -87,8 +87,9 @@ int storage_flush(struct instance *storage)
     if (failed < 0) {
         storage->flush_error = failed;
         keep_flush_error(storage);
+        return failed;
     }
-    return failed;
+    return storage->flush_error; /* the kernel tells one of two that flush at a time, and drops the pages of both */
 }
 
 bool storage_flush_failed(const struct instance *storage)
