@@ -159,6 +159,8 @@ uint64_t block_map_losses(struct block_map *map)
 bool block_map_end_remote(struct block_map *map, uint64_t losses)
 {
     lock_scope(&map->lock);
+    while (map->storing)
+        pthread_cond_wait(&map->changed, &map->lock);
     if (map->losses != losses || (map->missing && __atomic_load_n(&map->remote, __ATOMIC_ACQUIRE)))
         return false;
     /*
@@ -280,11 +282,12 @@ bool block_map_claim(struct block_map *map, uint64_t first, unsigned count, uint
     lock_scope(&map->lock);
     while (must_wait(map, first, count, generation))
         pthread_cond_wait(&map->changed, &map->lock);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; __atomic_load_n(&map->remote, __ATOMIC_ACQUIRE) && i < count; i++) {
         if (!acceptable(map, first + i, generation))
             continue;
         bitmap_set(map->claimed, first + i);
         bitmap_set(mask, i);
+        map->storing++;
         any = true;
     }
     return any;
@@ -307,8 +310,11 @@ void block_map_claim_end(struct block_map *map, uint64_t first, unsigned count, 
         if (!bitmap_test(mask, i))
             continue;
         bitmap_clear(map->claimed, first + i);
+        map->storing -= generation != BLOCK_GENERATION_LOCAL;
         if (!stored) {
             map->held[first + i] = 0; /* storage may hold half of it */
+            if (generation != BLOCK_GENERATION_LOCAL)
+                set_missing(map, first + i);
             continue;
         }
         if (hashes)
@@ -322,9 +328,12 @@ void block_map_claim_cancel(struct block_map *map, uint64_t first, unsigned coun
                             const uint64_t mask[BLOCK_MASK_WORDS])
 {
     lock_scope(&map->lock);
-    for (unsigned i = 0; i < count; i++)
-        if (bitmap_test(mask, i))
-            bitmap_clear(map->claimed, first + i);
+    for (unsigned i = 0; i < count; i++) {
+        if (!bitmap_test(mask, i))
+            continue;
+        bitmap_clear(map->claimed, first + i);
+        map->storing--;
+    }
     pthread_cond_broadcast(&map->changed);
 }
 

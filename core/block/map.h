@@ -46,6 +46,7 @@ struct block_map {
     uint64_t *hash;       /* XXH3-64 of the page as it arrived; 0: the VMM overwrote it before */
     uint64_t missing;     /* pages not present */
     uint64_t losses;      /* of pages that were present */
+    uint64_t storing;     /* pages claimed for what the source sent */
     bool borrowed;        /* present, generation, held and hash are somebody else's memory */
     int failed;           /* errno for whoever waits for a page that will not come; 0 */
     unsigned asking;      /* threads that call `need` at this moment */
@@ -80,7 +81,8 @@ uint64_t block_map_losses(struct block_map *map);
 
 /*
  * Everything is here: forgets the arrival's bookkeeping but the hashes.  False: a page is missing, or was lost since
- * there were so many losses; it is as before.
+ * there were so many losses; it is as before.  Waits for what is being stored; what comes later is dropped, as the
+ * VMM's writes leave no mark any more.
  */
 bool block_map_end_remote(struct block_map *map, uint64_t losses);
 
@@ -89,13 +91,15 @@ void block_map_announce(struct block_map *map, uint64_t first, uint64_t count, u
 
 /*
  * Claims those of `count` (at most BLOCK_RUN_MAX) pages that content of `generation` may be stored to;
- * waits for other claims on them.  `mask` gets a bit per page, relative to `first`.  False: none.
+ * waits for other claims on them.  `mask` gets a bit per page, relative to `first`.  False: none, or the arrival has
+ * ended.
  */
 bool block_map_claim(struct block_map *map, uint64_t first, unsigned count, uint32_t generation,
                      uint64_t mask[BLOCK_MASK_WORDS]);
 
 /*
- * Ends a claim.  With `stored` the pages are present unless a newer generation was announced since.
+ * Ends a claim.  With `stored` the pages are present unless a newer generation was announced since; else what the
+ * source sent is missing, though an older version was here.
  * `hashes` (one per page of the run; may be NULL) are kept for the final comparison.
  */
 void block_map_claim_end(struct block_map *map, uint64_t first, unsigned count, uint32_t generation,

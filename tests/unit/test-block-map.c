@@ -38,6 +38,12 @@ static bool store(uint64_t page, uint32_t generation, uint64_t hash)
     return true;
 }
 
+static void store_all(uint32_t generation)
+{
+    for (uint64_t page = 0; page < PAGES; page++)
+        store(page, generation, 1);
+}
+
 static void write_locally(uint64_t page)
 {
     uint64_t mask[BLOCK_MASK_WORDS];
@@ -271,6 +277,7 @@ START_TEST(a_failed_store_leaves_nothing_that_counts)
     ck_assert(block_map_claim(&map, 5, 1, 2, mask));
     block_map_claim_end(&map, 5, 1, 2, mask, NULL, false);
     ck_assert_uint_eq(map.held[5], 0);
+    ck_assert(!present(5)); /* half of it may be the newer one */
     ck_assert(store(5, 2, 78));
 }
 END_TEST
@@ -550,8 +557,7 @@ START_TEST(an_arrival_does_not_end_while_a_page_is_missing_or_after_a_loss)
     uint64_t losses = block_map_losses(&map);
 
     ck_assert(!block_map_end_remote(&map, losses));
-    for (uint64_t page = 0; page < PAGES; page++)
-        store(page, 1, 1);
+    store_all(1);
     ck_assert(block_map_lose(&map, 10));
     ck_assert(!block_map_end_remote(&map, losses));
     store(10, 1, 1); /* whoever looked before the loss has not seen this one */
@@ -559,6 +565,38 @@ START_TEST(an_arrival_does_not_end_while_a_page_is_missing_or_after_a_loss)
     ck_assert(block_map_end_remote(&map, block_map_losses(&map)));
     ck_assert(present(PAGES - 1));
     ck_assert_uint_eq(block_map_missing(&map), 0);
+}
+END_TEST
+
+static void *end_main(void *opaque)
+{
+    struct waiter *waiter = opaque;
+
+    waiter->result = block_map_end_remote(&map, 0);
+    waiter->done = true;
+    return NULL;
+}
+
+START_TEST(the_end_of_the_arrival_waits_for_a_store)
+{
+    struct waiter waiter = {0};
+    uint64_t mask[BLOCK_MASK_WORDS];
+
+    store_all(1);
+    ck_assert(block_map_claim(&map, 5, 1, 2, mask));
+    start(&waiter, end_main);
+    ck_assert(!waiter.done);
+    block_map_claim_end(&map, 5, 1, 2, mask, NULL, true);
+    pthread_join(waiter.thread, NULL);
+    ck_assert(waiter.result);
+}
+END_TEST
+
+START_TEST(what_comes_after_the_arrival_replaces_no_write)
+{
+    store_all(1);
+    ck_assert(block_map_end_remote(&map, 0));
+    ck_assert(!store(5, 2, 78));
 }
 END_TEST
 
@@ -629,6 +667,8 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_failure_frees_readers_until_it_is_lifted);
     tcase_add_test(tests, present_pages_are_read_though_the_map_failed);
     tcase_add_test(tests, whoever_asks_is_waited_for_when_the_map_fails);
+    tcase_add_test(tests, the_end_of_the_arrival_waits_for_a_store);
+    tcase_add_test(tests, what_comes_after_the_arrival_replaces_no_write);
     tcase_add_test(tests, an_arrival_does_not_end_while_a_page_is_missing_or_after_a_loss);
     tcase_add_test(tests, a_successor_knows_what_arrived_and_distrusts_the_rest);
 }
