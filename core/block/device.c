@@ -229,7 +229,8 @@ static int write_claimed(struct block_device *device, const void *buffer, size_t
     if (rc)
         return rc;
     block_map_claim_local(&device->map, first, count, mask);
-    rc = storage_write(device->storage, buffer, length, offset);
+    rc = buffer ? storage_write(device->storage, buffer, length, offset)
+                : storage_zero(device->storage, length, offset);
     if (rc) /* before the claim ends: whoever has the page next must not take it for zeros */
         __atomic_store_n(&device->fresh, false, __ATOMIC_RELAXED);
     block_map_claim_end(&device->map, first, count, BLOCK_GENERATION_LOCAL, mask, NULL, rc == 0);
@@ -246,7 +247,7 @@ static int write_remote(struct block_device *device, const void *buffer, size_t 
 
         if (rc)
             return rc;
-        buffer = (const char *)buffer + part;
+        buffer = buffer ? (const char *)buffer + part : NULL;
         offset += part;
         length -= part;
     }
@@ -328,13 +329,13 @@ int block_device_trim(struct block_device *device, uint64_t length, uint64_t off
         return rc;
     if (!__atomic_load_n(&device->authority, __ATOMIC_ACQUIRE))
         return -EPERM;
-    if (is_remote(device))
-        return 0; /* a hint; not worth a race with what still arrives */
     begin = (offset + DRAFTER_PAGE_SIZE - 1) & ~(uint64_t)(DRAFTER_PAGE_SIZE - 1);
     end = (offset + length) & ~(uint64_t)(DRAFTER_PAGE_SIZE - 1);
     if (begin >= end)
         return 0;
-    rc = storage_trim(device->storage, end - begin, begin);
+    /* What still arrives there must not come back: whole pages become zeros of the VM's own. */
+    rc = is_remote(device) ? write_remote(device, NULL, end - begin, begin)
+                           : storage_trim(device->storage, end - begin, begin);
     block_map_mark_dirty(&device->map, first_page(begin), first_page(end - begin));
     return record(device, BINLOG_TRIM, NULL, end - begin, begin, rc);
 }

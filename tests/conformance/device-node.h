@@ -60,6 +60,21 @@ START_TEST(discarded_range_is_a_trim)
 }
 END_TEST
 
+/* Not every kernel can do it without help, and then says so. */
+START_TEST(punched_node_is_zeros_whatever_a_trim_leaves)
+{
+    int fd = open_exposed(exposure, O_RDWR);
+
+    store.trim_keeps = true;
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4 * PAGE, 2 * PAGE) == 0)
+        ck_assert(store_is_zero(&store, 4 * PAGE, 2 * PAGE));
+    else
+        ck_assert_int_eq(errno, EOPNOTSUPP);
+    ck_assert_int_eq(store.bytes[6 * PAGE], store_pattern(6 * PAGE));
+    close(fd);
+}
+END_TEST
+
 START_TEST(invalidate_trims_nothing)
 {
     ck_assert_int_eq(exposure_invalidate(exposure, 0, 0), 0);
@@ -214,6 +229,7 @@ static void add_nodes(TCase *tests, bool nbd)
         written_disk_has_dirty_pages,
         fsync_of_the_vmm_is_a_flush,
         discarded_range_is_a_trim,
+        punched_node_is_zeros_whatever_a_trim_leaves,
         invalidate_trims_nothing,
         readonly_node_is_not_written,
         beyond_the_bytes_of_the_device_are_zeros,

@@ -215,6 +215,24 @@ START_TEST(guest_fsync_is_a_flush)
 }
 END_TEST
 
+/* It is QEMU's way to write zeros. */
+START_TEST(punched_hole_is_zeros_whatever_a_trim_leaves)
+{
+    uint64_t begin = 4 * PAGE + 512, length = 2 * PAGE;
+    int fd = open_exposed(exposure, O_RDWR);
+
+    store.trim_keeps = true;
+    ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
+                               (off_t)length),
+                     0);
+    ck_assert_uint_eq(store.trims, 1);
+    ck_assert(store_is_zero(&store, begin, length));
+    ck_assert_int_eq(store.bytes[begin - 1], store_pattern(begin - 1));
+    ck_assert_int_eq(store.bytes[begin + length], store_pattern(begin + length));
+    close(fd);
+}
+END_TEST
+
 START_TEST(punched_hole_is_a_trim)
 {
     int fd = open_exposed(exposure, O_RDWR);
@@ -571,6 +589,7 @@ static void add_served(TCase *tests)
         failed_write_back_reaches_msync,
         guest_fsync_is_a_flush,
         punched_hole_is_a_trim,
+        punched_hole_is_zeros_whatever_a_trim_leaves,
         size_is_fixed,
         readonly_device_is_not_written,
         uncached_device_is_never_stale,

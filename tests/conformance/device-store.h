@@ -18,6 +18,7 @@ struct store {
     pthread_cond_t change;
     unsigned reads, writes, flushes, trims;
     uint64_t trim_offset, trim_length;
+    bool trim_keeps; /* a trim is no more than a hint */
     unsigned blocked;                  /* reads that wait for the gate */
     uint64_t gate_offset, gate_length; /* reads of this range wait; length 0: open */
     int read_error, write_error, flush_error;
@@ -79,9 +80,18 @@ static inline int store_trim(void *opaque, uint64_t length, uint64_t offset)
     store->trims++;
     store->trim_offset = offset;
     store->trim_length = length;
-    memset(store->bytes + offset, 0, length);
+    if (!store->trim_keeps)
+        memset(store->bytes + offset, 0, length);
     pthread_mutex_unlock(&store->lock);
     return 0;
+}
+
+static inline bool store_is_zero(const struct store *store, uint64_t offset, uint64_t length)
+{
+    for (uint64_t i = offset; i < offset + length; i++)
+        if (store->bytes[i])
+            return false;
+    return true;
 }
 
 /* Every byte tells its page and place. */

@@ -262,12 +262,17 @@ START_TEST(a_write_longer_than_a_claim_is_whole)
 }
 END_TEST
 
-START_TEST(a_trim_during_arrival_is_only_a_hint)
+START_TEST(what_was_trimmed_does_not_arrive_again)
 {
     block_device_take_authority(&device);
     store_filled(3, 1, 8);
-    ck_assert_int_eq(block_device_trim(&device, PAGE, 3 * PAGE), 0);
-    expect_page(3, 8);
+    ck_assert_int_eq(block_device_trim(&device, 2 * PAGE + 1, 3 * PAGE - 1), 0);
+    ck_assert_uint_eq(needs, 0);
+    ck_assert(block_map_present(&device.map, 3, 2));
+    ck_assert(!block_map_present(&device.map, 2, 1));
+    store_filled(4, 2, 8);
+    expect_page(3, 0);
+    expect_page(4, 0);
 }
 END_TEST
 
@@ -540,7 +545,7 @@ static void add_remote_tests(TCase *tests)
     tcase_add_test(tests, a_partial_write_keeps_the_rest_of_its_pages);
     tcase_add_test(tests, a_write_up_to_a_short_end_needs_nothing);
     tcase_add_test(tests, a_write_longer_than_a_claim_is_whole);
-    tcase_add_test(tests, a_trim_during_arrival_is_only_a_hint);
+    tcase_add_test(tests, what_was_trimmed_does_not_arrive_again);
     tcase_add_test(tests, a_failed_link_is_an_error_to_the_reader);
     tcase_add_test(tests, stored_content_has_to_fit);
     tcase_add_test(tests, only_wanted_pages_of_a_run_are_stored);

@@ -4,6 +4,7 @@
 
 #include <linux/falloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* -EIO for a file that is gone, else what the backend says; at most to the end of the device. */
 static int data_read_backend(struct read_job *job, void *buffer, size_t *ret_length)
@@ -162,6 +163,39 @@ void data_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_i
     fuse_reply_err(req, -result);
 }
 
+static bool data_is_zero(const struct drafter_device_backend *backend, char *buffer, size_t length,
+                         uint64_t offset)
+{
+    if (backend->present && !backend->present(backend->opaque, length, offset))
+        return false;
+    return backend->read(backend->opaque, buffer, length, offset) == 0 && buffer[0] == 0 &&
+           memcmp(buffer, buffer + 1, length - 1) == 0;
+}
+
+/*
+ * A trim is a hint, and may leave anything behind.  A hole reads as zeros: QEMU punches one for a guest
+ * that wants just that.  So zeros are written wherever the trim did not leave them.
+ */
+int data_punch(const struct drafter_device_backend *backend, uint64_t length, uint64_t offset)
+{
+    int result = backend->trim(backend->opaque, length, offset);
+    char *buffer = pool_buffer();
+
+    while (result == 0 && length > 0) {
+        size_t part = SERVICE_TRANSFER_MAX - (size_t)(offset % SERVICE_TRANSFER_MAX);
+
+        if (part > length)
+            part = (size_t)length;
+        if (!data_is_zero(backend, buffer, part, offset)) {
+            memset(buffer, 0, part);
+            result = backend->write(backend->opaque, buffer, part, offset);
+        }
+        offset += part;
+        length -= part;
+    }
+    return result;
+}
+
 static int data_trim(struct file *file, int mode, uint64_t offset, uint64_t length)
 {
     if (offset > file->size || length > file->size - offset)
@@ -172,7 +206,9 @@ static int data_trim(struct file *file, int mode, uint64_t offset, uint64_t leng
         return 0; /* the space is there */
     if (mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || !file->backend.trim)
         return -EOPNOTSUPP;
-    return file->backend.trim(file->backend.opaque, length, offset);
+    return file->service->backend_punches
+               ? file->backend.trim(file->backend.opaque, length, offset)
+               : data_punch(&file->backend, length, offset);
 }
 
 void data_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

@@ -112,6 +112,7 @@ struct service {
     const struct drafter_keeper *keeper; /* or NULL */
     struct kept *kept;                   /* constant between start or adopt and stop; or NULL */
     bool adopting;                       /* between adopt and serve */
+    bool backend_punches;                /* constant; a backend's trim leaves zeros, where it shall */
     const char *id;
     char *directory;
     struct fuse_session *session;
@@ -157,6 +158,8 @@ void data_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, o
 void data_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void data_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                     struct fuse_file_info *fi);
+/* On a worker: trims, and sees to it that the range reads as zeros. */
+int data_punch(const struct drafter_device_backend *backend, uint64_t length, uint64_t offset);
 /* Answers and frees a read; `buffer` holds SERVICE_TRANSFER_MAX bytes. */
 void data_run(struct read_job *job, void *buffer);
 

@@ -63,6 +63,17 @@ static int disk_flush(void *opaque)
     return backend->flush && atomic_load(&disk->shown) ? backend->flush(backend->opaque) : 0;
 }
 
+/* A discard and zeros come alike, as a hole; a trim of node_invalidate's own must change nothing. */
+static int disk_punch(void *opaque, uint64_t length, uint64_t offset)
+{
+    struct backing *backing = opaque;
+    uint64_t have = backing_inside(backing, length, offset);
+
+    if (!have || !backing->backend.trim || node_swallows(&backing->node, length, offset))
+        return 0;
+    return data_punch(&backing->backend, have, offset);
+}
+
 static bool disk_present(void *opaque, uint64_t length, uint64_t offset)
 {
     const struct backing *backing = opaque;
@@ -87,6 +98,7 @@ static int loop_create(const struct drafter_context *context, const void *config
         free(loop);
         return result;
     }
+    ((struct service *)loop->files)->backend_punches = true;
     *ret_instance = loop;
     return 0;
 }
@@ -268,7 +280,7 @@ static int loop_expose(void *instance, const struct drafter_device_spec *spec, c
                                                    .read = backing_read,
                                                    .write = backing_write,
                                                    .flush = disk_flush,
-                                                   .trim = backing_trim};
+                                                   .trim = disk_punch};
     if (disk->backing.backend.present)
         file.backend.present = disk_present;
     result = fuse_ops.expose(loop->files, &file, unused, sizeof(unused), &disk->file, err);
