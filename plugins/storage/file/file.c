@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/fs.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,10 @@ struct file {
     int direct_fd; /* set by open; -1 without O_DIRECT */
     uint64_t size; /* set by open */
     bool readonly; /* set by open */
-    _Atomic int flush_error; /* negative errno of the first failed flush */
+
+    /* The kernel tells one caller of a failed sync, so that no other may be in between. */
+    pthread_mutex_t flush_lock;
+    int flush_error; /* under flush_lock: negative errno of the first failed flush */
 };
 
 static int file_create(const struct drafter_context *context, const void *config,
@@ -51,6 +54,7 @@ static int file_create(const struct drafter_context *context, const void *config
     file->config = config;
     file->keeper = context->keeper;
     file->fd = file->direct_fd = -1;
+    pthread_mutex_init(&file->flush_lock, NULL);
     *ret_instance = file;
     return 0;
 }
@@ -68,9 +72,13 @@ static void file_close(struct file *file)
 
 static void file_destroy(void *instance)
 {
-    if (instance)
-        file_close(instance);
-    free(instance);
+    struct file *file = instance;
+
+    if (!file)
+        return;
+    file_close(file);
+    pthread_mutex_destroy(&file->flush_lock);
+    free(file);
 }
 
 /* The lock of a drafter that died is still held for us, with the descriptor that it belongs to. */
@@ -275,14 +283,15 @@ static int file_pwrite(void *instance, const void *buffer, size_t length, uint64
 static int file_flush(void *instance)
 {
     struct file *file = instance;
-    int failed = atomic_load(&file->flush_error);
+    int failed;
 
-    if (failed || file->readonly)
-        return failed;
-    if (fdatasync(file->fd) == 0) /* for both descriptors: it is the inode that is synced */
-        return atomic_load(&file->flush_error);
-    failed = -errno;
-    atomic_store(&file->flush_error, failed);
+    if (file->readonly)
+        return 0;
+    pthread_mutex_lock(&file->flush_lock);
+    if (!file->flush_error && fdatasync(file->fd) < 0) /* of both descriptors: it is the inode's */
+        file->flush_error = -errno;
+    failed = file->flush_error;
+    pthread_mutex_unlock(&file->flush_lock);
     return failed;
 }
 
