@@ -50,10 +50,10 @@ static int on_hashes(struct source *source, const struct wire_header *header, co
     if (header->offset % device->block->block_size || first > blocks || count > blocks - first)
         return -EPROTO;
     lock_scope(&source->session.lock);
-    if (!device->have) {
+    if (!device->have)
         device->have = calloc(blocks, SOURCE_HAVE_SIZE);
+    if (!device->has) /* only one of them may have failed, over a link that broke since */
         device->has = calloc(blocks, sizeof(*device->has));
-    }
     if (!device->have || !device->has)
         return -ENOMEM;
     memcpy(device->have + first * SOURCE_HAVE_SIZE, payload, header->length);
