@@ -38,6 +38,8 @@ struct cache {
     uint64_t expected[STREAMS]; /* the blocks that sequential readers want next */
     unsigned stream;            /* whose place the next one takes */
     int error;         /* of a send, until cache_clean reports it */
+    int last_error;    /* likewise, but stays */
+    uint64_t failures; /* sends that failed */
 };
 
 struct cache *cache_new(const struct cache_source *source, struct pool *pool, uint32_t block_size,
@@ -156,6 +158,10 @@ static void send_block(struct pool_job *job)
     }
     if (rc && !cache->error)
         cache->error = rc;
+    if (rc) {
+        cache->last_error = rc;
+        cache->failures++;
+    }
     unpin(cache, block);
     pthread_cond_broadcast(&cache->changed);
 }
@@ -181,9 +187,11 @@ static void queue_all(struct cache *cache)
 
 int cache_clean(struct cache *cache)
 {
+    uint64_t failures;
     int rc = 0;
 
     lock_scope(&cache->lock);
+    failures = cache->failures;
     /* The second round sends what was written, before this call, while it was on its way already. */
     for (int round = 0; round < 2; round++) {
         queue_all(cache);
@@ -193,7 +201,8 @@ int cache_clean(struct cache *cache)
             rc = cache->error;
         cache->error = 0;
     }
-    return rc;
+    /* Another call may have taken the error of a block that both wait for. */
+    return rc || cache->failures == failures ? rc : cache->last_error;
 }
 
 /* ---- finding room, under the lock ------------------------------------------------------------- */
