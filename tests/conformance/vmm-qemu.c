@@ -185,6 +185,29 @@ START_TEST(a_state_beyond_the_bound_is_refused_by_its_header)
 }
 END_TEST
 
+/* What is said ahead of a resume does not survive other commands. */
+START_TEST(a_loaded_guest_that_is_saved_at_once_goes_on_all_the_same)
+{
+    struct vm *first = vm_new(subject, NULL), *second = vm_new(subject, first);
+    int state, again;
+
+    vm_boot(first);
+    vm_wait_beats(first, 5);
+    vm_pause(first);
+    state = vm_save(first);
+    vmm_stop(first->vmm);
+    vm_restore(second, first);
+    vm_load(second, state);
+    again = vm_save(second);
+    vm_resume(second);
+    vm_wait_beats(second, 10);
+    close(again);
+    close(state);
+    vm_free(second);
+    vm_free(first);
+}
+END_TEST
+
 START_TEST(damaged_memory_is_noticed_by_the_guest)
 {
     struct vm *first = vm_new(subject, NULL), *second = vm_new(subject, first);
@@ -255,6 +278,7 @@ void vmm_qemu_cases(Suite *suite, const struct vmm_subject *qemu_subject)
     tcase_add_test(cases, drives_and_a_network_card_survive_a_restore);
     tcase_add_test(cases, drives_in_another_order_are_refused);
     tcase_add_test(cases, a_state_beyond_the_bound_is_refused_by_its_header);
+    tcase_add_test(cases, a_loaded_guest_that_is_saved_at_once_goes_on_all_the_same);
     tcase_add_test(cases, damaged_memory_is_noticed_by_the_guest);
     tcase_add_test(cases, a_program_that_is_missing_is_named);
     tcase_add_test(cases, the_accelerator_is_proved);

@@ -305,6 +305,7 @@ int qemu_resume(void *instance, struct drafter_error *err)
         return qemu_refuse(vmm, "resume", err);
     if (vmm->phase == QEMU_SAVING) /* whether it succeeds does not matter any more */
         qmp_wait_migration(&vmm->qmp, deadline, NULL);
+    vmm->cont_begun &= vmm->qmp.begun; /* a save between load and resume has put an end to it */
     if (!vmm->cont_begun) /* also after a save that failed */
         result = wait_settled(vmm, deadline, err);
     if (result == 0)
