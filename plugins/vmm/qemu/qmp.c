@@ -374,8 +374,9 @@ int qmp_adopt(struct qmp *qmp, int fd, uint64_t deadline, struct drafter_error *
 
     *qmp = (struct qmp){.fd = fd, .last_id = drafter_now_ns() >> 1};
     result = send_text(qmp, reset, sizeof(reset) - 1, -1, deadline);
-    if (result == 0)
-        result = qmp_send(qmp, "query-version", NULL, -1, deadline, err);
+    if (result < 0)
+        return read_error(result, err);
+    result = qmp_send(qmp, "query-version", NULL, -1, deadline, err);
     for (bool answered = false; result == 0 && !answered;) {
         result = next_message(qmp, deadline, &message);
         if (result == -EBADMSG) {
