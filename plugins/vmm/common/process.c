@@ -148,7 +148,10 @@ static int spawn_held(struct process *process, int write_fd, pid_t *ret_pid,
     if (result < 0)
         return result;
     process->keeper = spec->keeper;
-    return keep(process, write_fd, err);
+    result = keep(process, write_fd, err);
+    if (result < 0) /* it runs, and nobody is going to stop it; the holder reaps it */
+        syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
+    return result;
 }
 
 /* The one place that makes a VMM process. */
