@@ -280,6 +280,7 @@ void attach_end(struct export *export)
     free(export->links);
     export->links = NULL;
     export->link_count = 0;
+    export_close(export); /* the pool may still have what the kernel asked for last */
     node_remove(&export->node);
 }
 
