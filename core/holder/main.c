@@ -181,12 +181,30 @@ static void reap(struct holder *holder)
     }
 }
 
+/* A place that counts only once something is in it. */
 static struct child *free_child(struct holder *holder)
 {
     for (unsigned i = 0; i < holder->child_count; i++)
         if (holder->children[i].pidfd < 0)
             return &holder->children[i];
-    return holder->child_count < CHILDREN_MAX ? &holder->children[holder->child_count++] : NULL;
+    return holder->child_count < CHILDREN_MAX ? &holder->children[holder->child_count] : NULL;
+}
+
+static int add_child(struct holder *holder, struct child *child, pid_t pid, struct drafter_error *err)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), high = pidfd >= 0 ? lift(pidfd) : -1, code = errno;
+
+    if (high < 0) {
+        if (pidfd >= 0)
+            close(pidfd);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return drafter_error_errno(err, code, "pidfd_open");
+    }
+    *child = (struct child){.pid = pid, .pidfd = high};
+    if (child == &holder->children[holder->child_count])
+        holder->child_count++;
+    return 0;
 }
 
 /* Splits data into the namespace and the words of the command. */
@@ -235,7 +253,7 @@ static int place(struct holder_packet *packet, int standard[3], int kept[HOLDER_
     return 0;
 }
 
-static int spawn(struct holder *holder, struct drafter_error *err)
+static int spawn(struct holder *holder, struct child **ret_child, struct drafter_error *err)
 {
     struct holder_packet *packet = &holder->packet;
     int standard[3] = {-1, -1, -1}, kept[HOLDER_FDS_MAX + 1] = {-1};
@@ -263,13 +281,8 @@ static int spawn(struct holder *holder, struct drafter_error *err)
         close(*fd);
     if (result < 0)
         return result;
-    *child = (struct child){.pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0)};
-    child->pidfd = child->pidfd >= 0 ? lift(child->pidfd) : -1;
-    if (child->pidfd >= 0)
-        return 0;
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    return drafter_error_errno(err, errno, "pidfd_open");
+    *ret_child = child;
+    return add_child(holder, child, pid, err);
 }
 
 /* One that waits for an answer on a session that nobody serves ends only with the session. */
@@ -350,25 +363,18 @@ static int answer(int socket, int result, pid_t pid, int value, const char *text
 static void on_spawn(struct holder *holder)
 {
     struct drafter_error error = {0};
+    struct child *child = NULL;
     int result = holder->failure;
 
     holder->failure = 0;
     if (result < 0)
         drafter_error_errno(&error, -result, "cannot hold a descriptor");
     else
-        result = spawn(holder, &error);
-    if (result < 0) {
+        result = spawn(holder, &child, &error);
+    if (result < 0)
         answer(holder->drafter, result, 0, 0, error.message, NULL);
-        return;
-    }
-    for (unsigned i = holder->child_count; i > 0; i--) {
-        const struct child *child = &holder->children[i - 1];
-
-        if (child->pidfd < 0)
-            continue;
+    else
         answer(holder->drafter, 0, child->pid, 0, NULL, &child->pidfd);
-        return;
-    }
 }
 
 static void on_status(struct holder *holder)
