@@ -45,8 +45,21 @@ static bool may(int fd)
            (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static json_t *answer(struct control *control, const char *line)
+struct control_asker {
+    int fd;
+};
+
+/* One that has only ended what it says still wants the answer. */
+bool control_asker_left(const struct control_asker *asker)
 {
+    struct pollfd poller = {.fd = asker->fd};
+
+    return poll(&poller, 1, 0) > 0 && poller.revents & (POLLHUP | POLLERR);
+}
+
+static json_t *answer(struct control *control, int fd, const char *line)
+{
+    const struct control_asker asker = {fd};
     cleanup_json json_t *request = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
     const char *command = json_string_value(json_object_get(request, "command"));
     struct drafter_error error = {0};
@@ -56,7 +69,7 @@ static json_t *answer(struct control *control, const char *line)
     if (!command)
         drafter_error_set(&error, EINVAL, "wanted an object with \"command\" on one line");
     else
-        rc = control->ops.request(control->ops.opaque, command, request, reply, &error);
+        rc = control->ops.request(control->ops.opaque, &asker, command, request, reply, &error);
     if (rc < 0 || error.code)
         return json_pack("{s:b, s:i, s:s}", "ok", 0, "code", error.code ? error.code : -rc, "error",
                          error.code ? error.message : strerror(-rc));
@@ -83,7 +96,7 @@ static void serve(struct control *control, int fd)
             continue; /* idle */
         if (length <= 0)
             return;
-        reply = answer(control, line);
+        reply = answer(control, fd, line);
         if (!reply || control_write_line(fd, reply))
             return;
     }

@@ -14,13 +14,18 @@
 #define CONTROL_LINE_MAX 65536
 #define CONTROL_SUFFIX ".control"
 
+struct control_asker;
+
+/* Whoever asks has hung up.  A request that waits for something without an end looks now and then. */
+bool control_asker_left(const struct control_asker *asker);
+
 struct control_ops {
     /*
      * Does what is asked and adds to `answer`, an object; a failure becomes the answer instead.  From any
      * thread, several at a time.
      */
-    int (*request)(void *opaque, const char *command, const json_t *request, json_t *answer,
-                   struct drafter_error *err);
+    int (*request)(void *opaque, const struct control_asker *asker, const char *command, const json_t *request,
+                   json_t *answer, struct drafter_error *err);
     void *opaque;
 };
 

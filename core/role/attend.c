@@ -41,12 +41,13 @@ struct control *attend_start(const struct node *node, const struct control_ops *
     return control;
 }
 
-static int request(void *opaque, const char *command, const json_t *words, json_t *answer,
-                   struct drafter_error *err)
+static int request(void *opaque, const struct control_asker *asker, const char *command, const json_t *words,
+                   json_t *answer, struct drafter_error *err)
 {
     const struct attendant *attendant = opaque;
     const char *role = attendant->node->options.role;
 
+    (void)asker;
     (void)words;
     if (!strcmp(command, "stop"))
         return kill(getpid(), SIGTERM) ? drafter_error_errno(err, errno, "%s", role) : 0;

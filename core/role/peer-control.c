@@ -7,6 +7,7 @@
 #include "util/log.h"
 
 #include <string.h>
+#include <time.h>
 
 /* ---- what is going on */
 
@@ -387,16 +388,27 @@ static int post(struct peer *peer, struct peer_job *job, struct drafter_error *e
     return -err->code;
 }
 
+/* Under the lock: until something changes, or it is time to look again.  False: whoever asks has hung up. */
+static bool await_change(struct peer *peer, const struct control_asker *asker)
+{
+    struct timespec deadline;
+
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec++;
+    pthread_cond_clockwait(&peer->watch.changed, &peer->lock, CLOCK_MONOTONIC, &deadline);
+    return !control_asker_left(asker);
+}
+
 /* Until the hand-over that is under way, or the next one, has ended. */
-static int await_move(struct peer *peer, json_t *answer)
+static int await_move(struct peer *peer, const struct control_asker *asker, json_t *answer)
 {
     static const char *const names[] = {"none", "moved", "kept", "lost"};
     unsigned long before;
 
     lock_scope(&peer->lock);
     before = peer->watch.ends;
-    while (peer->watch.ends == before && !peer->watch.ending)
-        pthread_cond_wait(&peer->watch.changed, &peer->lock);
+    while (peer->watch.ends == before && !peer->watch.ending && await_change(peer, asker))
+        ;
     json_object_set_new(answer, "outcome",
                         json_string(peer->watch.ends == before ? "none" : names[peer->watch.outcome]));
     if (peer->watch.ends != before && peer->leave_error.code)
@@ -434,8 +446,8 @@ static int cancel(struct peer *peer, struct peer_job *job, struct drafter_error 
     return !rc && job->leaving ? await_kept(peer, before, err) : rc;
 }
 
-static int request(void *opaque, const char *command, const json_t *words, json_t *answer,
-                   struct drafter_error *err)
+static int request(void *opaque, const struct control_asker *asker, const char *command, const json_t *words,
+                   json_t *answer, struct drafter_error *err)
 {
     struct peer *peer = opaque;
     struct peer_job job = {.command = command, .request = words, .answer = answer};
@@ -443,7 +455,7 @@ static int request(void *opaque, const char *command, const json_t *words, json_
     if (!strcmp(command, "status"))
         return status(peer, answer);
     if (!strcmp(command, "wait"))
-        return await_move(peer, answer);
+        return await_move(peer, asker, answer);
     if (!strcmp(command, "cancel"))
         return cancel(peer, &job, err);
     return post(peer, &job, err);

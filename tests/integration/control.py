@@ -73,6 +73,22 @@ def hostile(run):
     assert state(run)["state"] == "running"
 
 
+def impatient(run):
+    """Whoever waits for a move and hangs up leaves the place to others."""
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(16)]
+    for client in clients:
+        client.settimeout(PATIENCE)
+        client.connect(f"{run}/vm.control")
+        client.sendall(b'{"command":"wait"}\n')
+    time.sleep(0.1)
+    for client in clients:
+        client.close()
+    end = time.monotonic() + PATIENCE
+    while subprocess.run([DRAFTER, "ctl", "--run-directory", run, "status"], capture_output=True).returncode:
+        assert time.monotonic() < end, "the places are taken"
+        time.sleep(0.1)
+
+
 def deaf(run):
     """Asks and asks, and never reads an answer; it must not keep the node from ending."""
     client = socket.socket(socket.AF_UNIX)
@@ -269,6 +285,7 @@ def tour(directory):
     looking(node, run)
     metrics(port)
     hostile(run)
+    impatient(run)
     suspending(run)
     snapshotting(directory, run)
     cancelling(directory, run)

@@ -356,11 +356,12 @@ struct door {
     bool open;
 };
 
-static int answer(void *opaque, const char *command, const json_t *request, json_t *reply,
-                  struct drafter_error *error)
+static int answer(void *opaque, const struct control_asker *asker, const char *command, const json_t *request,
+                  json_t *reply, struct drafter_error *error)
 {
     struct door *door = opaque;
 
+    (void)asker;
     if (!strcmp(command, "wait") && door->outcome)
         return json_object_set_new(reply, "outcome", json_string(door->outcome));
     if (!strcmp(command, "wait"))
