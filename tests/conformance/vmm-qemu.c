@@ -2,6 +2,7 @@
 /* What only QEMU promises: channels, drives, a strict description of the saved machine. */
 #include "vmm.h"
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 
 static const struct vmm_subject *subject;
@@ -208,6 +209,28 @@ START_TEST(a_loaded_guest_that_is_saved_at_once_goes_on_all_the_same)
 }
 END_TEST
 
+/* Foreseen or not. */
+START_TEST(a_guest_that_could_not_be_paused_in_time_runs_on)
+{
+    struct vmm_subject impatient = *subject;
+    struct drafter_error err = {0};
+    struct vm *vm;
+
+    impatient.overrides[4] = "timeout";
+    impatient.overrides[5] = "300ms";
+    vm = vm_new(&impatient, NULL);
+    vm_boot(vm);
+    vm_wait_beats(vm, 5);
+    ck_assert_msg(!_i || vmm_foresee(vm->vmm, &err) == 0, "%s", err.message);
+    ck_assert_int_eq(kill(vmm_pid(vm->vmm), SIGSTOP), 0);
+    conformance_expect_error(vmm_pause(vm->vmm, &err), ETIMEDOUT, &err, "in time");
+    ck_assert_int_eq(kill(vmm_pid(vm->vmm), SIGCONT), 0);
+    conformance_sleep_ms(100); /* in which it is paused, and let go on */
+    vm_wait_beats(vm, 20);
+    vm_free(vm);
+}
+END_TEST
+
 START_TEST(damaged_memory_is_noticed_by_the_guest)
 {
     struct vm *first = vm_new(subject, NULL), *second = vm_new(subject, first);
@@ -279,6 +302,7 @@ void vmm_qemu_cases(Suite *suite, const struct vmm_subject *qemu_subject)
     tcase_add_test(cases, drives_in_another_order_are_refused);
     tcase_add_test(cases, a_state_beyond_the_bound_is_refused_by_its_header);
     tcase_add_test(cases, a_loaded_guest_that_is_saved_at_once_goes_on_all_the_same);
+    tcase_add_loop_test(cases, a_guest_that_could_not_be_paused_in_time_runs_on, 0, 2);
     tcase_add_test(cases, damaged_memory_is_noticed_by_the_guest);
     tcase_add_test(cases, a_program_that_is_missing_is_named);
     tcase_add_test(cases, the_accelerator_is_proved);

@@ -107,10 +107,21 @@ static bool pause_by_transfer(struct qemu_vmm *vmm, uint64_t deadline)
     return false;
 }
 
+/* QEMU may yet do what it did not do in time, when nobody lets the guest run again any more. */
+static void take_back(struct qemu_vmm *vmm, bool transfer)
+{
+    uint64_t deadline = qemu_deadline(vmm);
+
+    if (transfer)
+        qmp_send(&vmm->qmp, "migrate_cancel", NULL, -1, deadline, NULL);
+    qmp_send(&vmm->qmp, "cont", NULL, -1, deadline, NULL);
+}
+
 int qemu_pause(void *instance, struct drafter_error *err)
 {
     struct qemu_vmm *vmm = instance;
     uint64_t deadline = qemu_deadline(vmm);
+    bool transfer = vmm->state_fd >= 0;
     int result;
 
     if (vmm->phase == QEMU_PAUSED || vmm->phase == QEMU_SAVING || vmm->phase == QEMU_SAVED)
@@ -123,6 +134,8 @@ int qemu_pause(void *instance, struct drafter_error *err)
     }
     /* Also drains and flushes the drives. */
     result = qmp_execute(&vmm->qmp, "stop", NULL, -1, deadline, err);
+    if (result == -ETIMEDOUT)
+        take_back(vmm, transfer);
     if (result < 0)
         return explain(vmm, result, "pause", err);
     vmm->phase = QEMU_PAUSED;
