@@ -42,13 +42,14 @@ static int send_frame(struct stream *stream, struct wire_header header, const vo
 {
     char bytes[WIRE_HEADER_SIZE];
     struct iovec vector[2] = {{bytes, sizeof(bytes)}, {(void *)payload, header.length}};
-    int rc;
 
+    if (stream->send_error)
+        return stream->send_error;
     header.sequence = stream->send_sequence;
     wire_encode(&header, stream->seed, payload, bytes);
-    rc = transport_writev_full(stream->connection, vector, header.length ? 2 : 1);
-    if (rc)
-        return rc;
+    stream->send_error = transport_writev_full(stream->connection, vector, header.length ? 2 : 1);
+    if (stream->send_error)
+        return stream->send_error;
     stream->send_sequence++;
     __atomic_fetch_add(&stream->bytes_sent, sizeof(bytes) + header.length, __ATOMIC_RELAXED);
     return 0;

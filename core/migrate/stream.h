@@ -17,6 +17,7 @@ struct stream {
 
     pthread_mutex_t send_lock;
     uint64_t send_sequence; /* send_lock */
+    int send_error; /* send_lock: a frame failed, perhaps in the middle, where none can begin */
 
     uint64_t receive_sequence; /* the receiving thread */
     uint64_t receive_deadline; /* the receiving thread: drafter_now_ns() when a frame must be whole; 0: any */
@@ -28,7 +29,10 @@ int stream_new(struct transport_connection *connection, struct stream **ret_stre
 void stream_free(struct stream *stream); /* no thread uses it any more; NULL is allowed */
 void stream_shutdown(struct stream *stream); /* any thread: wakes sender and receiver */
 
-/* Sends one frame.  The header's sequence is filled in.  0 or a negative errno. */
+/*
+ * Sends one frame.  The header's sequence is filled in.  0 or a negative errno, which every later frame of
+ * the stream gets as well.
+ */
 int stream_send(struct stream *stream, struct wire_header header, const void *payload);
 
 /* A frame without payload. */
