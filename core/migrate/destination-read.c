@@ -274,9 +274,14 @@ static int on_stream(struct destination *destination, const struct wire_header *
                : -EPROTO;
 }
 
-/* Did our storage fail rather than the link? */
-static bool is_local_failure(int rc)
+/*
+ * Did what we keep the frame in fail, rather than the link?  MARK and PING are kept nowhere but answered,
+ * and a link can fail with the errno of a disk.
+ */
+static bool is_local_failure(const struct wire_header *header, int rc)
 {
+    if (header->type == WIRE_MARK || header->type == WIRE_PING)
+        return false;
     return rc == -ENOSPC || rc == -EIO || rc == -EDQUOT || rc == -EROFS || rc == -ENOMEM;
 }
 
@@ -294,7 +299,7 @@ static void receive_all(struct destination *destination, struct stream *stream,
         if (rc)
             break;
         rc = handle(destination, &header, payload);
-        if (is_local_failure(rc)) {
+        if (is_local_failure(&header, rc)) {
             drafter_error_errno(&error, -rc, "cannot store device %u at offset %llu here",
                                 header.device, (unsigned long long)header.offset);
             session_post_error(&destination->session, EVENT_FAILED, &error);
