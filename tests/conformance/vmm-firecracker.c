@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -341,6 +342,71 @@ START_TEST(a_jail_whose_path_is_too_long_is_refused_before_it_is_made)
 }
 END_TEST
 
+/* A VM whose Firecracker has not much time for an answer. */
+static struct vm *boot_impatient(struct vmm_subject *impatient)
+{
+    const char **word = impatient->overrides;
+    struct vm *vm;
+
+    while (*word)
+        word += 2;
+    word[0] = "timeout";
+    word[1] = "500ms";
+    vm = vm_new(impatient, NULL);
+    vm->spec.timeout_ms = 20000;
+    vm_boot(vm);
+    vm_wait_beats(vm, 5);
+    return vm;
+}
+
+typedef int operation_fn(struct instance *vmm, struct drafter_error *err);
+
+/* While the process does nothing; it goes on afterwards. */
+static void run_late(const struct vm *vm, operation_fn *operation)
+{
+    struct drafter_error err = {0};
+
+    int result;
+
+    ck_assert_int_eq(kill(vmm_pid(vm->vmm), SIGSTOP), 0);
+    result = operation(vm->vmm, &err);
+    if (result < 0 || operation != vmm_gather) /* which has nothing to do when memory is shared */
+        conformance_expect_error(result, ETIMEDOUT, &err, "does not answer");
+    ck_assert_int_eq(kill(vmm_pid(vm->vmm), SIGCONT), 0);
+    conformance_sleep_ms(200); /* in which it is done, and taken back */
+}
+
+START_TEST(a_guest_that_could_not_be_paused_in_time_runs_on)
+{
+    struct vmm_subject impatient = *subjects[_i];
+    struct vm *vm = boot_impatient(&impatient);
+
+    run_late(vm, vmm_pause);
+    vm_wait_beats(vm, 20);
+    run_late(vm, vmm_gather);
+    vm_wait_beats(vm, 20);
+    vm_pause(vm);
+    vm_free(vm);
+}
+END_TEST
+
+START_TEST(a_guest_that_could_not_be_resumed_in_time_stays_paused)
+{
+    struct vmm_subject impatient = *subjects[_i];
+    struct vm *vm = boot_impatient(&impatient);
+    unsigned long beats;
+
+    vm_pause(vm);
+    run_late(vm, vmm_resume);
+    beats = vm_beats(vm);
+    conformance_sleep_ms(200);
+    ck_assert_uint_eq(vm_beats(vm), beats);
+    vm_resume(vm);
+    vm_wait_beats(vm, 20);
+    vm_free(vm);
+}
+END_TEST
+
 void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject)
 {
     static const TTest *const *const tests[] = {
@@ -350,6 +416,8 @@ void vmm_firecracker_cases(Suite *suite, const struct vmm_subject *subject)
         &names_that_the_directory_needs_are_no_drives, &a_tampered_description_is_refused,
         &damaged_memory_is_noticed_by_the_guest,
         &a_jail_whose_path_is_too_long_is_refused_before_it_is_made,
+        &a_guest_that_could_not_be_paused_in_time_runs_on,
+        &a_guest_that_could_not_be_resumed_in_time_stays_paused,
     };
     TCase *cases = tcase_create("firecracker");
 

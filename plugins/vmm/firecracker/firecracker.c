@@ -12,6 +12,8 @@
  */
 #include "firecracker.h"
 #include "util/cleanup.h"
+#include "util/io.h"
+#include "vmm/common/socket.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +52,31 @@ int firecracker_set_state(struct firecracker *vmm, const char *state, struct dra
                      firecracker_deadline(vmm), err);
 }
 
+/*
+ * Firecracker may yet do what it did not do in time.  It reads its connections in the order that they were
+ * made, so that this state is what it comes to in the end; one that was hung up it might not read.
+ */
+void firecracker_leave_word(struct firecracker *vmm, const char *state)
+{
+    struct drafter_error error = {0};
+    char text[256];
+    int fd, result = socket_connect(vmm->jail.root, API_SOCKET, &fd, &error);
+
+    snprintf(text, sizeof(text),
+             "PATCH /vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\n\r\n{\"state\":\"%s\"}",
+             strlen("{\"state\":\"\"}") + strlen(state), state);
+    if (result == 0) {
+        if (vmm->word_fd >= 0)
+            close(vmm->word_fd);
+        vmm->word_fd = fd;
+        result = io_write_full(fd, text, strlen(text));
+    }
+    if (result < 0)
+        drafter_log(DRAFTER_LOG_ERROR, vmm->id, "the VM may not become \"%s\" again: %s", state,
+                    strerror(-result));
+}
+
 static int firecracker_pause(void *instance, struct drafter_error *err)
 {
     struct firecracker *vmm = instance;
@@ -61,12 +88,32 @@ static int firecracker_pause(void *instance, struct drafter_error *err)
         return refuse(vmm, "pause", err);
     vsock_close(vmm); /* a snapshot must find no connection */
     result = firecracker_set_state(vmm, "Paused", err);
+    if (result == -ETIMEDOUT)
+        firecracker_leave_word(vmm, "Resumed");
     if (result < 0) {
         vsock_open(vmm, NULL);
         return firecracker_explain(vmm, result, "pause", err);
     }
     vmm->phase = FIRECRACKER_PAUSED;
     return 0;
+}
+
+static void drop_saved(struct firecracker *vmm)
+{
+    if (vmm->saved_fd >= 0)
+        close(vmm->saved_fd);
+    vmm->saved_fd = -1;
+}
+
+/* The guest may run for a moment yet, in which nothing may connect, and then differs from what was saved. */
+static void stay_paused(struct firecracker *vmm, bool late)
+{
+    vsock_close(vmm);
+    if (!late)
+        return;
+    firecracker_leave_word(vmm, "Paused");
+    drop_saved(vmm);
+    vmm->phase = FIRECRACKER_PAUSED;
 }
 
 static int firecracker_resume(void *instance, struct drafter_error *err)
@@ -81,11 +128,11 @@ static int firecracker_resume(void *instance, struct drafter_error *err)
     result = vsock_open(vmm, err);
     if (result == 0)
         result = firecracker_set_state(vmm, "Resumed", err);
-    if (result < 0)
+    if (result < 0) {
+        stay_paused(vmm, result == -ETIMEDOUT);
         return firecracker_explain(vmm, result, "resume", err);
-    if (vmm->saved_fd >= 0)
-        close(vmm->saved_fd);
-    vmm->saved_fd = -1;
+    }
+    drop_saved(vmm);
     vmm->phase = FIRECRACKER_RUNNING;
     pager_prefetch(&vmm->pager);
     return 0;
@@ -152,7 +199,7 @@ static int firecracker_create(const struct drafter_context *context, const void 
     vmm->config = config;
     vmm->keeper = context->keeper;
     pager_init(&vmm->pager);
-    vmm->listeners[0] = vmm->listeners[1] = vmm->saved_fd = -1;
+    vmm->listeners[0] = vmm->listeners[1] = vmm->saved_fd = vmm->word_fd = -1;
     vmm->id = strdup(context->id);
     vmm->scratch = strdup(context->directory);
     if (!vmm->id || !vmm->scratch) {

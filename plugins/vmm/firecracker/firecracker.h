@@ -75,6 +75,7 @@ struct firecracker {
     struct pager pager;
     int listeners[FIRECRACKER_CHANNELS]; /* or -1 */
     int saved_fd; /* memory file with the stream of the last save, or -1 */
+    int word_fd;  /* a connection that firecracker_leave_word() left, or -1 */
 };
 
 /* Deadline of one control operation that starts now. */
@@ -106,6 +107,7 @@ int firecracker_save(void *instance, int fd, struct drafter_error *err);
 int firecracker_load(void *instance, int fd, struct drafter_error *err);
 int firecracker_gather(void *instance, struct drafter_error *err);
 int firecracker_set_state(struct firecracker *vmm, const char *state, struct drafter_error *err);
+void firecracker_leave_word(struct firecracker *vmm, const char *state);
 
 /* vsock.c: what the guest dials. */
 int vsock_open(struct firecracker *vmm, struct drafter_error *err);

@@ -194,7 +194,7 @@ int firecracker_gather(void *instance, struct drafter_error *err)
 {
     struct firecracker *vmm = instance;
     bool copy = false;
-    int result, resumed;
+    int result, resumed = 0;
 
     if (vmm->phase != FIRECRACKER_RUNNING || vmm->memory == MEMORY_SHARED)
         return 0;
@@ -204,6 +204,8 @@ int firecracker_gather(void *instance, struct drafter_error *err)
         resumed = firecracker_set_state(vmm, "Resumed", result < 0 ? NULL : err);
         result = result < 0 ? result : resumed;
     }
+    if (result == -ETIMEDOUT || resumed == -ETIMEDOUT)
+        firecracker_leave_word(vmm, "Resumed");
     if (result == 0)
         result = settle(vmm, copy, err);
     remove_file(vmm, STATE_FILE);

@@ -464,7 +464,9 @@ void firecracker_stop(void *instance)
     vmm->directory = vmm->memory_path = NULL;
     if (vmm->saved_fd >= 0)
         close(vmm->saved_fd);
-    vmm->saved_fd = -1;
+    if (vmm->word_fd >= 0)
+        close(vmm->word_fd);
+    vmm->saved_fd = vmm->word_fd = -1;
     vmm->memory = MEMORY_OWN;
     vmm->phase = FIRECRACKER_STOPPED;
 }
