@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #define HALF_OPEN 10000
 #define HANDSHAKES_MAX 256
@@ -397,6 +398,62 @@ START_TEST(an_unknown_key_is_refused_at_once)
 }
 END_TEST
 
+struct slow {
+    int listener;
+    uint8_t said[4096]; /* by the peer once it was there */
+    ssize_t length;
+};
+
+/* Lets nobody in for longer than a handshake may take: the first one, who fills the queue, and the one behind. */
+static void *slow_main(void *opaque)
+{
+    static const struct timespec pause = {0, 200000000};
+    struct slow *slow = opaque;
+    int filler, fd;
+
+    nanosleep(&pause, NULL);
+    filler = accept(slow->listener, NULL, NULL);
+    fd = accept(slow->listener, NULL, NULL);
+    slow->length = recv(fd, slow->said, sizeof(slow->said), 0);
+    close(filler);
+    close(fd);
+    return NULL;
+}
+
+START_TEST(a_slow_way_to_a_peer_is_not_counted_as_its_handshake)
+{
+    char *key = unit_path(directory, "node.key"), *path = unit_path(directory, "slow");
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    struct slow slow = {.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    int filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct transport_connection *connection = NULL;
+    struct instance *next, *layer;
+    struct drafter_error err = {0};
+    pthread_t thread;
+
+    snprintf(where.sun_path, sizeof(where.sun_path), "%s", path);
+    ck_assert_int_eq(bind(slow.listener, (struct sockaddr *)&where, sizeof(where)), 0);
+    ck_assert_int_eq(listen(slow.listener, 0), 0);
+    ck_assert_int_eq(connect(filler, (struct sockaddr *)&where, sizeof(where)), 0);
+    ck_assert_int_eq(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "unix", NULL, "unix", directory, NULL, &next,
+                                  &err), 0);
+    ck_assert_int_eq(instance_new(DRAFTER_KIND_TRANSPORT, NULL, "tls",
+                                  (const char *const[]){"key", key, "handshake-timeout", "100ms", NULL},
+                                  "slow", directory, next, &layer, &err), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, slow_main, &slow), 0);
+    ck_assert_int_lt(transport_connect(layer, path, 5000, &connection, &err), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_gt(slow.length, 5); /* its ClientHello, and not at once that it gives up */
+    ck_assert_int_eq(slow.length, 5 + (slow.said[3] << 8 | slow.said[4]));
+    close(filler);
+    close(slow.listener);
+    instance_free(layer);
+    instance_free(next);
+    free(key);
+    free(path);
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_set_timeout(tests, 120);
@@ -408,6 +465,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, an_unknown_peer_costs_little, 0, 2);
     tcase_add_loop_test(tests, who_does_not_come_to_an_end_is_cut_off, 0, 2);
     tcase_add_test(tests, a_refusal_comes_at_once);
+    tcase_add_test(tests, a_slow_way_to_a_peer_is_not_counted_as_its_handshake);
     tcase_add_test(tests, an_unknown_key_is_refused_at_once);
 }
 

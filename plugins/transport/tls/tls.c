@@ -203,7 +203,7 @@ static int tls_connect(void *opaque, const char *address, unsigned timeout_ms, v
                        struct drafter_error *err)
 {
     struct tls_instance *instance = opaque;
-    uint64_t now = drafter_now_ns(), deadline = now + instance->config->handshake_timeout;
+    uint64_t begun = drafter_now_ns(), deadline;
     struct tls_connection *connection;
     void *below;
     int rc;
@@ -217,8 +217,10 @@ static int tls_connect(void *opaque, const char *address, unsigned timeout_ms, v
     if (!connection)
         return drafter_error_set(err, ENOMEM, "%s: out of memory", address);
     snprintf(connection->address, sizeof(connection->address), "%s", address);
-    if (timeout_ms && now + timeout_ms * UINT64_C(1000000) < deadline)
-        deadline = now + timeout_ms * UINT64_C(1000000);
+    /* From now on: a slow way to the peer is none of its handshake. */
+    deadline = drafter_now_ns() + instance->config->handshake_timeout;
+    if (timeout_ms && begun + timeout_ms * UINT64_C(1000000) < deadline)
+        deadline = begun + timeout_ms * UINT64_C(1000000);
     rc = tls_greet(connection, deadline, err);
     if (rc) {
         connection->closed = true; /* what there was to say was said */
