@@ -47,6 +47,8 @@ struct tls_listener {
     pthread_cond_t changed;
     /* All below: under `lock`. */
     struct newcomer *oldest, *newest;
+    pthread_t left; /* the worker that ended last, when one `has_left`: the next one joins it */
+    bool has_left;
     unsigned workers, leaving; /* threads; newcomers that were given up and are still in the list */
     void *pending[PENDING_MAX]; /* streams that no worker has yet: a ring */
     unsigned pending_first, pending_count;
@@ -188,6 +190,8 @@ static void *worker_main(void *opaque)
 {
     struct tls_listener *listener = opaque;
     struct newcomer newcomer = {.listener = listener};
+    pthread_t before;
+    bool join;
     void *below;
 
     pthread_mutex_lock(&listener->lock);
@@ -196,9 +200,16 @@ static void *worker_main(void *opaque)
         serve(&newcomer, below);
         pthread_mutex_lock(&listener->lock);
     }
-    listener->workers--; /* the listener, and so the instance, may be gone from here on */
+    before = listener->left;
+    join = listener->has_left;
+    listener->left = pthread_self();
+    listener->has_left = true;
+    listener->workers--;
     pthread_cond_broadcast(&listener->changed);
     pthread_mutex_unlock(&listener->lock);
+    /* The listener waits for us, or for who joins us: until then the code of this plugin stays. */
+    if (join)
+        pthread_join(before, NULL);
     return NULL;
 }
 
@@ -227,7 +238,6 @@ static bool start_worker(struct tls_listener *listener)
     bool started;
 
     pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, THREAD_STACK);
     started = !pthread_create(&thread, &attributes, worker_main, listener);
     pthread_attr_destroy(&attributes);
@@ -414,6 +424,8 @@ void tls_listener_close(void *opaque)
     while (listener->workers)
         pthread_cond_wait(&listener->changed, &listener->lock);
     pthread_mutex_unlock(&listener->lock);
+    if (listener->has_left) /* and so all those before it */
+        pthread_join(listener->left, NULL);
     while (listener->pending_count)
         drop(listener, take_pending(listener));
     for (unsigned i = 0; i < listener->ready_count; i++)
