@@ -5,10 +5,15 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define FILE_MAX (4u << 20)
+#define LOCK_WAIT_NS UINT64_C(5000000000)
 
 static bool name_valid(const char *name)
 {
@@ -26,6 +31,51 @@ static int read_text(const char *path, char **ret_text, struct drafter_error *er
         return drafter_error_errno(err, errno, "%s", path);
     *ret_text = calloc(1, 1);
     return *ret_text ? 0 : drafter_error_set(err, ENOMEM, "out of memory");
+}
+
+/* Whether the path still names the open file, rather than one that took its place. */
+static bool is_named(int fd, const char *path)
+{
+    struct stat here, there;
+
+    return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
+           here.st_ino == there.st_ino;
+}
+
+static int take_lock(int fd, const char *path, uint64_t deadline, struct drafter_error *err)
+{
+    static const struct timespec pause = {0, 5000000};
+
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return 0; /* a file system without locks: there is nothing better */
+        if (drafter_now_ns() > deadline)
+            return drafter_error_set(err, EBUSY, "%s: another process keeps it locked", path);
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+/*
+ * Of two that change the file at a time, the second would bring back what the first removed.  A descriptor to
+ * close after the change, or a negative errno; `flags` may be O_CREAT.
+ */
+static int lock_file(const char *path, int flags, struct drafter_error *err)
+{
+    uint64_t deadline = drafter_now_ns() + LOCK_WAIT_NS;
+
+    for (;;) {
+        cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags, 0600);
+        int rc;
+
+        if (fd < 0)
+            return drafter_error_errno(err, errno, "%s", path);
+        rc = take_lock(fd, path, deadline, err);
+        if (rc)
+            return rc;
+        if (is_named(fd, path))
+            return steal_fd(&fd);
+    }
 }
 
 struct wanted {
@@ -47,6 +97,7 @@ int trust_add(const char *path, const struct trust_key *key, struct drafter_erro
 {
     struct wanted wanted = {key->name, key->identity};
     cleanup_free char *text = NULL, *longer = NULL;
+    cleanup_close int lock = -1;
     unsigned rights;
     int length, rc;
 
@@ -61,6 +112,8 @@ int trust_add(const char *path, const struct trust_key *key, struct drafter_erro
         return drafter_error_set(err, EINVAL, "rights and names of VMs are words");
     rc = trust_parse_rights(key->may, &rights, err);
     if (!rc)
+        rc = lock = lock_file(path, O_CREAT, err);
+    if (rc >= 0)
         rc = trust_check_mode(path, err);
     if (!rc)
         rc = read_text(path, &text, err);
@@ -116,8 +169,9 @@ static char *comments_of(char *line, char *first)
 int trust_remove(const char *path, const char *name, struct drafter_error *err)
 {
     cleanup_free char *text = NULL;
+    cleanup_close int lock = lock_file(path, 0, err);
     char *header, *begin, *end;
-    int rc = trust_check_mode(path, err); /* a change must not make good what anybody wrote */
+    int rc = lock < 0 ? lock : trust_check_mode(path, err); /* a change must not make good what anybody wrote */
 
     if (!rc)
         rc = read_text(path, &text, err);

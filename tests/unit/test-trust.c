@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define A "sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -215,6 +216,33 @@ START_TEST(keygen_writes_a_secret_and_replaces_nothing)
 END_TEST
 
 /* What is in force is then the first section or nothing, and not what somebody meant. */
+START_TEST(changes_at_one_time_lose_nothing)
+{
+    enum { CHANGES = 8 };
+    pid_t children[CHANGES];
+    unsigned keys;
+    int status;
+
+    for (unsigned i = 0; i < CHANGES; i++) {
+        char name[8], identity[16];
+        const struct trust_key key = {.name = name, .identity = identity, .may = "", .vms = "*"};
+
+        snprintf(name, sizeof(name), "k%u", i);
+        snprintf(identity, sizeof(identity), "psk:%s", name);
+        children[i] = fork();
+        ck_assert_int_ge(children[i], 0);
+        if (!children[i])
+            _exit(trust_add(path, &key, NULL) != 0);
+    }
+    for (unsigned i = 0; i < CHANGES; i++) {
+        ck_assert_int_eq(waitpid(children[i], &status, 0), children[i]);
+        ck_assert_int_eq(status, 0);
+    }
+    ck_assert_int_eq(trust_verify(path, &keys, &err), 0);
+    ck_assert_uint_eq(keys, CHANGES);
+}
+END_TEST
+
 START_TEST(a_key_that_is_there_twice_is_a_mistake)
 {
     char name[64];
@@ -280,6 +308,7 @@ static void add_tests(TCase *tests)
     tcase_add_loop_test(tests, removing_keeps_the_rest_as_it_was_written, 0, 5);
     tcase_add_test(tests, a_fault_of_the_file_is_told_once_and_another_one_at_once);
     tcase_add_loop_test(tests, what_would_break_the_file_is_not_written, 0, 12);
+    tcase_add_test(tests, changes_at_one_time_lose_nothing);
     tcase_add_test(tests, a_key_that_is_there_twice_is_a_mistake);
     tcase_add_loop_test(tests, a_file_with_a_fault_is_neither_shown_nor_added_to, 0, 2);
     tcase_add_test(tests, a_change_leaves_the_file_to_those_who_could_read_it);
