@@ -161,14 +161,34 @@ static void remove_rest(struct removal *removal)
         note(removal, &error);
 }
 
+/* A slot that is free when it is chosen must not be claimed before it is gone. */
+static int end_claims(const struct removal *removal, struct drafter_error *err)
+{
+    struct pool *pool = removal->pool;
+    int ret = table_lock(&pool->table, err);
+
+    if (ret < 0 && removal->keep_live)
+        return ret;
+    /* When slots stay, the maker goes on to make the others. */
+    __atomic_store_n(&pool_header(pool)->state, removal->keep_live ? TABLE_MAKING : TABLE_CLOSING,
+                     __ATOMIC_RELEASE);
+    if (ret == 0)
+        table_unlock(&pool->table);
+    return 0;
+}
+
 static void run(struct removal *removal)
 {
     struct pool *pool = removal->pool;
-    struct table_header *header = pool_header(pool);
+    struct drafter_error error = {0};
 
+    if (end_claims(removal, &error) < 0) {
+        note(removal, &error);
+        return;
+    }
     choose(removal);
     if (removal->all)
-        __atomic_store_n(&header->state, TABLE_CLOSING, __ATOMIC_RELEASE);
+        __atomic_store_n(&pool_header(pool)->state, TABLE_CLOSING, __ATOMIC_RELEASE);
     if (removal->here)
         remove_links(removal);
     remove_slots(removal);

@@ -3,6 +3,7 @@
 #include "network.h"
 
 #include "network-lab.h"
+#include "util/cleanup.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -180,6 +181,38 @@ START_TEST(a_forward_outlives_the_maker_of_its_pool)
 }
 END_TEST
 
+static int claim_it(void *context, const char *name, struct drafter_error *err)
+{
+    struct instance **other = context;
+    struct drafter_network_slot slot;
+
+    (void)err;
+    if (*other)
+        ck_assert_int_eq(network_claim(*other, name, "vm2", &slot, NULL), -EBUSY);
+    return 0;
+}
+
+START_TEST(a_slot_that_the_next_maker_removes_is_not_claimed)
+{
+    struct instance *user, *other, *again;
+    struct drafter_network_hooks hooks = {.context = &other, .before_remove = claim_it};
+    pid_t child;
+
+    lab_setup();
+    child = maker(few);
+    user = network_make(few);
+    other = network_make(few);
+    again = network_make(few);
+    network_take(user, "ark1", "vm1"); /* so that the pool stays */
+    end_process(child);
+    ck_assert_int_eq(network_pool_open(again, &hooks, NULL), 0);
+    network_take(other, "ark2", "vm2");
+    instance_free(user);
+    instance_free(steal(&other));
+    instance_free(again);
+}
+END_TEST
+
 void network_add_crash(Suite *suite)
 {
     TCase *tests = tcase_create("crash");
@@ -188,5 +221,6 @@ void network_add_crash(Suite *suite)
     tcase_add_test(tests, a_killed_maker_leaves_nothing_after_the_next_one);
     tcase_add_test(tests, a_vm_outlives_the_maker_of_its_pool);
     tcase_add_test(tests, a_forward_outlives_the_maker_of_its_pool);
+    tcase_add_test(tests, a_slot_that_the_next_maker_removes_is_not_claimed);
     suite_add_tcase(suite, tests);
 }
