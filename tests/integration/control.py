@@ -77,8 +77,7 @@ def impatient(run):
     """Whoever waits for a move and hangs up leaves the place to others."""
     clients = [socket.socket(socket.AF_UNIX) for _ in range(16)]
     for client in clients:
-        client.settimeout(PATIENCE)
-        client.connect(f"{run}/vm.control")
+        client.connect(f"{run}/vm.control")  # waits for a place in the backlog; with a timeout it would not
         client.sendall(b'{"command":"wait"}\n')
     time.sleep(0.1)
     for client in clients:
