@@ -142,12 +142,41 @@ START_TEST(after_a_timeout_other_bytes_are_refused)
 }
 END_TEST
 
+/* To whoever wrote it, it failed: a peer that gets it all the same would act upon what is taken back here. */
+START_TEST(what_timed_out_does_not_arrive_with_the_end)
+{
+    struct iovec commit = {data, 48};
+
+    wire.takes = 10;
+    wire.failure = -ETIMEDOUT;
+    ck_assert_int_eq(tls_writev(connection, &commit, 1), -ETIMEDOUT);
+    ck_assert_uint_eq(wire.length, 10);
+    tls_shutdown(connection);
+    ck_assert_uint_eq(wire.length, 10);
+}
+END_TEST
+
+START_TEST(what_is_written_whole_ends_with_close_notify)
+{
+    struct iovec whole = {data, 48};
+    size_t before;
+
+    wire.takes = WIRE_SIZE;
+    ck_assert_int_eq(tls_writev(connection, &whole, 1), 48);
+    before = wire.length;
+    tls_shutdown(connection);
+    ck_assert_uint_eq(wire.length, before + TLS_SEALED_SIZE(2));
+}
+END_TEST
+
 static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, after_a_failure_nothing_is_sealed_any_more);
     tcase_add_test(tests, after_a_timeout_other_bytes_are_refused);
     tcase_add_test(tests, after_a_timeout_it_goes_on_where_it_was);
+    tcase_add_test(tests, what_timed_out_does_not_arrive_with_the_end);
+    tcase_add_test(tests, what_is_written_whole_ends_with_close_notify);
 }
 
 int main(void)

@@ -6,7 +6,7 @@
  * When the transport below does not take them in time, those that it has not begun are taken back: nobody
  * has seen them, so their numbers, and with them their nonces, are free again.  One that it has begun does
  * not count as written, but its rest goes first the next time, and the bytes in it, which the caller must
- * come with then, are compared and passed over.
+ * come with then, are compared and passed over.  If the caller does not come, nor does the rest go.
  */
 #include "connection.h"
 
@@ -224,6 +224,12 @@ void tls_send_last_alert(struct tls_connection *connection, int alert, unsigned 
 
     if (pthread_mutex_trylock(&connection->write_lock)) /* a writer is cut off: no orderly end */
         return;
+    /*
+     * The rest of a record that was begun stays here unless its writer comes back: to whoever wrote it, it failed,
+     * and what has failed (COMMIT, say) must not arrive after all.
+     */
+    if (connection->again && connection->out_start < connection->out_end)
+        connection->closed = true;
     if (!connection->closed && reserve(connection)) {
         next->set_timeout(connection->below, patience_ms);
         if (!flush(connection)) {
