@@ -119,16 +119,6 @@ static int sync_localnet(struct pool *pool, const char *name, struct drafter_err
     return ret < 0 ? ret : sync_family(pool, name, AF_INET6, SLOT_LOCALNET6, err);
 }
 
-int pool_forward_settle(struct pool *pool, struct drafter_error *err)
-{
-    int ret = 0;
-
-    for (uint32_t i = 0; ret == 0 && i < TABLE_FORWARDS_MAX; i++)
-        if (pool_forward_live(pool, i))
-            ret = sync_localnet(pool, record_at(pool, i)->forward.slot, err);
-    return ret;
-}
-
 /* The caller has TABLE_LOCK_RULES. */
 static int apply(struct pool *pool, struct drafter_error *err)
 {
@@ -143,6 +133,30 @@ static int apply(struct pool *pool, struct drafter_error *err)
         ret = pool->backend->host_forwards(pool->plugin_config, &pool_header(pool)->layout,
                                            &forwards, pool->table.fd, err);
     free(forwards.items);
+    return ret;
+}
+
+static int settle(struct pool *pool, bool rules, struct drafter_error *err)
+{
+    int ret = 0;
+
+    for (uint32_t i = 0; ret == 0 && i < TABLE_FORWARDS_MAX; i++)
+        if (pool_forward_live(pool, i))
+            ret = sync_localnet(pool, record_at(pool, i)->forward.slot, err);
+    if (ret < 0)
+        return ret;
+    __atomic_store_n(&pool_header(pool)->state, TABLE_OPEN, __ATOMIC_RELEASE);
+    return rules ? apply(pool, err) : 0;
+}
+
+int pool_forward_settle(struct pool *pool, bool rules, struct drafter_error *err)
+{
+    int ret = table_wait(&pool->table, TABLE_LOCK_RULES, err);
+
+    if (ret < 0)
+        return ret;
+    ret = settle(pool, rules, err);
+    table_drop(&pool->table, TABLE_LOCK_RULES, 0);
     return ret;
 }
 

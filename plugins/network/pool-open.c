@@ -116,7 +116,7 @@ static int begin(struct pool *pool, const struct layout *layout, const char *boo
     return 0;
 }
 
-static int apply_rules(struct pool *pool, struct drafter_error *err)
+static int apply_rules(struct pool *pool, bool *ret_forwards, struct drafter_error *err)
 {
     struct rules_forwards forwards = {NULL, 0};
     int ret = table_wait(&pool->table, TABLE_LOCK_RULES, err);
@@ -129,19 +129,19 @@ static int apply_rules(struct pool *pool, struct drafter_error *err)
                                         pool->table.fd, err);
     table_drop(&pool->table, TABLE_LOCK_RULES, 0);
     free(forwards.items);
+    *ret_forwards = forwards.count > 0;
     return ret;
 }
 
 static int make_all(struct pool *pool, struct drafter_error *err)
 {
+    bool forwards = false;
     int ret;
 
     if ((ret = namespace_prepare(err)) < 0 || (ret = host_prepare(pool, err)) < 0 ||
-        (ret = apply_rules(pool, err)) < 0 || (ret = pool_make(pool, err)) < 0 ||
-        (ret = pool_forward_settle(pool, err)) < 0)
+        (ret = apply_rules(pool, &forwards, err)) < 0 || (ret = pool_make(pool, err)) < 0)
         return ret;
-    __atomic_store_n(&pool_header(pool)->state, TABLE_OPEN, __ATOMIC_RELEASE);
-    return 0;
+    return pool_forward_settle(pool, forwards, err);
 }
 
 static int open_as_maker(struct pool *pool, struct drafter_error *err)

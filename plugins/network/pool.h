@@ -66,8 +66,11 @@ int pool_forward_list(void *instance, drafter_network_forward_fn *each, void *co
 int pool_forward_remove_all(struct pool *pool, struct drafter_error *err);
 /* Removes those whose owners have ended. */
 int pool_forward_reclaim(struct pool *pool, size_t *ret_count, struct drafter_error *err);
-/* Fits the links of slots that were made anew to the forwards that stayed. */
-int pool_forward_settle(struct pool *pool, struct drafter_error *err);
+/*
+ * Fits the links of slots that were made anew to the forwards that stayed, and opens the pool.  With `rules`
+ * also the rules, which forwards that went meanwhile have left.
+ */
+int pool_forward_settle(struct pool *pool, bool rules, struct drafter_error *err);
 /* What the rules have to be, from the records; the caller has table_lock and frees `items`. */
 int pool_forward_collect(const struct pool *pool, struct rules_forwards *ret_forwards,
                          struct drafter_error *err);

@@ -181,6 +181,37 @@ START_TEST(a_forward_outlives_the_maker_of_its_pool)
 }
 END_TEST
 
+static int remove_it(void *context, const char *name, struct drafter_error *err)
+{
+    const struct drafter_network_forward forward = network_forward("ark1", IPPROTO_TCP, "192.0.2.1", 3333);
+
+    (void)name;
+    return network_forward_remove(context, &forward, 1, err);
+}
+
+START_TEST(a_forward_that_goes_while_the_pool_is_made_is_gone)
+{
+    struct drafter_network_forward forward = network_forward("ark1", IPPROTO_TCP, "192.0.2.1", 3333);
+    struct instance *user, *again;
+    struct drafter_network_hooks hooks = {.before_create = remove_it};
+    struct drafter_network_slot slot;
+    pid_t child;
+
+    lab_setup();
+    child = maker(few);
+    hooks.context = user = network_make(few);
+    ck_assert_int_eq(network_forward_add(user, &forward, 1, NULL), 0);
+    end_process(child);
+    again = network_make(few);
+    ck_assert_int_eq(network_pool_open(again, &hooks, NULL), 0);
+    slot = network_take(again, "ark1", "vm1");
+    lab_guest(&slot);
+    ck_assert_int_lt(lab_talk(lab_client(), IPPROTO_TCP, "192.0.2.1", 3333, NULL), 0);
+    instance_free(user);
+    instance_free(again);
+}
+END_TEST
+
 static int claim_it(void *context, const char *name, struct drafter_error *err)
 {
     struct instance **other = context;
@@ -221,6 +252,7 @@ void network_add_crash(Suite *suite)
     tcase_add_test(tests, a_killed_maker_leaves_nothing_after_the_next_one);
     tcase_add_test(tests, a_vm_outlives_the_maker_of_its_pool);
     tcase_add_test(tests, a_forward_outlives_the_maker_of_its_pool);
+    tcase_add_test(tests, a_forward_that_goes_while_the_pool_is_made_is_gone);
     tcase_add_test(tests, a_slot_that_the_next_maker_removes_is_not_claimed);
     suite_add_tcase(suite, tests);
 }
