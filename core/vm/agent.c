@@ -183,21 +183,33 @@ static int await_answer(int fd, struct reader *reader, const char *call, uint64_
     return rc < 0 ? rc : 0;
 }
 
-int agent_call(int fd, const char *function, const char *members, unsigned timeout_ms,
+/* Of the time of sending: a guest that comes late must not get a clock that is late. */
+static void add_members(const char *seed, char *members, size_t size)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(members, size, ",\"now\":%lld%09ld,\"seed\":\"%s\"", (long long)now.tv_sec, now.tv_nsec,
+             seed);
+}
+
+int agent_call(int fd, const char *function, const char *seed, unsigned timeout_ms,
                struct drafter_error *err)
 {
     uint64_t now = drafter_now_ns(), deadline = now + (uint64_t)timeout_ms * 1000000;
     cleanup_free struct reader *reader = calloc(1, sizeof(*reader));
     cleanup_free char *request = NULL;
-    char call[32];
+    char call[32], members[192] = "";
     int rc;
 
     snprintf(call, sizeof(call), "%llx", (unsigned long long)now);
+    if (seed)
+        add_members(seed, members, sizeof(members));
     /* The newline ahead ends whatever half line an earlier host left. */
     if (!reader || asprintf(&request,
-                            "\n{\"request\":{\"call\":\"%s\",\"function\":\"%s\",\"args\":[]%s%s},"
+                            "\n{\"request\":{\"call\":\"%s\",\"function\":\"%s\",\"args\":[]%s},"
                             "\"response\":null}\n",
-                            call, function, members ? "," : "", members ? members : "") < 0)
+                            call, function, members) < 0)
         return drafter_error_set(err, ENOMEM, "out of memory");
     rc = io_write_full(fd, request, strlen(request));
     if (rc)
@@ -231,7 +243,7 @@ static bool is_stale(int rc)
     return rc == -ECONNRESET || rc == -EPIPE;
 }
 
-int agent_hook(struct instance *vmm, const char *function, const char *members, unsigned timeout_ms,
+int agent_hook(struct instance *vmm, const char *function, const char *seed, unsigned timeout_ms,
                struct drafter_error *err)
 {
     static const struct timespec moment = {.tv_nsec = 10000000};
@@ -244,7 +256,7 @@ int agent_hook(struct instance *vmm, const char *function, const char *members, 
 
         now = drafter_now_ns();
         if (!rc)
-            rc = agent_call(fd, function, members,
+            rc = agent_call(fd, function, seed,
                             deadline > now ? (unsigned)((deadline - now) / 1000000 + 1) : 1, &why);
         if (!rc)
             return 0;

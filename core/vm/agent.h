@@ -14,12 +14,12 @@
 #include "plugin/vmm.h"
 
 /*
- * Calls a function of the guest's agent over the byte stream `fd` and waits for its answer.  `members`
- * are JSON ("key":value,...) that the request gets besides, or NULL.  -ETIMEDOUT when no answer came;
+ * Calls a function of the guest's agent over the byte stream `fd` and waits for its answer.  With
+ * `seed` (hexadecimal, or NULL) the guest learns it and the time.  -ETIMEDOUT when no answer came;
  * -EREMOTEIO with the guest's text when its hook failed.  What the guest calls is refused; whatever else
  * it sends is skipped, within bounds.
  */
-int agent_call(int fd, const char *function, const char *members, unsigned timeout_ms,
+int agent_call(int fd, const char *function, const char *seed, unsigned timeout_ms,
                struct drafter_error *err);
 
 /* Opens a channel of the VM; waits until `deadline` for a guest that has to come by itself. */
@@ -27,7 +27,7 @@ int agent_channel(struct instance *vmm, const char *name, uint64_t deadline, int
                   struct drafter_error *err);
 
 /* The same call on a channel of its own; tries again on another when it was a dead one. */
-int agent_hook(struct instance *vmm, const char *function, const char *members, unsigned timeout_ms,
+int agent_hook(struct instance *vmm, const char *function, const char *seed, unsigned timeout_ms,
                struct drafter_error *err);
 
 /* Waits until the guest says anything at all on its liveness channel. */

@@ -10,7 +10,6 @@
 #include <sodium.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define STATE_MAX (UINT64_C(1) << 30)
 #define STATE_STEP ((size_t)64 << 10) /* stays in the processor's cache */
@@ -467,17 +466,13 @@ int vm_before_suspend(struct vm *vm, struct drafter_error *err)
 int vm_after_resume(struct vm *vm, struct drafter_error *err)
 {
     unsigned char seed[32];
-    char hex[sizeof(seed) * 2 + 1], members[160];
-    struct timespec now;
+    char hex[sizeof(seed) * 2 + 1];
 
     if (!vm->vmm || !vm->package.agent_port)
         return 0;
     randombytes_buf(seed, sizeof(seed));
     sodium_bin2hex(hex, sizeof(hex), seed, sizeof(seed));
-    clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(members, sizeof(members), "\"now\":%lld%09ld,\"seed\":\"%s\"", (long long)now.tv_sec,
-             now.tv_nsec, hex);
-    return agent_hook(vm->vmm, "AfterResume", members, vm->hook_timeout_ms, err);
+    return agent_hook(vm->vmm, "AfterResume", hex, vm->hook_timeout_ms, err);
 }
 
 void vm_rescue(struct vm *vm)

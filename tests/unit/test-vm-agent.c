@@ -94,12 +94,28 @@ START_TEST(an_answer_ends_the_call)
 }
 END_TEST
 
-START_TEST(further_members_are_passed_as_they_are)
+static int64_t wall(void)
 {
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+START_TEST(a_seed_goes_with_the_time_of_the_call)
+{
+    int64_t begin = wall();
+    const char *now;
+
     start(polite, NULL);
-    ck_assert_int_eq(agent_call(host, "AfterResume", "\"now\":1", 5000, &err), 0);
+    ck_assert_int_eq(agent_call(host, "AfterResume", "c0ffee", 5000, &err), 0);
     pthread_join(thread, NULL);
-    ck_assert_ptr_nonnull(strstr(request, "\"args\":[],\"now\":1},"));
+    ck_assert_ptr_nonnull(strstr(request, ",\"seed\":\"c0ffee\"},\"response\":null}\n"));
+    now = strstr(request, "\"args\":[],\"now\":");
+    ck_assert_ptr_nonnull(now);
+    now += strlen("\"args\":[],\"now\":");
+    ck_assert_int_ge(strtoll(now, NULL, 10), begin);
+    ck_assert_int_le(strtoll(now, NULL, 10), wall());
 }
 END_TEST
 
@@ -378,7 +394,7 @@ static void add_tests(TCase *tests)
 {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, an_answer_ends_the_call);
-    tcase_add_test(tests, further_members_are_passed_as_they_are);
+    tcase_add_test(tests, a_seed_goes_with_the_time_of_the_call);
     tcase_add_test(tests, the_guests_error_is_told);
     tcase_add_test(tests, what_is_no_answer_is_skipped);
     tcase_add_test(tests, an_answer_in_pieces_is_whole);
