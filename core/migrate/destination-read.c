@@ -162,6 +162,8 @@ static int on_hashes(struct destination *destination, const struct wire_header *
     struct block_device *device = frame_device(destination, header);
     uint64_t first = header->offset >> DRAFTER_PAGE_SHIFT, count = header->length / sizeof(uint64_t);
 
+    if (!destination->device_count)
+        return 0;
     if (!device || header->offset % DRAFTER_PAGE_SIZE || header->length % sizeof(uint64_t) ||
         first > device->map.pages || count > device->map.pages - first)
         return -EPROTO;
