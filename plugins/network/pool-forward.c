@@ -15,13 +15,6 @@ static struct table_forward *record_at(const struct pool *pool, uint32_t number)
     return &pool->table.file->forwards[number];
 }
 
-static void drop_record(struct pool *pool, uint32_t number)
-{
-    memset(record_at(pool, number), 0, sizeof(struct table_forward));
-    pool_set_bit(pool->forwards, number, false);
-    table_drop(&pool->table, TABLE_LOCK_FORWARD, number);
-}
-
 /* A record is another process's writing: it is parsed again, and what makes no sense is no forward. */
 static bool parse_record(const struct pool *pool, uint32_t number, struct rules_forward *ret)
 {
@@ -160,6 +153,33 @@ int pool_forward_settle(struct pool *pool, bool rules, struct drafter_error *err
     return ret;
 }
 
+/*
+ * Removes the rules of records of ours, then the records.  A record whose rule could not be removed is a
+ * dead process's from now on, so that the next reclaim tries again.
+ */
+static int withdraw(struct pool *pool, const uint32_t *numbers, size_t count,
+                    struct drafter_error *err)
+{
+    int ret = 0, other;
+
+    for (size_t i = 0; i < count; i++) {
+        pool_set_bit(pool->forwards, numbers[i], false);
+        table_drop(&pool->table, TABLE_LOCK_FORWARD, numbers[i]);
+    }
+    if (count && (ret = apply(pool, err)) < 0)
+        return ret;
+    for (size_t i = 0; i < count; i++) {
+        char slot[64];
+
+        memcpy(slot, record_at(pool, numbers[i])->forward.slot, sizeof(slot));
+        slot[63] = '\0';
+        memset(record_at(pool, numbers[i]), 0, sizeof(struct table_forward));
+        other = sync_localnet(pool, slot, ret == 0 ? err : NULL);
+        ret = ret < 0 ? ret : other;
+    }
+    return ret;
+}
+
 /* Finds a place for a forward that meets no other; records of dead processes give way. */
 static int place(struct pool *pool, const struct forward_host *host, uint32_t *ret_number,
                  struct drafter_error *err)
@@ -268,10 +288,7 @@ static int add_all(struct pool *pool, const struct drafter_network_forward *forw
         ret = apply(pool, err);
     if (ret == 0)
         return 0;
-    for (size_t i = 0; i < added; i++)
-        drop_record(pool, numbers[i]);
-    for (size_t i = 0; i < added; i++)
-        sync_localnet(pool, forwards[i].slot, NULL);
+    withdraw(pool, numbers, added, NULL); /* of two families one may have its rules */
     return ret;
 }
 
@@ -328,27 +345,16 @@ static bool matches(const struct pool *pool, uint32_t number, const struct remov
 static int remove_matching(struct pool *pool, const struct removal *removal, size_t *ret_count,
                            struct drafter_error *err)
 {
+    uint32_t numbers[TABLE_FORWARDS_MAX];
     size_t count = 0;
-    int ret = table_wait(&pool->table, TABLE_LOCK_RULES, err), other;
+    int ret = table_wait(&pool->table, TABLE_LOCK_RULES, err);
 
     if (ret < 0)
         return ret;
-    for (uint32_t i = 0; i < TABLE_FORWARDS_MAX; i++) {
-        char slot[64];
-
-        if (!matches(pool, i, removal))
-            continue;
-        memcpy(slot, record_at(pool, i)->forward.slot, sizeof(slot));
-        slot[63] = '\0';
-        drop_record(pool, i);
-        other = sync_localnet(pool, slot, ret == 0 ? err : NULL);
-        ret = ret < 0 ? ret : other;
-        count++;
-    }
-    if (count) {
-        other = apply(pool, ret == 0 ? err : NULL);
-        ret = ret < 0 ? ret : other;
-    }
+    for (uint32_t i = 0; i < TABLE_FORWARDS_MAX; i++)
+        if (matches(pool, i, removal))
+            numbers[count++] = i;
+    ret = withdraw(pool, numbers, count, err);
     table_drop(&pool->table, TABLE_LOCK_RULES, 0);
     *ret_count = count;
     return ret;

@@ -246,6 +246,24 @@ START_TEST(forwards_are_of_the_plugin_that_made_the_pool)
 }
 END_TEST
 
+/* Without privileges no rule can be changed. */
+START_TEST(a_forward_whose_rule_cannot_be_removed_is_removed_later)
+{
+    struct drafter_network_forward forward = add(IPPROTO_TCP, "192.0.2.1", 3333);
+    size_t count = 0;
+    int ret;
+
+    ck_assert_int_eq(seteuid(65534), 0);
+    ret = network_forward_remove(forwarder, &forward, 1, NULL);
+    ck_assert_int_eq(seteuid(0), 0);
+    ck_assert_int_lt(ret, 0);
+    ck_assert_int_eq(lab_reach(lab_client(), IPPROTO_TCP, "192.0.2.1", 3333, NULL), 0);
+    ck_assert_int_eq(network_reclaim(network, &count, NULL), 0);
+    ck_assert_uint_eq(count, 1);
+    ck_assert_int_lt(lab_talk(lab_client(), IPPROTO_TCP, "192.0.2.1", 3333, NULL), 0);
+}
+END_TEST
+
 void network_add_forwards(Suite *suite)
 {
     TCase *tests = tcase_create("forwards");
@@ -264,5 +282,6 @@ void network_add_forwards(Suite *suite)
     tcase_add_test(tests, forwards_go_with_their_instance);
     tcase_add_test(tests, forwards_that_cannot_be_are_refused);
     tcase_add_test(tests, forwards_are_of_the_plugin_that_made_the_pool);
+    tcase_add_test(tests, a_forward_whose_rule_cannot_be_removed_is_removed_later);
     suite_add_tcase(suite, tests);
 }
