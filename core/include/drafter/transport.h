@@ -51,7 +51,11 @@ struct drafter_transport_ops {
      */
     ssize_t (*readv)(void *connection, const struct iovec *vector, int count);
 
-    /* Writes at least one byte; as readv.  Never raises SIGPIPE.  Mandatory. */
+    /*
+     * Writes at least one byte; as readv.  Never raises SIGPIPE.  What it did not count as written arrives
+     * only if it is written again, whatever happens to the connection: a source whose COMMIT failed keeps
+     * its VM.  Mandatory.
+     */
     ssize_t (*writev)(void *connection, const struct iovec *vector, int count);
 
     /* How long one readv or writev may wait; 0 means for ever, the default.  Mandatory. */
