@@ -144,11 +144,15 @@ static int dump(struct firecracker *vmm, bool *ret_copy, struct drafter_error *e
 {
     bool tracked = vmm->memory == MEMORY_TRACKED;
     bool direct = !tracked && fits(vmm);
+    int result;
 
     firecracker_keep_memory(vmm, MEMORY_OWN);
     *ret_copy = !direct;
     remove_file(vmm, DUMP_FILE);
-    return create_snapshot(vmm, tracked ? "Diff" : "Full", direct ? "memory" : DUMP_FILE, err);
+    result = create_snapshot(vmm, tracked ? "Diff" : "Full", direct ? "memory" : DUMP_FILE, err);
+    if (result < 0) /* what filled the file system must not go on filling it */
+        remove_file(vmm, DUMP_FILE);
+    return result;
 }
 
 static int settle(struct firecracker *vmm, bool copy, struct drafter_error *err)
