@@ -501,5 +501,6 @@ def intact(report):
 
 
 def continuous(report):
-    """The beats follow each other. A few are lost where nobody read the serial port for a millisecond: it is a busy machine."""
-    check(report["missing"] <= report["count"] // 100, f"{report['count']} beats came, {report['missing']} did not")
+    """The beats follow each other. Some are lost where nobody read the serial port for a few ms, which holds no more than
+    that: a shared host may take the reader's processor away for some tens of them, whatever its priority."""
+    check(report["missing"] <= report["count"] // 20, f"{report['count']} beats came, {report['missing']} did not")
