@@ -4,6 +4,7 @@
 #include "node.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -39,6 +40,22 @@ void served_leave(struct served *served)
     close(served->lock_fd);
     free(served->directory);
     served->directory = NULL;
+}
+
+int served_path(const struct served *served, const char *id, const struct drafter_device_spec *spec,
+                char *path, size_t path_size, struct drafter_error *err)
+{
+    int result;
+
+    if (!served->directory)
+        return drafter_error_set(err, EINVAL, "%s: not started", id);
+    result = node_check_size(spec, err);
+    if (result < 0)
+        return result;
+    return (size_t)snprintf(path, path_size, "%s/%s", served->directory, spec->name) < path_size
+               ? 0
+               : drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
+                                   spec->name);
 }
 
 int served_reclaim(void *instance, const char *directory,

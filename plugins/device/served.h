@@ -3,7 +3,7 @@
 #ifndef DEVICE_SERVED_H
 #define DEVICE_SERVED_H
 
-#include <drafter/common.h>
+#include <drafter/device.h>
 
 /* Zeros: none. */
 struct served {
@@ -15,6 +15,10 @@ struct served {
 int served_take(struct served *served, const char *id, const char *directory,
                 struct drafter_error *err);
 void served_leave(struct served *served);
+
+/* For expose(): where the node of a device comes, which must be started, and the device one that nodes can show. */
+int served_path(const struct served *served, const char *id, const struct drafter_device_spec *spec,
+                char *path, size_t path_size, struct drafter_error *err);
 
 /*
  * reclaim() of <drafter/device.h>: has `release` see to the kernel's devices, with the absolute path of a

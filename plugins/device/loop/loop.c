@@ -262,14 +262,9 @@ static int loop_expose(void *instance, const struct drafter_device_spec *spec, c
     struct disk *disk;
     int result;
 
-    if (!loop->served.directory)
-        return drafter_error_set(err, EINVAL, "%s: not started", loop->id);
-    result = node_check_size(spec, err);
+    result = served_path(&loop->served, loop->id, spec, path, path_size, err);
     if (result < 0)
         return result;
-    if ((size_t)snprintf(path, path_size, "%s/%s", loop->served.directory, spec->name) >= path_size)
-        return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
-                                 spec->name);
     disk = disk_new(loop, spec);
     if (!disk)
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);

@@ -177,14 +177,9 @@ static int ublk_expose(void *instance, const struct drafter_device_spec *spec, c
     struct disk *disk;
     int result;
 
-    if (!ublk->served.directory)
-        return drafter_error_set(err, EINVAL, "%s: not started", ublk->id);
-    result = node_check_size(spec, err);
+    result = served_path(&ublk->served, ublk->id, spec, path, path_size, err);
     if (result < 0)
         return result;
-    if ((size_t)snprintf(path, path_size, "%s/%s", ublk->served.directory, spec->name) >= path_size)
-        return drafter_error_set(err, ENAMETOOLONG, "%s: the path of the device is too long",
-                                 spec->name);
     disk = disk_new(ublk, spec);
     if (!disk)
         return drafter_error_set(err, ENOMEM, "%s: no memory", spec->name);
