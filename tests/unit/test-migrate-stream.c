@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Frames on a connection that fails, over the null transport. */
-#include "unit.h"
+#include "unit-plugin.h"
 
 #include "migrate/stream.h"
 #include <pthread.h>
@@ -64,13 +64,5 @@ static void add_tests(TCase *tests)
 
 int main(void)
 {
-    struct drafter_error err = {0};
-    struct plugin *plugin;
-
-    if (plugin_load(DRAFTER_KIND_TRANSPORT, "null", &plugin, &err) < 0) {
-        printf("%s\n", err.message);
-        return 77;
-    }
-    plugin_unload(plugin);
-    return unit_run("migrate-stream", add_tests);
+    return unit_run_over(DRAFTER_KIND_TRANSPORT, "null", "migrate-stream", add_tests);
 }

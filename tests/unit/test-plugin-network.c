@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The null network, through its adapter: a slot has one owner, an owner has one slot. */
-#include "unit.h"
+#include "unit-plugin.h"
 
 #include "plugin/network.h"
 
@@ -208,13 +208,5 @@ static void add_tests(TCase *tests)
 
 int main(void)
 {
-    struct drafter_error err = {0};
-    struct plugin *plugin;
-
-    if (plugin_load(DRAFTER_KIND_NETWORK, "null", &plugin, &err) < 0) {
-        printf("%s\n", err.message);
-        return 77;
-    }
-    plugin_unload(plugin);
-    return unit_run("plugin-network", add_tests);
+    return unit_run_over(DRAFTER_KIND_NETWORK, "null", "plugin-network", add_tests);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The transport adapter and what a layer gets of it, over the null transport. */
-#include "unit.h"
+#include "unit-plugin.h"
 
 #include "plugin/transport.h"
 #include <pthread.h>
@@ -157,13 +157,5 @@ static void add_tests(TCase *tests)
 
 int main(void)
 {
-    struct drafter_error err = {0};
-    struct plugin *plugin;
-
-    if (plugin_load(DRAFTER_KIND_TRANSPORT, "null", &plugin, &err) < 0) {
-        printf("%s\n", err.message);
-        return 77;
-    }
-    plugin_unload(plugin);
-    return unit_run("plugin-transport", add_tests);
+    return unit_run_over(DRAFTER_KIND_TRANSPORT, "null", "plugin-transport", add_tests);
 }
