@@ -145,14 +145,19 @@ def kill(node):
     node.child.wait()
 
 
-def target_dies(work):
-    """Ahead of COMMIT: the next one says that it never had the VM, and the one after that takes it over."""
+def killed_while_held(work, side):
+    """Between CUSTOM and COMMIT."""
     held = Held()
     move = Move(work, held)
     assert held.reached.wait(PATIENCE), move.source.said()
-    kill(move.target)
+    kill(getattr(move, side))
     held.over.set()
-    goes_on(move)
+    return move
+
+
+def target_dies(work):
+    """Ahead of COMMIT: the next one says that it never had the VM, and the one after that takes it over."""
+    goes_on(killed_while_held(work, "target"))
 
 
 def target_dies_with_commit(work):
@@ -191,11 +196,7 @@ def target_dies_as_owner(work):
 
 
 def source_dies(work):
-    held = Held()
-    move = Move(work, held)
-    assert held.reached.wait(PATIENCE), move.source.said()
-    kill(move.source)
-    held.over.set()
+    move = killed_while_held(work, "source")
     move.relay.close()
     assert move.target.child.wait(PATIENCE) > 0, move.target.said()
     assert move.target.data.read_bytes() == OWN and move.left() == [], move.target.said()
